@@ -1,0 +1,236 @@
+"""What all operators share: one set of parameters for scripts and forms, one way to run.
+
+An operator writes ``run`` (the work, with its parameters as keyword arguments), ``form`` (the
+fields of the App's form) and ``summary`` (the result in Markdown). From these this class makes
+
+- the call in scripts and notebooks, ``operator(dataset_or_view, embeddings="clip")``, which works
+  inside a running event loop and has no time limit, because it does not go through FiftyOne's
+  executor;
+- the execution in the App, as a generator that shows progress and, if need be, one clear error;
+- the execution by FiftyOne's executor (``foo.execute_operator``) and as a delegated operation.
+"""
+
+import functools
+import inspect
+import logging
+import queue
+import threading
+import types as python_types
+import typing
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import fiftyone as fo
+import fiftyone.operators as foo
+import fiftyone.operators.types as types
+
+from ..errors import UserError
+from .progress import Progress
+
+logger = logging.getLogger(__name__)
+
+
+class QualityOperator(foo.Operator):
+    """Base of the plugin's operators."""
+
+    name: str
+    label: str
+    description: str
+    icon = "insights"
+    risk_level = "caution"
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        cls.__call__ = _call_like(cls.run)
+
+    @property
+    def config(self) -> foo.OperatorConfig:
+        return foo.OperatorConfig(
+            name=self.name,
+            label=self.label,
+            description=self.description,
+            icon=self.icon,
+            dynamic=True,
+            execute_as_generator=True,
+            allow_immediate_execution=True,
+            allow_delegated_execution=True,
+            risk_level=self.risk_level,
+        )
+
+    def run(self, samples: Any, progress: Progress, **parameters: Any) -> dict[str, Any]:
+        """Does the work on a dataset or view and returns a dict of JSON types."""
+        raise NotImplementedError
+
+    def form(self, ctx: Any, samples: Any, inputs: types.Object) -> None:
+        """Adds the fields of the App's form; ``UserError`` is shown in it."""
+        raise NotImplementedError
+
+    def summary(self, result: dict[str, Any]) -> str:
+        """A result in Markdown, for the App and for terminals."""
+        raise NotImplementedError
+
+    # FiftyOne's side of the contract
+
+    def resolve_input(self, ctx: Any) -> types.Property:
+        inputs = types.Object()
+        try:
+            if ctx.dataset is None:
+                raise UserError("Open a dataset first")
+            self.form(ctx, ctx.target_view(require_flat=True), inputs)
+        except UserError as error:
+            show_error(inputs, str(error))
+        return types.Property(inputs, view=types.View(label=self.label))
+
+    def resolve_output(self, ctx: Any) -> types.Property:
+        return self._output(ctx.results or {})
+
+    def execute(self, ctx: Any) -> Any:
+        if ctx.dataset is None:
+            raise UserError(f"{self.name} needs a dataset")
+        # Only the App's requests carry the operator's name beside its parameters.
+        from_app = "operator_uri" in ctx.request_params
+        parameters = self._parameters(ctx.params, from_form=from_app)
+        samples = ctx.target_view(require_flat=True)
+        if ctx.delegated:
+            report = Progress(lambda fraction, text: ctx.set_progress(fraction, text))
+            return self.run(samples, report, **parameters)
+        # A script wants the result itself, the App a generator of what it shows meanwhile.
+        if not from_app:
+            return self.run(samples, Progress(), **parameters)
+        return self._stream(ctx, samples, parameters)
+
+    def _stream(self, ctx: Any, samples: Any, parameters: dict[str, Any]) -> Iterator[Any]:
+        """Runs in a thread and yields what the App shows meanwhile and in the end.
+
+        FiftyOne shows nothing of an exception that a generator raises, so there is none.
+        """
+        messages: queue.SimpleQueue = queue.SimpleQueue()
+
+        def work() -> None:
+            try:
+                progress = Progress(lambda fraction, text: messages.put((fraction, text)))
+                messages.put(self.run(samples, progress, **parameters))
+            except UserError as error:
+                messages.put(error)
+            except Exception as error:
+                logger.exception("%s failed", self.name)
+                messages.put(error)
+
+        threading.Thread(target=work, name=self.name).start()
+        while isinstance(message := messages.get(), tuple):
+            fraction, text = message
+            yield ctx.ops.set_progress(label=text, progress=fraction)
+        if isinstance(message, Exception):
+            text = str(message)
+            if not isinstance(message, UserError):
+                text = f"{self.label} failed unexpectedly ({type(message).__name__}: {text}); "
+                text += "the server's log has the details"
+            yield ctx.ops.notify(text, variant="error")
+            outputs = types.Object()
+            show_error(outputs, text)
+            yield ctx.ops.show_output(types.Property(outputs).to_json(), {})
+            return
+        yield ctx.ops.reload_dataset()
+        yield ctx.ops.show_output(self._output(message).to_json(), message)
+
+    def _output(self, result: dict[str, Any]) -> types.Property:
+        outputs = types.Object()
+        if result:
+            outputs.md(self.summary(result), name="summary")
+        return types.Property(outputs, view=types.View(label=self.label))
+
+    # Parameters
+
+    def _parameters(self, given: dict[str, Any], from_form: bool = False) -> dict[str, Any]:
+        """Checks names and types against ``run`` and fills in the defaults.
+
+        Args:
+            given: the parameters by name
+            from_form (False): whether an empty value means that the field was not filled in
+
+        Raises:
+            UserError: that names the parameter at fault
+        """
+        known = _run_parameters(type(self))
+        for name in given:
+            if name not in known:
+                raise UserError(f"{self.name} has no parameter {name!r}; it has {', '.join(known)}")
+        parameters = {}
+        for name, (hint, default) in known.items():
+            value = given.get(name, default)
+            if isinstance(value, str):
+                value = value.strip()
+            if from_form and value in ("", None):
+                value = default
+            if value is inspect.Parameter.empty:
+                raise UserError(f"{self.name} needs the parameter {name!r}")
+            parameters[name] = _checked(name, value, hint)
+        return parameters
+
+
+def show_error(container: types.Object, text: str) -> None:
+    """Shows an error in a form or a result; a form can then not be executed."""
+    error = container.view("error", types.Error(label=text))
+    error.invalid = True
+    error.error_message = text
+
+
+def _call_like(run: Any) -> Any:
+    """The call of an operator in scripts, with the signature and documentation of its ``run``."""
+
+    def __call__(self, samples: Any, *, delegate: bool = False, **parameters: Any) -> Any:
+        if not isinstance(samples, (fo.Dataset, fo.DatasetView)):
+            raise UserError(
+                f"{self.name} takes a FiftyOne dataset or view first, not {type(samples).__name__}"
+            )
+        parameters = self._parameters(parameters)
+        if not delegate:
+            return self.run(samples, Progress(), **parameters)
+        kind = "dataset" if isinstance(samples, fo.Dataset) else "view"
+        queue_it = functools.partial(
+            foo.execute_operator,
+            self.uri,
+            {kind: samples},
+            params=parameters,
+            request_delegation=True,
+        )
+        # In a notebook's event loop the executor would return a task that hides failures.
+        with ThreadPoolExecutor(1) as pool:
+            operation = pool.submit(queue_it).result().result
+        return {"delegated": True, "operation_id": str(operation["id"])}
+
+    signature = inspect.signature(run)
+    shown = [p for p in signature.parameters.values() if p.name != "progress"]
+    delegate = inspect.Parameter(
+        "delegate", inspect.Parameter.KEYWORD_ONLY, default=False, annotation=bool
+    )
+    __call__.__signature__ = signature.replace(parameters=[*shown, delegate])
+    __call__.__doc__ = run.__doc__
+    return __call__
+
+
+@functools.cache
+def _run_parameters(operator_type: type) -> dict[str, tuple[Any, Any]]:
+    """Type and default of each keyword argument of an operator's ``run``."""
+    hints = typing.get_type_hints(operator_type.run)
+    parameters = inspect.signature(operator_type.run).parameters.values()
+    return {
+        parameter.name: (hints[parameter.name], parameter.default)
+        for parameter in parameters
+        if parameter.kind is inspect.Parameter.KEYWORD_ONLY
+    }
+
+
+def _checked(name: str, value: Any, hint: Any) -> Any:
+    if hasattr(value, "item") and getattr(value, "ndim", None) == 0:
+        value = value.item()  # a NumPy scalar
+    union = isinstance(hint, python_types.UnionType) or typing.get_origin(hint) is typing.Union
+    allowed = typing.get_args(hint) if union else (hint,)
+    for kind in allowed:
+        if kind is float and isinstance(value, int) and not isinstance(value, bool):
+            return float(value)
+        if isinstance(value, kind) and not (kind is int and isinstance(value, bool)):
+            return value
+    words = " or ".join("None" if k is type(None) else k.__name__ for k in allowed)
+    raise UserError(f"{name}={value!r} must be {words}, not {type(value).__name__}")

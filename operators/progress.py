@@ -1,0 +1,72 @@
+"""How far an operator is: a bar in scripts, the App's progress, a delegated run's progress."""
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator
+
+import fiftyone.core.utils as fou
+
+# Seconds between two reports to the App or to a delegated run.
+REPORT_EVERY = 0.5
+
+
+class Progress:
+    """Reports the stages of an operator.
+
+    Args:
+        report (None): called with a fraction between 0 and 1 and a line of text, at most twice a
+            second; without it, bars are printed if ``fiftyone.config.show_progress_bars`` says so
+    """
+
+    def __init__(self, report: Callable[[float, str], None] | None = None) -> None:
+        self._report = report
+
+    def say(self, text: str) -> None:
+        """Announces a stage that has no count."""
+        if self._report is not None:
+            self._report(0.0, text)
+
+    @contextlib.contextmanager
+    def stage(self, label: str, total: int, unit: str) -> Iterator[Callable[[int], None]]:
+        """One stage with a count.
+
+        Args:
+            label: what is done, for example ``"Embedding"``
+            total: how many there are to do
+            unit: of what, in the plural
+
+        Yields:
+            a function to call with how many more are done
+        """
+        if self._report is None:
+            with fou.ProgressBar(total=total, iters_str=unit) as bar:
+                yield bar.update
+            return
+        started = reported = time.monotonic()
+        done = 0
+        self._report(0.0, f"{label}: {total:,} {unit}")
+
+        def update(count: int = 1) -> None:
+            nonlocal done, reported
+            done += count
+            now = time.monotonic()
+            if now - reported < REPORT_EVERY and done < total:
+                return
+            reported = now
+            rate = done / max(now - started, 1e-9)
+            left = duration((total - done) / max(rate, 1e-9))
+            self._report(
+                done / max(total, 1),
+                f"{label}: {done:,} of {total:,} {unit} ({rate:,.0f}/s, {left} left)",
+            )
+
+        yield update
+
+
+def duration(seconds: float) -> str:
+    """Seconds as people say them: ``40 s``, ``3 min``, ``2.5 h``."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    if seconds < 90 * 60:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h"

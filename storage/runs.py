@@ -1,0 +1,114 @@
+"""What the plugin has done to a dataset: one stored run per result, named by its key.
+
+A run is written before the work begins, as unfinished, and again when it ends, so that a process
+that was killed leaves a run that says so. Runs are FiftyOne's custom runs; the App and
+``dataset.list_runs()`` show them.
+"""
+
+import datetime
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import fiftyone as fo
+
+from ..errors import UserError
+
+METHOD_PREFIX = "@embedding/quality/"
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run of one operator.
+
+    Attributes:
+        key: the run key
+        operator: the operator's name
+        fields: the paths of the fields that it writes
+        facts: parameters, model, counts, … (JSON types)
+        finished: whether it came to its end
+    """
+
+    key: str
+    operator: str
+    fields: tuple[str, ...]
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    finished: bool = False
+
+
+def read_run(dataset: fo.Dataset, key: str) -> Run | None:
+    """The plugin's run of that key, or None.
+
+    Raises:
+        UserError: if the key belongs to a run that is not the plugin's
+    """
+    if not dataset.has_run(key):
+        return None
+    config = dataset.get_run_info(key).config
+    method = getattr(config, "method", None) or ""
+    if not method.startswith(METHOD_PREFIX):
+        raise UserError(
+            f"The dataset has a run {key!r} that this plugin did not make; choose another name"
+        )
+    return Run(
+        key=key,
+        operator=method.removeprefix(METHOD_PREFIX),
+        fields=tuple(config.fields),
+        facts=dict(config.facts),
+        finished=config.finished,
+    )
+
+
+def write_run(dataset: fo.Dataset, run: Run) -> None:
+    """Stores a run; the same key again replaces it."""
+    config = dataset.init_run(
+        method=METHOD_PREFIX + run.operator,
+        fields=list(run.fields),
+        facts=dict(run.facts),
+        finished=run.finished,
+        written_at=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+    )
+    if dataset.has_run(run.key):
+        dataset.update_run_config(run.key, config)
+    else:
+        dataset.register_run(run.key, config)
+
+
+def check_name(parameter: str, name: str) -> None:
+    """Refuses what cannot be the name of a field.
+
+    Raises:
+        UserError: that names the parameter
+    """
+    if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", name):
+        raise UserError(
+            f"{parameter}={name!r} cannot be the name of a field; use letters, digits and "
+            "underscores, beginning with a letter"
+        )
+
+
+def check_unclaimed(dataset: fo.Dataset, parameter: str, run: Run) -> None:
+    """Refuses to write over fields that are not the plugin's.
+
+    Args:
+        dataset: the dataset
+        parameter: the parameter that chose the names, for the message
+        run: the run that is about to write its fields
+
+    Raises:
+        UserError: that names the parameter and the field
+    """
+    before = read_run(dataset, run.key)
+    if before is not None and before.operator != run.operator:
+        raise UserError(
+            f"{parameter}: the name {run.key!r} belongs to a run of {before.operator}; "
+            "choose another name"
+        )
+    ours = set(before.fields) if before else set()
+    for path in run.fields:
+        if path not in ours and dataset.get_field(path) is not None:
+            raise UserError(
+                f"{parameter}: the dataset already has a field {path!r} that this plugin did not "
+                "write, and it is not overwritten; choose another name"
+            )
