@@ -1,5 +1,6 @@
 """``compute_embeddings``: vectors of images or objects, stored in a field of their own."""
 
+import dataclasses
 import re
 import shutil
 import time
@@ -14,6 +15,7 @@ from ..errors import UserError
 from ..storage.background import BackgroundWriter
 from ..storage.runs import Run, check_name, check_unclaimed, read_run, write_run
 from ..storage.targets import Item, Target, patches_fields, resolve_target
+from ..storage.text_search import check_index_key, create_text_index
 from .base import QualityOperator
 from .progress import Progress, duration
 
@@ -79,6 +81,9 @@ class ComputeEmbeddings(QualityOperator):
             raise UserError(f"batch_size={batch_size} must be at least 1")
         target = resolve_target(samples, patches_field)
         field = embeddings or default_field(model)
+        all_ids = target.ids()
+        if not all_ids:
+            raise UserError(f"There are no objects in {target.patches_field!r} in this view")
         run, before = _plan(target, field)
         _check_same_name(field, model, before, overwrite)
         clip = open_clip_config(model, weights)
@@ -96,14 +101,11 @@ class ComputeEmbeddings(QualityOperator):
         facts = {"identity": identity.to_dict(), "patches_field": target.patches_field}
         if before is not None:
             facts = {**before.facts, **facts}
-        run = Run(run.key, run.operator, run.fields, facts)
+        run = dataclasses.replace(run, facts=facts)
         write_run(target.dataset, run)
         target.declare(field, fo.VectorField)
         target.declare(f"{field}_error", fo.StringField)
 
-        all_ids = target.ids()
-        if not all_ids:
-            raise UserError(f"There are no objects in {target.patches_field!r} in this view")
         wanted = set(all_ids) if overwrite else set(all_ids) - set(target.ids(having=field))
         items = list(target.items(wanted))
         computing = time.monotonic()
@@ -136,17 +138,15 @@ class ComputeEmbeddings(QualityOperator):
             "failures": failures,
             "small_objects": small,
             "images_per_second": round(computed / computing, 1) if computed else None,
-            "similarity_index": similarity_index,
+            "similarity_index": similarity_index or _kept_index(target, facts, computed),
             "seconds": round(seconds, 2),
         }
-        if similarity_index is not None:
-            from ..storage.text_search import create_text_index
-
+        if result["similarity_index"] is not None:
             progress.say("Creating the similarity index")
-            create_text_index(target, field, similarity_index, *clip)
+            create_text_index(target, field, result["similarity_index"], *clip)
         write_run(
             target.dataset,
-            Run(run.key, run.operator, run.fields, {**facts, **result}, finished=True),
+            dataclasses.replace(run, facts={**facts, **result}, finished=True),
         )
         return result
 
@@ -258,8 +258,8 @@ def _describe(identity: dict[str, Any]) -> str:
 
 def _mixing_error(field: str, before: Run, model: str) -> UserError:
     return UserError(
-        f"The field {field!r} holds vectors of {_describe(before.facts['identity'])}, not of {model}; "
-        "pass overwrite=True (in the App: Compute all anew) to replace them all, or another field "
+        f"The field {field!r} holds vectors of {_describe(before.facts['identity'])}, not of "
+        f"{model}; pass overwrite=True (in the App: Compute all anew) to replace them all, or another field "
         "name as embeddings="
     )
 
@@ -283,8 +283,6 @@ def _plan(target: Target, field: str) -> tuple[Run, Run | None]:
 def _check_similarity_index(
     target: Target, brain_key: str, clip: tuple | None, model: str, before: Run | None
 ) -> None:
-    from ..storage.text_search import check_index_key
-
     check_name("similarity_index", brain_key)
     if clip is None:
         raise UserError(
@@ -292,6 +290,12 @@ def _check_similarity_index(
         )
     ours = before is not None and before.facts.get("similarity_index") == brain_key
     check_index_key(target.dataset, brain_key, ours)
+
+
+def _kept_index(target: Target, facts: dict[str, Any], computed: int) -> str | None:
+    """The index of an earlier run, which has to follow the vectors, unless it was deleted."""
+    index = facts.get("similarity_index")
+    return index if index and computed and target.dataset.has_brain_run(index) else None
 
 
 def _store(

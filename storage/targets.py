@@ -80,8 +80,10 @@ class Target:
         """The ids of the samples or objects, in their own order.
 
         Args:
-            having (None): only those that have a value in this field
+            having (None): only those that have a value in this field, if there is such a field
         """
+        if having is not None and self.view.get_field(self.path(having)) is None:
+            return []
         if self.patches_field is None:
             view = self.view if having is None else self.view.exists(having)
             return sorted(view.values("id"))

@@ -1,0 +1,35 @@
+# Two commands do everything on a fresh machine: `make demo` and `make test`.
+# Both make .venv first, once; `make clean` removes it.
+
+PYTHON ?= python3
+VENV := .venv
+RUN := $(VENV)/bin/python
+
+# The demo's FiftyOne sees this checkout as its only plugin, whatever else is installed.
+export FIFTYONE_PLUGINS_DIR := $(CURDIR)/$(VENV)/plugins
+export FIFTYONE_DO_NOT_TRACK := true
+
+.PHONY: demo app test lint clean
+
+demo: $(VENV)/ready  ## load a dataset, compute everything on it, print what was found
+	@$(RUN) -m fiftyone_embedding_quality.demo
+
+app: $(VENV)/ready  ## open FiftyOne's App on the demo's dataset
+	@$(RUN) -m fiftyone_embedding_quality.demo --app
+
+test: $(VENV)/ready  ## run the tests
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/pytest
+
+$(VENV)/ready: pyproject.toml requirements.txt demo/database.py
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; (3, 10) <= v <= (3, 12) or sys.exit(f"Python 3.10, 3.11 or 3.12 is needed, this is {v[0]}.{v[1]}; name one: make PYTHON=python3.11 ...")'
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/pip install --quiet --disable-pip-version-check -e ".[dev]"
+	mkdir -p $(VENV)/plugins/@embedding
+	ln -sfn $(CURDIR) $(VENV)/plugins/@embedding/quality
+	$(RUN) -m fiftyone_embedding_quality.demo.database
+	touch $@
+
+clean:
+	rm -rf $(VENV) build *.egg-info
