@@ -9,6 +9,7 @@ import os
 import re
 import sys
 import textwrap
+import zlib
 from pathlib import Path
 
 import fiftyone as fo
@@ -65,7 +66,8 @@ def load_folder(folder: str) -> fo.Dataset:
     root = Path(folder).expanduser().resolve()
     if not root.is_dir():
         sys.exit(f"IMAGES={folder}: there is no such folder")
-    name = "quality-demo-" + re.sub(r"[^a-z0-9]+", "-", root.name.lower()).strip("-")
+    # Two folders of the same name are two datasets.
+    name = f"quality-demo-{root.name}-{zlib.crc32(str(root).encode()):08x}"
     if fo.dataset_exists(name):
         return fo.load_dataset(name)
     import fiftyone.types as fot

@@ -510,12 +510,12 @@ def _reported_loading(what: str, weights: str | None) -> Iterator[None]:
     except UserError:
         raise
     except Exception as error:
-        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        reason = " ".join(str(error).split("\n")[:2]).strip() or type(error).__name__
         if weights is not None:
             raise UserError(
-                f"weights={weights!r} could not be loaded as {what}: {reason}. Code in a file is "
-                "never executed: it must be safetensors, or a state dict that torch.load() reads "
-                "with weights_only=True, and fit the architecture"
+                f"weights={weights!r} could not be loaded as {what}: {reason}. The file must be "
+                "safetensors or a state dict that torch.load() reads with weights_only=True (code "
+                "in it is never executed), and fit the architecture"
             ) from error
         raise UserError(
             f"The weights of {what} could not be had: {reason}. Three ways out: "

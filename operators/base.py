@@ -30,6 +30,9 @@ from .progress import Progress
 
 logger = logging.getLogger(__name__)
 
+# What a form asks for its own sake: it is no parameter.
+FORM_ONLY = {"more_options"}
+
 
 class QualityOperator(foo.Operator):
     """Base of the plugin's operators."""
@@ -38,7 +41,7 @@ class QualityOperator(foo.Operator):
     label: str
     description: str
     icon = "insights"
-    risk_level = "caution"
+    risk_level = "medium"
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -77,6 +80,7 @@ class QualityOperator(foo.Operator):
         try:
             if ctx.dataset is None:
                 raise UserError("Open a dataset first")
+            self._parameters(ctx.params, from_form=True)
             self.form(ctx, ctx.target_view(require_flat=True), inputs)
         except UserError as error:
             show_error(inputs, str(error))
@@ -154,7 +158,7 @@ class QualityOperator(foo.Operator):
         """
         known = _run_parameters(type(self))
         for name in given:
-            if name not in known:
+            if name not in known and name not in FORM_ONLY:
                 raise UserError(f"{self.name} has no parameter {name!r}; it has {', '.join(known)}")
         parameters = {}
         for name, (hint, default) in known.items():

@@ -172,7 +172,6 @@ class ComputeEmbeddings(QualityOperator):
         inputs.str(
             "model",
             default="clip",
-            required=True,
             view=models,
             label="Model",
             description=(
@@ -194,8 +193,8 @@ class ComputeEmbeddings(QualityOperator):
             label="Compute all anew",
             description="Otherwise only what has no vector yet is computed",
         )
-        inputs.bool("advanced", default=False, label="More options", view=types.SwitchView())
-        if params.get("advanced"):
+        inputs.bool("more_options", default=False, label="More options", view=types.SwitchView())
+        if params.get("more_options"):
             inputs.str(
                 "weights",
                 label="Weights file",

@@ -1,0 +1,127 @@
+"""A database and a plugins folder of the tests' own, and the data that the tests share."""
+
+import csv
+import os
+import tempfile
+import uuid
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+SHARED = ROOT.parent / "shared"
+
+# FiftyOne reads its settings when it is imported, so they are made before anything imports it.
+_home = tempfile.TemporaryDirectory(prefix="quality-tests-")
+_plugins = Path(_home.name) / "plugins"
+(_plugins / "@embedding").mkdir(parents=True)
+(_plugins / "@embedding" / "quality").symlink_to(ROOT, target_is_directory=True)
+os.environ |= {
+    "FIFTYONE_DATABASE_NAME": f"quality-tests-{uuid.uuid4().hex[:8]}",
+    "FIFTYONE_PLUGINS_DIR": str(_plugins),
+    "FIFTYONE_DEFAULT_DATASET_DIR": str(Path(_home.name) / "datasets"),
+    "FIFTYONE_DO_NOT_TRACK": "true",
+    "FIFTYONE_SHOW_PROGRESS_BARS": "false",
+}
+if not os.environ.get("FIFTYONE_DATABASE_URI"):
+    os.environ["FIFTYONE_DATABASE_DIR"] = str(Path(_home.name) / "database")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _database():
+    yield
+    import fiftyone.core.odm as foo
+
+    foo.drop_database()
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of development data; tests that need it are skipped where it is absent."""
+    if not SHARED.is_dir():
+        pytest.skip("needs the development data in ../shared, which users do not have")
+    return SHARED
+
+
+@pytest.fixture
+def dataset():
+    """An empty dataset that is removed after the test."""
+    import fiftyone as fo
+
+    dataset = fo.Dataset(f"test-{uuid.uuid4().hex[:8]}")
+    yield dataset
+    dataset.delete()
+
+
+@pytest.fixture(scope="session")
+def digit_files(tmp_path_factory) -> list[tuple[str, str]]:
+    """The first 200 of scikit-learn's digits as PNG files, with their labels."""
+    from PIL import Image
+    from sklearn.datasets import load_digits
+
+    digits = load_digits()
+    folder = tmp_path_factory.mktemp("digits")
+    files = []
+    for index in range(200):
+        path = folder / f"{index:04}.png"
+        Image.fromarray((digits.images[index] * 15.9).astype(np.uint8)).resize((48, 48)).save(path)
+        files.append((str(path), str(digits.target[index])))
+    return files
+
+
+@pytest.fixture
+def digits(dataset, digit_files):
+    """A dataset of 20 labeled digits."""
+    import fiftyone as fo
+
+    dataset.add_samples(
+        [
+            fo.Sample(path, ground_truth=fo.Classification(label=label))
+            for path, label in digit_files[:20]
+        ]
+    )
+    return dataset
+
+
+@pytest.fixture(scope="session")
+def compute_embeddings():
+    import fiftyone.operators as foo
+
+    return foo.get_operator("@embedding/quality/compute_embeddings")
+
+
+@pytest.fixture(scope="session")
+def cnn():
+    """The model ``cnn``, loaded once."""
+    from fiftyone_embedding_quality.embedding.models import load_model
+
+    return load_model("cnn")
+
+
+@pytest.fixture(scope="session")
+def tiny_clip(tmp_path_factory) -> tuple[str, str]:
+    """The name of a small open_clip architecture and a file with random weights of it."""
+    import json
+
+    import open_clip
+    import torch
+
+    folder = tmp_path_factory.mktemp("tiny-clip")
+    tower = {"width": 64, "layers": 2}
+    config = {
+        "embed_dim": 32,
+        "vision_cfg": {**tower, "image_size": 64, "patch_size": 16, "head_width": 32},
+        "text_cfg": {**tower, "context_length": 77, "vocab_size": 49408, "heads": 2},
+    }
+    (folder / "tiny-clip.json").write_text(json.dumps(config))
+    open_clip.add_model_config(folder / "tiny-clip.json")
+    torch.manual_seed(51)
+    weights = folder / "tiny-clip.pt"
+    torch.save(open_clip.create_model("tiny-clip").state_dict(), weights)
+    return "tiny-clip", str(weights)
+
+
+def read_rows(path: Path) -> list[dict[str, str]]:
+    with open(path, newline="") as file:
+        return list(csv.DictReader(file))
