@@ -33,6 +33,9 @@ logger = logging.getLogger(__name__)
 # What a form asks for its own sake: it is no parameter.
 FORM_ONLY = {"more_options"}
 
+# The value of a choice that stands for no value; the App shows an empty one as a blank.
+NOT_CHOSEN = "(none)"
+
 
 class QualityOperator(foo.Operator):
     """Base of the plugin's operators."""
@@ -80,7 +83,6 @@ class QualityOperator(foo.Operator):
         try:
             if ctx.dataset is None:
                 raise UserError("Open a dataset first")
-            self._parameters(ctx.params, from_form=True)
             self.form(ctx, ctx.target_view(require_flat=True), inputs)
         except UserError as error:
             show_error(inputs, str(error))
@@ -165,7 +167,7 @@ class QualityOperator(foo.Operator):
             value = given.get(name, default)
             if isinstance(value, str):
                 value = value.strip()
-            if from_form and value in ("", None):
+            if from_form and value in ("", None, NOT_CHOSEN):
                 value = default
             if value is inspect.Parameter.empty:
                 raise UserError(f"{self.name} needs the parameter {name!r}")

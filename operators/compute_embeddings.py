@@ -16,11 +16,14 @@ from ..storage.background import BackgroundWriter
 from ..storage.runs import Run, check_name, check_unclaimed, read_run, write_run
 from ..storage.targets import Item, Target, patches_fields, resolve_target
 from ..storage.text_search import check_index_key, create_text_index
-from .base import QualityOperator
+from .base import NOT_CHOSEN, QualityOperator
 from .progress import Progress, duration
 
 # Failures of one kind that a result names as examples.
 MAX_EXAMPLES = 3
+
+# What loading torch and a model takes, for the forecast in the form.
+LOADING_SECONDS = 5
 
 
 class ComputeEmbeddings(QualityOperator):
@@ -151,17 +154,17 @@ class ComputeEmbeddings(QualityOperator):
         return result
 
     def form(self, ctx: Any, samples: Any, inputs: types.Object) -> None:
-        params = ctx.params
+        params = self._parameters(ctx.params, from_form=True)
         fields = patches_fields(samples)
         if fields:
             choices = types.DropdownView()
-            choices.add_choice("", label="Whole images")
+            choices.add_choice(NOT_CHOSEN, label="Whole images")
             for name in fields:
                 choices.add_choice(name, label=f"Objects in {name}")
             inputs.enum(
                 "patches_field",
                 choices.values(),
-                default="",
+                default=NOT_CHOSEN,
                 view=choices,
                 label="Embed",
                 description="Whole images, or each object within the square around its box",
@@ -179,13 +182,14 @@ class ComputeEmbeddings(QualityOperator):
                 "open_clip:<architecture>/<pretrained>, timm:<name> or zoo:<FiftyOne zoo name>"
             ),
         )
-        model = params.get("model") or "clip"
-        field = params.get("embeddings") or default_field(model)
+        model = params["model"]
+        field = params["embeddings"] or default_field(model)
         inputs.str(
             "embeddings",
-            default=default_field(model),
             label="Field for the vectors",
-            description=f"Reasons for missing vectors go to {field}_error",
+            description=f"By default {default_field(model)}; reasons for missing vectors go to "
+            f"{field}_error",
+            view=types.View(placeholder=default_field(model)),
         )
         inputs.bool(
             "overwrite",
@@ -194,7 +198,7 @@ class ComputeEmbeddings(QualityOperator):
             description="Otherwise only what has no vector yet is computed",
         )
         inputs.bool("more_options", default=False, label="More options", view=types.SwitchView())
-        if params.get("more_options"):
+        if ctx.params.get("more_options"):
             inputs.str(
                 "weights",
                 label="Weights file",
@@ -209,9 +213,9 @@ class ComputeEmbeddings(QualityOperator):
             inputs.int("batch_size", min=1, label="Batch size", description="Default: by device")
             inputs.str("device", label="Device", description="cpu, cuda, cuda:1, …; default: best")
 
-        target = resolve_target(samples, params.get("patches_field") or None)
+        target = resolve_target(samples, params["patches_field"])
         _, before = _plan(target, field)
-        overwrite = bool(params.get("overwrite"))
+        overwrite = params["overwrite"]
         _check_same_name(field, model, before, overwrite)
         if before is not None and before.facts["identity"]["name"] != full_name(model):
             before = None
@@ -346,4 +350,4 @@ def _forecast(target: Target, field: str, model: str, before: Run | None, overwr
     if rate is None:
         # Importing torch to ask it for a GPU would freeze the form for seconds.
         rate = 300 if shutil.which("nvidia-smi") else {"clip": 50, "cnn": 60}.get(model, 20)
-    return f"{text}, which takes roughly {duration((total - done) / rate)}"
+    return f"{text}, which takes roughly {duration(LOADING_SECONDS + (total - done) / rate)}"

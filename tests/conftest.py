@@ -30,9 +30,11 @@ if not os.environ.get("FIFTYONE_DATABASE_URI"):
 
 @pytest.fixture(scope="session", autouse=True)
 def _database():
-    yield
+    import fiftyone as fo
     import fiftyone.core.odm as foo
 
+    fo.list_datasets()  # starts the database, before a server of ours would start another
+    yield
     foo.drop_database()
 
 
@@ -125,3 +127,30 @@ def tiny_clip(tmp_path_factory) -> tuple[str, str]:
 def read_rows(path: Path) -> list[dict[str, str]]:
     with open(path, newline="") as file:
         return list(csv.DictReader(file))
+
+
+@pytest.fixture(scope="session")
+def _server():
+    browser = pytest.importorskip("browser", reason="needs playwright for the browser tests")
+    if browser.find_browser() is None:
+        pytest.skip("needs chromium or Chrome on the PATH for the browser tests")
+    server = browser.Server()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def app(_server, tmp_path):
+    """FiftyOne's App in a browser of its own."""
+    import browser
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        context = playwright.chromium.launch_persistent_context(
+            str(tmp_path / "profile"),
+            executable_path=browser.find_browser(),
+            args=browser.ARGUMENTS,
+            viewport={"width": 1440, "height": 900},
+        )
+        yield browser.App(context.pages[0], _server.url)
+        context.close()

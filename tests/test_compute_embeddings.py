@@ -350,7 +350,7 @@ def test_executor_and_delegated_run(digits, compute_embeddings):
     service.execute_queued_operations(dataset_name=digits.name)
     operation = service.get(ObjectId(queued["operation_id"]))
     assert operation.run_state == "failed"
-    assert "None of the 20 samples could be embedded" in operation.result.error_message
+    assert "None of the 20 samples could be embedded" in str(operation.result.error)
 
 
 def test_progress_goes_from_nothing_to_all(digits, compute_embeddings):
