@@ -1,0 +1,1 @@
+"""Vectors and labels in, findings out: arrays only, nothing here knows FiftyOne."""

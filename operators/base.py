@@ -26,6 +26,8 @@ import fiftyone.operators as foo
 import fiftyone.operators.types as types
 
 from ..errors import UserError
+from ..storage.targets import Target, patches_fields
+from ..storage.vectors import vector_fields
 from .progress import Progress
 
 logger = logging.getLogger(__name__)
@@ -180,6 +182,46 @@ def show_error(container: types.Object, text: str) -> None:
     error = container.view("error", types.Error(label=text))
     error.invalid = True
     error.error_message = text
+
+
+def patches_input(ctx: Any, samples: Any, inputs: types.Object, verb: str) -> str | None:
+    """The form's choice between whole images and the objects of a field; returns the choice."""
+    fields = patches_fields(samples)
+    if not fields:
+        return None
+    choices = types.DropdownView()
+    choices.add_choice(NOT_CHOSEN, label="Whole images")
+    for name in fields:
+        choices.add_choice(name, label=f"Objects in {name}")
+    inputs.enum("patches_field", choices.values(), default=NOT_CHOSEN, view=choices, label=verb)
+    chosen = ctx.params.get("patches_field")
+    return None if chosen in ("", None, NOT_CHOSEN) else chosen
+
+
+def embeddings_input(ctx: Any, target: Target, inputs: types.Object) -> str:
+    """The form's choice of the field with vectors; returns the choice.
+
+    Raises:
+        UserError: if there are no vectors yet
+    """
+    fields = vector_fields(target)
+    if not fields:
+        raise UserError(
+            f"No vectors are stored for the {target.things} yet; run 'Quality: compute embeddings'"
+        )
+    choices = types.DropdownView()
+    for name in fields:
+        choices.add_choice(name, label=name)
+    inputs.enum(
+        "embeddings",
+        choices.values(),
+        default=fields[0],
+        view=choices,
+        label="Embeddings",
+        description="The field with the vectors",
+    )
+    chosen = ctx.params.get("embeddings")
+    return chosen if chosen in fields else fields[0]
 
 
 def _call_like(run: Any) -> Any:

@@ -14,9 +14,9 @@ from ..embedding.models import full_name
 from ..errors import UserError
 from ..storage.background import BackgroundWriter
 from ..storage.runs import Run, check_name, check_unclaimed, read_run, write_run
-from ..storage.targets import Item, Target, patches_fields, resolve_target
+from ..storage.targets import Item, Target, resolve_target
 from ..storage.text_search import check_index_key, create_text_index
-from .base import NOT_CHOSEN, QualityOperator
+from .base import QualityOperator, patches_input
 from .progress import Progress, duration
 
 # Failures of one kind that a result names as examples.
@@ -155,20 +155,7 @@ class ComputeEmbeddings(QualityOperator):
 
     def form(self, ctx: Any, samples: Any, inputs: types.Object) -> None:
         params = self._parameters(ctx.params, from_form=True)
-        fields = patches_fields(samples)
-        if fields:
-            choices = types.DropdownView()
-            choices.add_choice(NOT_CHOSEN, label="Whole images")
-            for name in fields:
-                choices.add_choice(name, label=f"Objects in {name}")
-            inputs.enum(
-                "patches_field",
-                choices.values(),
-                default=NOT_CHOSEN,
-                view=choices,
-                label="Embed",
-                description="Whole images, or each object within the square around its box",
-            )
+        patches_field = patches_input(ctx, samples, inputs, "Embed")
         models = types.AutocompleteView()
         models.add_choice("clip", label="clip", description="OpenCLIP ViT-B-32, 512 dimensions")
         models.add_choice("cnn", label="cnn", description="EfficientNet-Lite0, small and fast")
@@ -213,7 +200,7 @@ class ComputeEmbeddings(QualityOperator):
             inputs.int("batch_size", min=1, label="Batch size", description="Default: by device")
             inputs.str("device", label="Device", description="cpu, cuda, cuda:1, …; default: best")
 
-        target = resolve_target(samples, params["patches_field"])
+        target = resolve_target(samples, patches_field)
         _, before = _plan(target, field)
         overwrite = params["overwrite"]
         _check_same_name(field, model, before, overwrite)
@@ -262,8 +249,8 @@ def _describe(identity: dict[str, Any]) -> str:
 def _mixing_error(field: str, before: Run, model: str) -> UserError:
     return UserError(
         f"The field {field!r} holds vectors of {_describe(before.facts['identity'])}, not of "
-        f"{model}; pass overwrite=True (in the App: Compute all anew) to replace them all, or another field "
-        "name as embeddings="
+        f"{model}; pass overwrite=True (in the App: Compute all anew) to replace them all, or "
+        "another field name as embeddings="
     )
 
 

@@ -39,9 +39,16 @@ def test_call(digits, compute_embeddings):
     before = _snapshot(digits)
     result = compute_embeddings(digits, model="cnn")
     assert result["run_key"] == result["embeddings"] == "cnn"
-    assert (result["read"], result["computed"], result["reused"], result["failed"]) == (20, 20, 0, 0)
+    assert (result["read"], result["computed"], result["reused"], result["failed"]) == (
+        20,
+        20,
+        0,
+        0,
+    )
     vectors = _vectors(digits)
-    assert all(vector.shape == (1280,) and vector.dtype == np.float32 for vector in vectors.values())
+    assert all(
+        vector.shape == (1280,) and vector.dtype == np.float32 for vector in vectors.values()
+    )
     assert isinstance(digits.get_field("cnn"), fo.VectorField)
     assert _snapshot(digits) == before
     assert digits.list_runs() == ["cnn"]
@@ -105,7 +112,9 @@ def test_bad_files_cost_their_neighbours_nothing(digits, compute_embeddings, tmp
 
 def test_all_files_failing_is_an_error(dataset, compute_embeddings):
     dataset.add_samples([fo.Sample(f"/nowhere/{index}.jpg") for index in range(5)])
-    with pytest.raises(ValueError, match=r"None of the 5 samples.*5 times\): file not found.*0\.jpg"):
+    with pytest.raises(
+        ValueError, match=r"None of the 5 samples.*5 times\): file not found.*0\.jpg"
+    ):
         compute_embeddings(dataset, model="cnn")
 
 
@@ -120,7 +129,9 @@ def test_models_never_mix(digits, compute_embeddings, tiny_clip):
 
     # Replaced on a view, the vectors of the first model are gone from all samples.
     compute_embeddings(digits[:5], overwrite=True, **other)
-    assert [v is not None and v.shape for v in digits.values("vectors")] == [(32,)] * 5 + [False] * 15
+    assert [v is not None and v.shape for v in digits.values("vectors")] == [(32,)] * 5 + [
+        False
+    ] * 15
 
 
 def test_same_name_other_weights(digits, compute_embeddings, tiny_clip, tmp_path):

@@ -131,7 +131,7 @@ def test_timm_from_local_files(tmp_path):
     for name in ("weights.pth", "weights.safetensors"):
         model = load_model("timm:resnet10t", str(tmp_path / name))
         assert _cosines(_embed(model, _photos()), expected).min() > 0.999
-    with pytest.raises(UserError, match="size mismatch.*fit the architecture"):
+    with pytest.raises(UserError, match=r"size mismatch.*fit the architecture"):
         load_model("timm:resnet18", str(tmp_path / "weights.pth"))
 
 

@@ -1,0 +1,310 @@
+"""Exact nearest rows by cosine distance: which product, in which tiles, and the proof.
+
+Tiles of the queries are multiplied with tiles of the rows; no more than a tile of the products is
+ever held. What the rounding of a product cannot rule out is compared exactly, so the answer is
+exact on every path:
+
+- "float32": every row whose product may reach the k-th neighbour so far is compared.
+- "int8": 8-bit products, where the CPU is fast at them, find a few candidates per query. These are
+  compared; a query whose answer that does not prove is searched again with float32 products.
+- "cuda": see ``_exact_search_torch``.
+"""
+
+from __future__ import annotations
+
+import functools
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Protocol
+
+import numpy as np
+
+from ._parallel import num_cores
+from .vectors import UnitRows
+
+Progress = Callable[[float], None]
+
+# Larger tiles of queries make better use of a product, smaller tiles stay in a core's cache:
+# 4 MiB of products was best on two cores with 2 MiB each.
+QUERY_TILE = 1024
+ROW_TILE = 1024
+
+# Below this many rows the products take milliseconds, and importing torch would take seconds.
+MIN_TORCH_ROWS = 4096
+
+# With fewer dimensions the rounding errors of 8-bit products do not average out.
+MIN_INT8_DIM = 64
+
+
+class Search(Protocol):
+    """The k nearest rows to some queries."""
+
+    def __call__(
+        self, queries: np.ndarray, own: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Searches.
+
+        Args:
+            queries: (q, dim) float32 unit rows
+            own: (q,) int32, the row that a query itself is and that is left out, or -1
+
+        Returns:
+            distances (q, k) float32, rows (q, k) int32, and (q,) bool, whether the answer is
+            proved to be exact
+        """
+
+
+def product_path(num_rows: int, dim: int, device: str | None) -> str:
+    """Which product searches this many rows: "cuda", "int8" or "float32".
+
+    Args:
+        device: a torch device, or None for a CUDA GPU if there is one, else the CPU
+    """
+    if device is not None and device != "cpu":
+        return "cuda"
+    if num_rows < MIN_TORCH_ROWS:
+        return "float32"
+    import torch
+
+    if device is None and torch.cuda.is_available():
+        return "cuda"
+    return "int8" if dim >= MIN_INT8_DIM and _int8_is_fast() else "float32"
+
+
+@functools.lru_cache(maxsize=1)
+def _int8_is_fast() -> bool:
+    """Tries 8-bit products, a private function of torch that is slow on CPUs without VNNI.
+
+    In one thread and by the best of several tries, so that a busy machine gives the same answer.
+    """
+    import torch
+
+    small = torch.ones((256, 512), dtype=torch.int8)
+    large = torch.ones((2048, 512), dtype=torch.int8)
+    small32, large32 = small.float(), large.float()
+
+    def seconds(product: Callable[[], object]) -> float:
+        product()
+        times = []
+        for _ in range(7):
+            start = time.perf_counter()
+            product()
+            times.append(time.perf_counter() - start)
+        return min(times)
+
+    with _product_threads(several=True) as pool:
+        try:
+            int8 = pool.submit(seconds, lambda: torch._int_mm(small, large.T)).result()
+        except (AttributeError, RuntimeError):
+            return False
+        float32 = pool.submit(seconds, lambda: torch.mm(small32, large32.T)).result()
+    return int8 * 2 < float32
+
+
+def exact_neighbors(
+    queries: UnitRows,
+    own: np.ndarray,
+    searched: UnitRows,
+    k: int,
+    device: str | None,
+    progress: Progress | None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Finds the k rows of ``searched`` nearest to each query, leaving out its own.
+
+    Args:
+        own: (num_queries,) int32, the row that a query itself is, or -1
+        k: at most the number of rows, less one where queries leave out their own
+
+    Returns:
+        distances (num_queries, k) float32 in [0, 2], ascending, and the rows (num_queries, k) int32
+    """
+    num_queries = len(queries.rows)
+    distances = np.empty((num_queries, k), np.float32)
+    columns = np.empty((num_queries, k), np.int32)
+    proved = np.ones(num_queries, bool)
+    if num_queries == 0 or k == 0:
+        return distances, columns
+
+    path = product_path(len(searched.rows), searched.rows.shape[1], device)
+    with_torch = len(searched.rows) >= MIN_TORCH_ROWS
+    by_float32 = Float32Search(searched, k, _torch_product if with_torch else np.matmul)
+    search: Search = by_float32
+    if path == "cuda":
+        from ._exact_search_torch import TorchSearch
+
+        search = TorchSearch(searched, k, device or "cuda")
+    elif path == "int8":
+        search = Int8Search(searched, k)
+
+    def search_tile(start: int) -> int:
+        part = slice(start, start + QUERY_TILE)
+        distances[part], columns[part], proved[part] = search(queries.rows[part], own[part])
+        return min(start + QUERY_TILE, num_queries)
+
+    def search_again(part: np.ndarray) -> None:
+        # The neighbours found are real, so the farthest bounds the search; the margin is for
+        # rounding that may differ between the two loops.
+        limits = distances[part, -1] * np.float32(1 + 1e-5)
+        distances[part], columns[part], _ = by_float32(queries.rows[part], own[part], limits)
+
+    with _product_threads(with_torch and path != "cuda") as pool:
+        done = pool.submit(search_tile, 0).result()
+        if progress is not None:
+            progress(done / num_queries)
+        if proved[:QUERY_TILE].mean() < 0.5:
+            # Rows so close together that 8-bit products do not tell them apart.
+            search = by_float32
+        for done in pool.map(search_tile, range(QUERY_TILE, num_queries, QUERY_TILE)):
+            if progress is not None:
+                progress(done / num_queries)
+        doubtful = np.flatnonzero(~proved)
+        parts = [doubtful[i : i + QUERY_TILE] for i in range(0, len(doubtful), QUERY_TILE)]
+        list(pool.map(search_again, parts))
+
+    # Everything is equally far from a zero vector: by the order of rows, without its own.
+    zero = np.flatnonzero(queries.zero)
+    first = np.arange(k, dtype=np.int32)
+    columns[zero] = first + ((own[zero, None] >= 0) & (first >= own[zero, None]))
+    distances[zero] = 1
+    return np.minimum(distances, 2, out=distances), columns
+
+
+@contextmanager
+def _product_threads(several: bool) -> Iterator[ThreadPoolExecutor]:
+    """A pool for tiles: one thread per core, each of which computes its torch products alone."""
+    if not several:
+        with ThreadPoolExecutor(1) as pool:
+            yield pool
+        return
+    import torch
+
+    before = torch.get_num_threads()
+    try:
+        with ThreadPoolExecutor(num_cores(), initializer=lambda: torch.set_num_threads(1)) as pool:
+            yield pool
+    finally:
+        # The number is the calling thread's, but threads that start later copy the last one set.
+        torch.set_num_threads(before)
+
+
+def _torch_product(left: np.ndarray, right: np.ndarray, out: np.ndarray) -> None:
+    import torch
+
+    torch.mm(torch.from_numpy(left), torch.from_numpy(right), out=torch.from_numpy(out))
+
+
+class Float32Search:
+    """Exact search with float32 products. A ``Search``."""
+
+    def __init__(self, searched: UnitRows, k: int, product: Callable) -> None:
+        self.searched = searched
+        self.k = k
+        self.product = product
+        # The rounding of a float32 product of unit vectors in any order of summation is within
+        # dim * 2^-24 (Higham, Accuracy and Stability of Numerical Algorithms, section 3.1). Twice
+        # that, for the distance that it is compared with is rounded too.
+        self.error = np.float32(2 * searched.rows.shape[1] * 2.0**-24 + 1e-6)
+
+    def __call__(
+        self, queries: np.ndarray, own: np.ndarray, limits: np.ndarray | None = None
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Searches; ``limits`` (q,) float32 are distances within which k rows are known to be."""
+        from ._neighbor_kernels import sweep
+
+        rows, zero = self.searched.rows, self.searched.zero
+        num_queries = len(queries)
+        if limits is None:
+            limits = np.full(num_queries, np.inf, np.float32)
+        distances = np.full((num_queries, self.k), np.inf, np.float32)
+        columns = np.zeros((num_queries, self.k), np.int32)
+        buffer = np.empty(num_queries * min(ROW_TILE, len(rows)), np.float32)
+        for start in range(0, len(rows), ROW_TILE):
+            tile = rows[start : start + ROW_TILE]
+            scores = buffer[: num_queries * len(tile)].reshape(num_queries, len(tile))
+            self.product(queries, tile.T, out=scores)
+            sweep(scores, start, queries, rows, zero, own, self.error, limits, distances, columns)
+        return distances, columns, np.ones(num_queries, bool)
+
+
+class Int8Search:
+    """Search with 8-bit products, exact where it says so. A ``Search``.
+
+    The rows are turned by a random rotation first (random signs and a cosine transform), which
+    spreads outlying dimensions and makes the rounding errors of different rows independent, so
+    that the error of a product is close to normal with the deviation
+    |residual of one| * |other| / sqrt(dim). Eight deviations are allowed for (1e-15 per pair), and
+    every pair that is compared checks that.
+    """
+
+    deviations = 8.0
+    # Where the rounded values end, in deviations of a coordinate of a rotated unit vector; what
+    # is beyond (one coordinate in 25 million) is counted as residual.
+    reach = 5.5
+
+    def __init__(self, searched: UnitRows, k: int) -> None:
+        import torch
+
+        self.searched = searched
+        self.k = k
+        num_rows, dim = searched.rows.shape
+        self.num_candidates = min(k + 1 + max(24, k // 2), num_rows)
+        self.step = np.float32(self.reach / np.sqrt(dim) / 127)
+        self.signs = np.random.default_rng(0).choice(np.float32([-1, 1]), dim)
+        self.buffers = threading.local()
+
+        rounded = np.empty((num_rows, dim), np.int8)
+        self.residuals = np.empty(num_rows, np.float32)
+        for start in range(0, num_rows, ROW_TILE):
+            part = slice(start, start + ROW_TILE)
+            rounded[part], self.residuals[part] = self._round(searched.rows[part])
+        self.rounded = torch.from_numpy(rounded)
+
+    def _round(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The rotated rows as multiples of ``step``, int8, and the length of what that loses."""
+        from scipy.fft import dct
+
+        rotated = dct(rows * self.signs, axis=1, norm="ortho")
+        rotated /= self.step
+        rounded = np.clip(np.rint(rotated), -127, 127)
+        rotated -= rounded
+        residual = np.sqrt(np.einsum("ij,ij->i", rotated, rotated)) * self.step
+        return rounded.astype(np.int8), residual
+
+    def __call__(
+        self, queries: np.ndarray, own: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        import torch
+
+        from ._neighbor_kernels import refine, select
+
+        rows, zero = self.searched.rows, self.searched.zero
+        num_queries = len(queries)
+        if (own >= 0).all():
+            rounded, residual = self.rounded[torch.from_numpy(own)], self.residuals[own]
+        else:
+            rounded, residual = self._round(queries)
+            rounded = torch.from_numpy(rounded)
+        largest = self.residuals.max()
+        lost = np.hypot(residual, largest) / np.sqrt(rows.shape[1])
+        errors = (self.deviations * lost + residual * largest + 1e-5).astype(np.float32)
+
+        # A fresh buffer for every product costs 20 %.
+        if not hasattr(self.buffers, "scores"):
+            self.buffers.scores = torch.empty(QUERY_TILE * ROW_TILE, dtype=torch.int32)
+        best = np.full((num_queries, self.num_candidates), -(2**31) << 32, np.int64)
+        for start in range(0, len(rows), ROW_TILE):
+            tile = self.rounded[start : start + ROW_TILE]
+            scores = self.buffers.scores[: num_queries * len(tile)].view(num_queries, len(tile))
+            torch._int_mm(rounded, tile.T, out=scores)
+            select(scores.numpy(), start, best)
+        candidates = np.ascontiguousarray(np.sort(best, axis=1)[:, ::-1])
+
+        distances = np.empty((num_queries, self.k), np.float32)
+        columns = np.empty((num_queries, self.k), np.int32)
+        proved = refine(
+            queries, rows, zero, own, candidates, self.step**2, errors, distances, columns
+        )
+        return distances, columns, proved

@@ -1,0 +1,20 @@
+"""What a map of vectors is, whichever method laid it out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class MapLayout:
+    """A map of vectors.
+
+    Attributes:
+        points: (num_rows, num_dims) float32
+        notes: sentences on what was adapted to few or low-dimensional vectors
+    """
+
+    points: np.ndarray
+    notes: tuple[str, ...]

@@ -1,0 +1,106 @@
+"""How far a map can be trusted: how many of the neighbours on it are neighbours in truth.
+
+Venna and Kaski, "Neighborhood preservation in nonlinear projection methods" (2001), as in
+``sklearn.manifold.trustworthiness``, on a sample of the rows when there are many: the ranks are
+among all rows, but only the sampled rows are judged, so nothing n x n is held.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from .vectors import unit_rows
+
+# Distances held at once: 2^24 float64 values, 128 MiB.
+BUFFER_VALUES = 2**24
+
+
+@dataclass(frozen=True)
+class MapTrust:
+    """Agreement of a map with the vectors that it shows.
+
+    Attributes:
+        trustworthiness: in [0, 1]; 1 when all neighbours on the map are neighbours in truth, about
+            0.5 when they have nothing to do with each other
+        neighbor_preservation: share of the k true neighbours that are among the k nearest on the
+            map, in [0, 1]; by chance k / num_rows
+        k: neighbours that were compared, fewer than asked for in small sets; 0 when there are too
+            few rows (less than 3) to say anything, and both figures are 1
+        num_sampled: rows that were judged
+    """
+
+    trustworthiness: float
+    neighbor_preservation: float
+    k: int
+    num_sampled: int
+
+
+def map_trust(
+    vectors: np.ndarray,
+    points: np.ndarray,
+    k: int = 15,
+    sample: int = 1000,
+    seed: int | None = 51,
+) -> MapTrust:
+    """Measures the trustworthiness and the neighbour preservation of a map.
+
+    Args:
+        vectors: (num_rows, dim) finite floats, compared by cosine distance
+        points: (num_rows, num_dims) finite floats, compared by Euclidean distance
+        k: neighbours per row; made smaller than half the number of rows
+        sample: rows to judge; all when there are no more. 1,000 give +-0.002
+        seed: of the sample
+
+    Raises:
+        ValueError: if points and vectors do not fit each other, or k or sample is below 1
+    """
+    from scipy.spatial import cKDTree
+
+    units = unit_rows(vectors)
+    points = np.asarray(points, np.float64)
+    num_rows = len(units.rows)
+    if len(points) != num_rows:
+        raise ValueError(f"The map has {len(points)} points for {num_rows} vectors")
+    if k < 1 or sample < 1:
+        raise ValueError(f"k and sample must be at least 1, not {k} and {sample}")
+    k = min(k, (num_rows - 1) // 2)
+    if k < 1:
+        return MapTrust(1.0, 1.0, 0, num_rows)
+
+    judged = np.arange(num_rows)
+    if num_rows > sample:
+        judged = np.sort(np.random.default_rng(seed).choice(num_rows, sample, replace=False))
+    # Rounding moves ranks by a few, which matters only where all rows are judged.
+    precision = np.float64 if len(judged) == num_rows else np.float32
+    rows = np.asarray(vectors, np.float64) if precision is np.float64 else units.rows
+    if precision is np.float64:
+        rows = rows / np.where(units.zero, 1, np.linalg.norm(rows, axis=1))[:, None]
+
+    _, nearby = cKDTree(points).query(points[judged], k=k + 1)
+    # Leaves out the row itself or, where more than k points coincide and it is not found, the last.
+    keep = nearby != judged[:, None]
+    keep[keep.all(axis=1), -1] = False
+    nearby = nearby[keep].reshape(len(judged), k)
+
+    ranks = np.empty((len(judged), k), np.int64)
+    at_once = max(1, BUFFER_VALUES // num_rows)
+    for start in range(0, len(judged), at_once):
+        part = slice(start, start + at_once)
+        similarity = rows[judged[part]] @ rows.T
+        similarity[np.arange(len(similarity)), judged[part]] = np.inf
+        of_nearby = np.take_along_axis(similarity, nearby[part], axis=1)
+        # The row itself has rank 0. Equal distances share the best rank.
+        similarity.sort(axis=1)
+        for offset, (row, wanted) in enumerate(zip(similarity, of_nearby)):
+            ranks[start + offset] = num_rows - np.searchsorted(row, wanted, side="right")
+
+    worst = k * (2 * num_rows - 3 * k - 1) / 2
+    penalty = np.maximum(ranks - k, 0).sum(axis=1)
+    return MapTrust(
+        trustworthiness=float(1 - penalty.mean() / worst),
+        neighbor_preservation=float((ranks <= k).mean()),
+        k=k,
+        num_sampled=len(judged),
+    )

