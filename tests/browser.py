@@ -98,3 +98,38 @@ class App:
         SCREENSHOTS.mkdir(exist_ok=True)
         self.page.wait_for_timeout(300)
         self.page.screenshot(path=SCREENSHOTS / f"{name}.png")
+
+    # FiftyOne's Embeddings panel
+
+    @property
+    def embeddings(self) -> Locator:
+        return self.page.locator("[data-cy=panel-content-Embeddings]")
+
+    def open_embeddings(self, brain_key: str) -> None:
+        """Opens the Embeddings panel beside the samples and a map in it."""
+        self.page.locator("[data-cy=new-panel-btn]").first.click()
+        self.page.locator("[data-cy=new-panel-option-Embeddings]").click()
+        self.embeddings.get_by_text(brain_key, exact=True).first.click()
+        self.embeddings.locator("canvas").last.wait_for(timeout=30_000)
+        self.page.wait_for_timeout(1500)
+
+    def color_by(self, field: str) -> None:
+        self.embeddings.get_by_role("button", name="Color by").click()
+        self.page.get_by_text(field, exact=True).last.click()
+        expect(self.embeddings.get_by_role("button", name="Color by")).to_contain_text(field)
+        self.page.wait_for_timeout(1500)
+
+    def lasso_left_half(self) -> None:
+        """Lassoes what lies in the left half of the map; waits for the server's answer."""
+        self.embeddings.get_by_role("button", name="Select", exact=True).click()
+        box = self.embeddings.locator("canvas").last.bounding_box()
+        left, right = box["x"] + 3, box["x"] + box["width"] / 2
+        top, bottom = box["y"] + 3, box["y"] + box["height"] - 3
+        mouse = self.page.mouse
+        with self.page.expect_response("**/embeddings/v2/lasso-stage", timeout=20_000):
+            mouse.move(left, top)
+            mouse.down()
+            for x, y in ((right, top), (right, bottom), (left, bottom), (left, top)):
+                mouse.move(x, y, steps=8)
+            mouse.up()
+        self.page.wait_for_timeout(1500)
