@@ -11,6 +11,7 @@ import sys
 import textwrap
 import zlib
 from pathlib import Path
+from typing import Any
 
 import fiftyone as fo
 import fiftyone.operators as foo
@@ -26,11 +27,18 @@ def main() -> None:
         open_app(dataset)
         return
     print(f"Dataset {dataset.name!r}: {len(dataset):,} samples", flush=True)
-    compute_embeddings = foo.get_operator(PREFIX + "compute_embeddings")
-    result = compute_embeddings(dataset, embeddings=MODEL, model=MODEL)
-    print(f"\n{terminal(compute_embeddings.summary(result))}\n")
+    run("compute_embeddings", dataset, embeddings=MODEL, model=MODEL)
+    run("compute_visualization", dataset, embeddings=MODEL)
     choice = next((f"{key}={os.environ[key]} " for key in SOURCES if os.environ.get(key)), "")
-    print(f"Open it in the App:\n    {choice}make app")
+    print(f"\nOpen it in the App:\n    {choice}make app")
+
+
+def run(name: str, dataset: fo.Dataset, **parameters: Any) -> None:
+    """Runs an operator and prints its summary."""
+    operator = foo.get_operator(PREFIX + name)
+    summary = operator.summary(operator(dataset, **parameters))
+    # Markdown without its marks.
+    print("\n" + textwrap.indent(re.sub(r"\*\*|`", "", summary), "  "), flush=True)
 
 
 def load_dataset() -> fo.Dataset:
@@ -101,11 +109,6 @@ def open_app(dataset: fo.Dataset) -> None:
     session = fo.launch_app(dataset)
     print("Press Ctrl-C to stop")
     session.wait(-1)
-
-
-def terminal(markdown: str) -> str:
-    """Markdown without its marks."""
-    return textwrap.indent(re.sub(r"\*\*|`", "", markdown), "  ")
 
 
 def _persistent(name: str, samples: list) -> fo.Dataset:
