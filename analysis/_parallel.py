@@ -31,6 +31,9 @@ def compiled(function: Function) -> Function:
     """
     import numba
 
+    # What is kept names the module, which is another one where the plugin is installed with pip as
+    # well as by FiftyOne; without the module in its name, each would find the other's.
+    function.__qualname__ = f"{function.__module__}.{function.__qualname__}"
     try:
         return numba.njit(cache=True, nogil=True, fastmath=FAST_MATH)(function)
     except RuntimeError:

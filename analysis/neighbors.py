@@ -26,7 +26,7 @@ RECALL_SAMPLE = 1000
 
 @dataclass(frozen=True)
 class NeighborGraph:
-    """The nearest neighbours of every row by cosine distance, nearest first, without the row itself.
+    """The nearest other rows of every row by cosine distance, nearest first.
 
     Attributes:
         indices: (num_rows, k) int32, rows; equal distances in the order of the rows

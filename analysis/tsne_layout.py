@@ -51,9 +51,7 @@ def tsne_layout(
     units = unit_rows(vectors)
     num_rows = len(units.rows)
     if graph.num_rows != num_rows:
-        raise ValueError(
-            f"The neighbour graph has {graph.num_rows} rows for {num_rows} vectors; compute it again"
-        )
+        raise ValueError(f"The neighbour graph has {graph.num_rows} rows for {num_rows} vectors")
     if num_dims not in (2, 3):
         raise ValueError(f"num_dims must be 2 or 3, not {num_dims}")
     if perplexity <= 1:

@@ -176,9 +176,7 @@ def _check(
     num_rows: int, graph: NeighborGraph, num_dims: int, n_neighbors: int, min_dist: float
 ) -> None:
     if graph.num_rows != num_rows:
-        raise ValueError(
-            f"The neighbour graph has {graph.num_rows} rows for {num_rows} vectors; compute it again"
-        )
+        raise ValueError(f"The neighbour graph has {graph.num_rows} rows for {num_rows} vectors")
     if num_dims not in (2, 3):
         raise ValueError(f"num_dims must be 2 or 3, not {num_dims}")
     if n_neighbors < 2:

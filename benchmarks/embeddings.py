@@ -8,8 +8,9 @@ the memory that 12-megapixel JPEGs take.
 """
 
 import argparse
+import statistics
 import tempfile
-import time
+from functools import partial
 from pathlib import Path
 
 import fiftyone as fo
@@ -19,7 +20,7 @@ import fiftyone.zoo as foz
 import numpy as np
 import timm
 import torch
-from common import PeakMemory, interleaved, median, print_table
+from common import interleaved, print_row
 from fiftyone_embedding_quality.embedding.images import load_image
 from fiftyone_embedding_quality.embedding.models import load_model
 from PIL import Image
@@ -52,7 +53,7 @@ def speed(files: list[Path], repeats: int, folder: Path) -> None:
     dataset = fo.Dataset()
     dataset.add_samples([fo.Sample(str(path)) for path in files])
     operator = foo.get_operator("@embedding/quality/compute_embeddings")
-    rows = []
+    print_row(f"{len(files)} photos", "images/s", "ratio", "precision")
     for name, (parameters, theirs) in models.items():
         ours = load_model(parameters["model"], parameters.get("weights"))
         inputs = [ours.prepare(load_image(str(path))) for path in files[: ours.batch_size]]
@@ -66,38 +67,40 @@ def speed(files: list[Path], repeats: int, folder: Path) -> None:
             rates.append(result["images_per_second"])
 
         runs = {
-            "FiftyOne, batch size 32": lambda theirs=theirs: dataset.compute_embeddings(
+            "FiftyOne": lambda theirs=theirs: dataset.compute_embeddings(
                 theirs, embeddings_field="theirs", batch_size=32
             ),
-            "compute_embeddings": plugin,
-            "bare forward pass": bare,
+            "plugin": plugin,
+            "bare": bare,
         }
         for run in runs.values():
             run()
         rates.clear()
-        seconds = interleaved(runs, repeats)
+        costs = interleaved(runs, repeats)
         few = dataset[: max(len(files) // 8, 8)]
-        started = time.perf_counter()
-        few.compute_embeddings(theirs, embeddings_field="theirs_default")
-        default = time.perf_counter() - started
+        default = interleaved(
+            {
+                "default": lambda few=few, theirs=theirs: few.compute_embeddings(
+                    theirs, embeddings_field="theirs_default"
+                )
+            },
+            1,
+        )["default"].seconds
         cosines = agreement(dataset)
         dataset.delete_sample_fields(["ours", "ours_error", "theirs", "theirs_default"])
         dataset.delete_run("ours")
-        best = len(files) / median(seconds["FiftyOne, batch size 32"])
+        best = len(files) / costs["FiftyOne"].seconds
         # Without loading the model, which FiftyOne was given loaded.
-        rate = median(rates)
-        forward = len(files) / median(seconds["bare forward pass"])
-        rows += [
-            [name, "FiftyOne, default batch size", f"{len(few) / default:.1f}", ""],
-            [name, "FiftyOne, batch size 32", f"{best:.1f}", "1.0"],
-            [name, f"compute_embeddings ({ours.identity.precision})", f"{rate:.1f}",
-             f"{rate / best:.1f}"],
-            [name, "bare forward pass, same precision", f"{forward:.1f}",
-             f"{rate / forward:.0%} of it reached"],
-            [name, "cosine to float32, lowest", f"{cosines.min():.5f}", ""],
-        ]  # fmt: skip
+        rate = statistics.median(rates)
+        forward = len(files) // len(inputs) * len(inputs) / costs["bare"].seconds
+        print_row(f"{name}: FiftyOne, default", len(few) / default)
+        print_row(f"{name}: FiftyOne, batch size 32", best, "1.0")
+        print_row(
+            f"{name}: compute_embeddings", rate, f"{rate / best:.1f}", ours.identity.precision
+        )
+        print_row(f"{name}: bare forward pass", forward, f"{rate / forward:.0%} reached")
+        print_row(f"{name}: lowest cosine", f"{cosines.min():.5f}")
     dataset.delete()
-    print_table(f"{len(files)} photos, images/s", ["model", "what", "images/s", "ratio"], rows)
 
 
 def agreement(dataset: fo.Dataset) -> np.ndarray:
@@ -116,15 +119,12 @@ def memory(folder: Path, number: int = 64) -> None:
         dataset.add_sample(fo.Sample(str(path)))
     operator = foo.get_operator("@embedding/quality/compute_embeddings")
     operator(dataset[:1], model="cnn")
-    rows = []
+    print_row("12-megapixel JPEGs, cnn", "peak MiB", "images/s")
     for count in (number // 4, number):
-        with PeakMemory() as peak:
-            result = operator(dataset[:count], model="cnn", overwrite=True)
-        rows.append([count, f"{peak.mib:.0f}", result["images_per_second"]])
+        run = partial(operator, dataset[:count], model="cnn", overwrite=True)
+        cost = interleaved({"": run}, 1)[""]
+        print_row(f"{count} pictures", round(cost.peak_mib), cost.result["images_per_second"])
     dataset.delete()
-    print_table(
-        "12-megapixel JPEGs, cnn", ["pictures", "peak MiB over the start", "images/s"], rows
-    )
 
 
 def random_clip(path: str) -> None:
@@ -155,9 +155,6 @@ def fiftyone_cnn() -> fout.TorchImageModel:
         image = image.resize((width, height), Image.Resampling.BICUBIC)
         return image.crop((left, top, left + 224, top + 224))
 
-    class Config(fout.TorchImageModelConfig):
-        pass
-
     class Model(fout.TorchImageModel):
         def _load_model(self, config):
             return cnn_network().eval()
@@ -167,7 +164,7 @@ def fiftyone_cnn() -> fout.TorchImageModel:
             steps.append(transforms.Normalize([0.5] * 3, [0.5] * 3))
             return transforms.Compose(steps), False
 
-    return Model(Config({"as_feature_extractor": True}))
+    return Model(fout.TorchImageModelConfig({"as_feature_extractor": True}))
 
 
 if __name__ == "__main__":

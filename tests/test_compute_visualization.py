@@ -64,7 +64,9 @@ def _purity(dataset, key) -> float:
 @pytest.mark.parametrize("method", ["umap", "tsne", "pca"])
 @pytest.mark.parametrize("num_dims", [2, 3])
 def test_a_map_is_fiftyones_own_run(clustered, compute_visualization, method, num_dims):
-    result = compute_visualization(clustered, embeddings="vectors", method=method, num_dims=num_dims)
+    result = compute_visualization(
+        clustered, embeddings="vectors", method=method, num_dims=num_dims
+    )
     key = f"vectors_{method}"
     assert result["brain_key"] == key
     assert (result["num_points"], result["num_dims"]) == (80, num_dims)
@@ -79,8 +81,9 @@ def test_a_map_is_fiftyones_own_run(clustered, compute_visualization, method, nu
     assert _purity(clustered, key) > 0.95
     assert result["trustworthiness"] > 0.8
     assert json.loads(json.dumps(result)) == result
-    assert clustered.get_brain_info(key).config.embedding_quality["trustworthiness"] == (
-        result["trustworthiness"]
+    assert (
+        clustered.get_brain_info(key).config.embedding_quality["trustworthiness"]
+        == (result["trustworthiness"])
     )
 
 
@@ -136,9 +139,7 @@ def test_new_samples_are_placed_and_old_points_stay(clustered, compute_visualiza
     for method in ("umap", "pca"):
         compute_visualization(clustered[:60], embeddings="vectors", method=method)
         before = _points(clustered, f"vectors_{method}")
-        result = compute_visualization(
-            clustered, embeddings="vectors", method=method, update=True
-        )
+        result = compute_visualization(clustered, embeddings="vectors", method=method, update=True)
         assert (result["added"], result["num_points"]) == (20, 80)
         after = _points(clustered, f"vectors_{method}")
         assert all(np.array_equal(after[id_], point) for id_, point in before.items())

@@ -60,6 +60,8 @@ def test_a_folder_of_class_folders(monkeypatch, digit_files, tmp_path):
         copy(path, tmp_path / label)
     monkeypatch.setenv("IMAGES", str(tmp_path))
     dataset = demo.load_dataset()
-    assert sorted(dataset.values("ground_truth.label")) == sorted(label for _, label in digit_files[:6])
+    assert sorted(dataset.values("ground_truth.label")) == sorted(
+        label for _, label in digit_files[:6]
+    )
     assert demo.load_dataset().name == dataset.name
     dataset.delete()
