@@ -16,7 +16,7 @@ import functools
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Protocol
 
@@ -27,10 +27,10 @@ from .vectors import UnitRows
 
 Progress = Callable[[float], None]
 
-# Larger tiles of queries make better use of a product, smaller tiles stay in a core's cache:
-# 4 MiB of products was best on two cores with 2 MiB each.
-QUERY_TILE = 1024
-ROW_TILE = 1024
+# The products of a tile stay in a core's cache: 1 MiB of them was best on two cores with 2 MiB each
+# (10 % faster than 4 MiB).
+QUERY_TILE = 512
+ROW_TILE = 512
 
 # Below this many rows the products take milliseconds, and importing torch would take seconds.
 MIN_TORCH_ROWS = 4096
@@ -132,12 +132,6 @@ def exact_neighbors(
     with_torch = len(searched.rows) >= MIN_TORCH_ROWS
     by_float32 = Float32Search(searched, k, _torch_product if with_torch else np.matmul)
     search: Search = by_float32
-    if path == "cuda":
-        from ._exact_search_torch import TorchSearch
-
-        search = TorchSearch(searched, k, device or "cuda")
-    elif path == "int8":
-        search = Int8Search(searched, k)
 
     def search_tile(start: int) -> int:
         part = slice(start, start + QUERY_TILE)
@@ -151,6 +145,12 @@ def exact_neighbors(
         distances[part], columns[part], _ = by_float32(queries.rows[part], own[part], limits)
 
     with _product_threads(with_torch and path != "cuda") as pool:
+        if path == "cuda":
+            from ._exact_search_torch import TorchSearch
+
+            search = TorchSearch(searched, k, device or "cuda")
+        elif path == "int8":
+            search = Int8Search(searched, k, pool)
         done = pool.submit(search_tile, 0).result()
         if progress is not None:
             progress(done / num_queries)
@@ -244,7 +244,7 @@ class Int8Search:
     # is beyond (one coordinate in 25 million) is counted as residual.
     reach = 5.5
 
-    def __init__(self, searched: UnitRows, k: int) -> None:
+    def __init__(self, searched: UnitRows, k: int, pool: Executor) -> None:
         import torch
 
         self.searched = searched
@@ -257,9 +257,12 @@ class Int8Search:
 
         rounded = np.empty((num_rows, dim), np.int8)
         self.residuals = np.empty(num_rows, np.float32)
-        for start in range(0, num_rows, ROW_TILE):
+
+        def round_tile(start: int) -> None:
             part = slice(start, start + ROW_TILE)
             rounded[part], self.residuals[part] = self._round(searched.rows[part])
+
+        list(pool.map(round_tile, range(0, num_rows, ROW_TILE)))
         self.rounded = torch.from_numpy(rounded)
 
     def _round(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -94,7 +94,7 @@ def _cost(call: Callable[[], object]) -> Cost:
 
     def watch() -> None:
         nonlocal peak
-        while not done.wait(0.01):
+        while not done.wait(0.05):
             peak = max(peak, _resident_mib())
 
     watcher = threading.Thread(target=watch, daemon=True)
