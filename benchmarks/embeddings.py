@@ -4,7 +4,7 @@ The same weights on the same photos in one process, interleaved: FiftyOne at its
 its best batch size, the bare forward pass of the same precision, the agreement with float32, and
 the memory that 12-megapixel JPEGs take.
 
-    python benchmarks/embeddings.py --images FOLDER [--number 256] [--repeats 3]
+    python benchmarks/embeddings.py --images FOLDER [--number 512] [--repeats 3]
 """
 
 import argparse
@@ -29,7 +29,7 @@ from PIL import Image
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--images", type=Path, required=True, help="folder of photos")
-    parser.add_argument("--number", type=int, default=256)
+    parser.add_argument("--number", type=int, default=512)
     parser.add_argument("--repeats", type=int, default=3)
     arguments = parser.parse_args()
     fo.config.show_progress_bars = False

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from fiftyone_embedding_quality.embedding import images
 from fiftyone_embedding_quality.embedding.images import (
     UnreadableImageError,
     crop_square,
@@ -95,7 +96,7 @@ def test_transparency_lies_over_white(tmp_path, mode):
 
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("min_side", [0, 16])
-def test_exif_orientation(tmp_path, orientation, min_side):
+def test_exif_orientation(tmp_path, orientation, min_side, monkeypatch):
     """Whatever the stored orientation, the picture comes out as it was before it was stored."""
     stored = {
         1: None, 2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180,
@@ -105,6 +106,7 @@ def test_exif_orientation(tmp_path, orientation, min_side):
     }[orientation]  # fmt: skip
     source = Image.fromarray(PATTERN).resize((240, 160), Image.Resampling.NEAREST)
     source = source.transpose(stored) if stored is not None else source
+    monkeypatch.setattr(images, "LARGE_PIXELS", 1000)
     exif = Image.Exif()
     exif[0x0112] = orientation
     path = tmp_path / "picture.jpg"
@@ -123,11 +125,13 @@ def test_first_frame(tmp_path, suffix):
     assert _close(_levels(load_image(str(path))), (64, 192, 255), 20)
 
 
-def test_a_jpeg_is_decoded_no_larger_than_needed(tmp_path):
+def test_a_large_jpeg_is_decoded_no_larger_than_needed(tmp_path):
     path = tmp_path / "picture.jpg"
-    Image.fromarray(PATTERN).resize((2400, 1600)).save(path)
-    assert load_image(str(path), 512).size == (1200, 800)
-    assert load_image(str(path)).size == (2400, 1600)
+    Image.fromarray(PATTERN).resize((3000, 2000)).save(path)
+    assert load_image(str(path), 512).size == (1500, 1000)
+    assert load_image(str(path)).size == (3000, 2000)
+    Image.fromarray(PATTERN).resize((1500, 1000)).save(path)
+    assert load_image(str(path), 512).size == (1500, 1000)
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 5000), (5000, 1), (3, 2)])

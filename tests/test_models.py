@@ -78,6 +78,19 @@ def test_fast_preprocessing_is_torchvisions():
             assert torch.quantile(difference, 0.999) < 0.1
 
 
+def test_the_preprocessing_of_open_clip_and_timm_is_fast(tiny_clip):
+    """Twice as slow otherwise, without a word."""
+    import open_clip
+    import timm
+
+    _, _, clip = open_clip.create_model_and_transforms(tiny_clip[0], pretrained=tiny_clip[1])
+    network = timm.create_model("resnet18", pretrained=False)
+    resnet = timm.data.create_transform(**timm.data.resolve_data_config({}, model=network))
+    for transform in (clip, resnet):
+        assert models._FastPreprocessing.of(transform) is not None
+        assert " at 0x" not in models._in_words(transform)
+
+
 def test_other_preprocessing_is_left_to_torchvision():
     from torchvision import transforms
 
