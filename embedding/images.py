@@ -54,8 +54,9 @@ def load_image(path: str, min_side: int = 0) -> Image.Image:
             large = image.width * image.height > LARGE_PIXELS
             if min_side and large and image.format in ("JPEG", "MPO"):
                 image.draft(image.mode, (min_side, min_side))
+            ImageOps.exif_transpose(image, in_place=True)
             image.load()
-            return _to_rgb(ImageOps.exif_transpose(image))
+            return _to_rgb(image)
     except FileNotFoundError:
         reason = "file not found"
     except IsADirectoryError:
