@@ -1,5 +1,6 @@
 """``compute_visualization``: UMAP, t-SNE and PCA maps for FiftyOne's Embeddings panel."""
 
+import dataclasses
 import time
 from typing import Any
 
@@ -92,8 +93,9 @@ class ComputeVisualization(QualityOperator):
                 f"update=True: there is no map {brain_key!r} yet; compute it without update first"
             )
         progress.say("Reading the vectors")
+        if update:
+            target = _widened(target, before)
         vectors = read_vectors(target, embeddings)
-        skipped = dict(vectors.skipped)
         if update:
             parameters = dict(before.facts["parameters"])
             if parameters["embeddings"] != embeddings:
@@ -101,7 +103,7 @@ class ComputeVisualization(QualityOperator):
                     f"update=True: the map {brain_key!r} shows {parameters['embeddings']!r}, not "
                     f"{embeddings!r}"
                 )
-            vectors, points, added = _place(target, vectors, before, progress)
+            points, added = _place(vectors, before, progress)
             result = {"added": added, "notes": []}
         else:
             parameters = {
@@ -125,13 +127,16 @@ class ComputeVisualization(QualityOperator):
             "trustworthiness": round(trust.trustworthiness, 4),
             "neighbor_preservation": round(trust.neighbor_preservation, 4),
             "trust": _verdict(trust),
-            "skipped": skipped,
+            "read": len(points) + sum(vectors.skipped.values()),
+            "skipped": vectors.skipped,
             "parameters": parameters,
+            "fingerprint": vectors.fingerprint,
             **result,
+            "seconds": round(time.monotonic() - started, 2),
         }
         progress.say("Storing the map")
         write_map(target, brain_key, vectors, points, facts=result, spatial_index=spatial_index)
-        return {**result, "seconds": round(time.monotonic() - started, 2)}
+        return result
 
     def form(self, ctx: Any, samples: Any, inputs: types.Object) -> None:
         patches_field = patches_input(ctx, samples, inputs, "Map")
@@ -262,14 +267,16 @@ def _lay_out(
     }
 
 
-def _place(
-    target: Target, vectors: VectorSet, before: StoredMap, progress: Progress
-) -> tuple[VectorSet, np.ndarray, int]:
-    """Adds the samples that a map does not show yet.
+def _widened(target: Target, before: StoredMap) -> Target:
+    """What is on a map already together with what shall be placed into it."""
+    samples = sorted({*before.sample_ids, *target.view.values("id")})
+    objects = None if target.patches_field is None else frozenset({*before.ids, *target.ids()})
+    view = target.all_samples.select(samples)
+    return dataclasses.replace(target, view=view, object_ids=objects)
 
-    Returns:
-        the vectors of all that have a vector and a point, their points, and how many are new
-    """
+
+def _place(vectors: VectorSet, before: StoredMap, progress: Progress) -> tuple[np.ndarray, int]:
+    """The points of a map's samples, where they were, and of new ones; and how many are new."""
     from ..analysis.pca_layout import pca_layout
     from ..analysis.umap_layout import umap_transform
 
@@ -281,7 +288,7 @@ def _place(
     old = np.array([id_ in old_points for id_ in vectors.ids])
     points = np.zeros((len(old), before.points.shape[1]), np.float32)
     if not old.any():
-        raise UserError("update=True: none of these are on the map; compute the map anew")
+        raise UserError("update=True: the map's samples are gone; compute the map anew")
     points[old] = [old_points[id_] for id_, known in zip(vectors.ids, old) if known]
     if not old.all():
         if parameters["method"] == "pca":
@@ -297,7 +304,7 @@ def _place(
                 parameters["min_dist"],
                 parameters["seed"],
             )
-    return vectors, points, int((~old).sum())
+    return points, int((~old).sum())
 
 
 def _verdict(trust: MapTrust) -> str:

@@ -20,11 +20,13 @@ class StoredMap:
 
     Attributes:
         ids: the ids of the samples or objects
+        sample_ids: the sample of each
         points: ``(num_ids, num_dims)`` float32
         facts: parameters and results of its run
     """
 
     ids: tuple[str, ...]
+    sample_ids: tuple[str, ...]
     points: np.ndarray
     facts: Mapping[str, Any]
 
@@ -38,17 +40,19 @@ def read_map(target: Target, brain_key: str) -> StoredMap | None:
     dataset = target.dataset
     if not dataset.has_brain_run(brain_key):
         return None
-    facts = getattr(dataset.get_brain_info(brain_key).config, FACTS, None)
-    if facts is None:
+    config = dataset.get_brain_info(brain_key).config
+    facts = getattr(config, FACTS, None)
+    if facts is None or config.patches_field != target.patches_field:
         raise UserError(
             f"brain_key={brain_key!r}: the dataset already has a brain run of that name that this "
-            "plugin did not make; choose another name"
+            f"plugin did not make for these {target.things}; choose another name"
         )
     results = dataset.load_brain_results(brain_key, cache=False)
     if results is None:
         return None
-    ids = results.sample_ids if results.config.patches_field is None else results.label_ids
-    return StoredMap(tuple(map(str, ids)), np.asarray(results.points, np.float32), facts)
+    sample_ids = tuple(map(str, results.sample_ids))
+    ids = sample_ids if target.patches_field is None else tuple(map(str, results.label_ids))
+    return StoredMap(ids, sample_ids, np.asarray(results.points, np.float32), facts)
 
 
 def write_map(

@@ -129,10 +129,10 @@ class Target:
         if not values:
             return
         if self.patches_field is None:
-            samples = self._all_samples.select(list(values))
+            samples = self.all_samples.select(list(values))
             samples.set_values(field, dict(values), key_field="id")
             return
-        samples = self._all_samples.select(sorted({sample_ids[id_] for id_ in values}))
+        samples = self.all_samples.select(sorted({sample_ids[id_] for id_ in values}))
         samples.set_label_values(
             self.path(field),
             [
@@ -163,7 +163,7 @@ class Target:
         return self.view.get_field(self.patches_field).document_type
 
     @property
-    def _all_samples(self) -> Any:
+    def all_samples(self) -> Any:
         """All samples, in a form in which any of the view's can be selected and written."""
         if isinstance(self.view, fovi.FramesView):
             return self.view._base_view

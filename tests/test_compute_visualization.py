@@ -146,6 +146,12 @@ def test_new_samples_are_placed_and_old_points_stay(clustered, compute_visualiza
         assert _purity(clustered, f"vectors_{method}") > 0.95
         again = compute_visualization(clustered, embeddings="vectors", method=method, update=True)
         assert again["added"] == 0
+        # A view of new samples alone is enough, and the others stay on the map.
+        compute_visualization(clustered[:60], embeddings="vectors", method=method)
+        result = compute_visualization(
+            clustered[70:], embeddings="vectors", method=method, update=True
+        )
+        assert (result["added"], result["num_points"]) == (10, 70)
 
     compute_visualization(clustered[:60], embeddings="vectors", method="tsne")
     with pytest.raises(ValueError, match="t-SNE cannot place new samples"):
