@@ -22,7 +22,7 @@ from typing import Protocol
 
 import numpy as np
 
-from ._parallel import num_cores
+from ..cores import num_cores
 from .vectors import UnitRows
 
 Progress = Callable[[float], None]

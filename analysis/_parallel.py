@@ -8,10 +8,11 @@ the process when two threads use it at once; and loops without ``parallel=True``
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from concurrent.futures import Executor
 from typing import TypeVar
+
+from ..cores import num_cores
 
 Function = TypeVar("Function", bound=Callable)
 
@@ -38,13 +39,6 @@ def compiled(function: Function) -> Function:
         return numba.njit(cache=True, nogil=True, fastmath=FAST_MATH)(function)
     except RuntimeError:
         return numba.njit(nogil=True, fastmath=FAST_MATH)(function)
-
-
-def num_cores() -> int:
-    """The number of cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def in_parts(work: Callable[[int, int], None], size: int, pool: Executor) -> None:

@@ -13,7 +13,8 @@ from concurrent.futures import Executor
 import numpy as np
 from scipy.fft import irfft2, next_fast_len, rfft2
 
-from ._parallel import compiled, in_parts, num_cores
+from ..cores import num_cores
+from ._parallel import compiled, in_parts
 
 # The kernel varies over distances of about 1; cubic interpolation at this spacing is within 2 %.
 SPACING = 1 / 3

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from ._parallel import num_cores
+from ..cores import num_cores
 from .map_layout import MapLayout
 from .neighbors import NeighborGraph
 from .pca_layout import pca_layout

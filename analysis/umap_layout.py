@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ._parallel import in_parts, num_cores
+from ..cores import num_cores
+from ._parallel import in_parts
 from .map_layout import MapLayout
 from .neighbors import NeighborGraph, nearest_rows
 from .pca_layout import pca_layout

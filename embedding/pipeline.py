@@ -6,7 +6,6 @@ prepared inputs and one decoded picture per thread are in memory.
 """
 
 import contextlib
-import os
 import sys
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -16,6 +15,7 @@ from typing import Protocol
 
 import numpy as np
 
+from ..cores import num_cores
 from ..errors import UserError
 from .images import Box, UnreadableImageError, crop_square, load_image
 from .models import EmbeddingModel
@@ -112,7 +112,7 @@ def _prepared(model, pictures, ahead) -> Iterator[tuple[list[tuple[str, np.ndarr
     pictures = iter(pictures)
     futures: deque = deque()
     in_flight = 0
-    with ThreadPoolExecutor(len(os.sched_getaffinity(0)), "load-image") as pool:
+    with ThreadPoolExecutor(num_cores(), "load-image") as pool:
         try:
             while True:
                 while in_flight < ahead and (picture := next(pictures, None)) is not None:

@@ -93,9 +93,9 @@ def test_products_of_this_machine_agree_with_brute_force():
 def test_8_bit_products_prove_what_they_can():
     """Loose clusters are proved nearly everywhere, clusters within the rounding nowhere."""
     rng = np.random.default_rng(0)
-    own = np.arange(1000, dtype=np.int32)
+    own = np.arange(_exact_search.QUERY_TILE, dtype=np.int32)
     for spread, low, high in ((1.0, 0.9, 1.0), (1e-3, 0.0, 0.0)):
-        units = unit_rows(clustered(rng, 1000, 256, spread, clusters=5))
+        units = unit_rows(clustered(rng, len(own), 256, spread, clusters=5))
         with ThreadPoolExecutor(1) as pool:
             search = _exact_search.Int8Search(units, 10, pool)
         *_, proved = search(units.rows, own)
