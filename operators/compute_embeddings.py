@@ -96,12 +96,18 @@ class ComputeEmbeddings(QualityOperator):
         progress.say(f"Loading the model {model}")
         network = load_model(model, weights, device)
         identity = network.identity
+        # Loading took seconds, in which another operator may have begun to fill the field.
+        target.dataset.reload()
+        run, before = _plan(target, field)
         if before is not None and not identity.same_vectors(before.facts["identity"]):
             if not overwrite:
                 raise _mixing_error(field, before, _describe(identity.to_dict()))
             target.clear(field)
+            _delete_index(target, before)
 
         facts = {"identity": identity.to_dict(), "patches_field": target.patches_field}
+        if similarity_index is not None:
+            facts["similarity_index"] = similarity_index
         if before is not None:
             facts = {**before.facts, **facts}
         run = dataclasses.replace(run, facts=facts)
@@ -141,10 +147,10 @@ class ComputeEmbeddings(QualityOperator):
             "failures": failures,
             "small_objects": small,
             "images_per_second": round(computed / computing, 1) if computed else None,
-            "similarity_index": similarity_index or _kept_index(target, facts, computed),
+            "similarity_index": similarity_index or _kept_index(target, before),
             "seconds": round(seconds, 2),
         }
-        if result["similarity_index"] is not None:
+        if similarity_index or (result["similarity_index"] and computed):
             progress.say("Creating the similarity index")
             create_text_index(target, field, result["similarity_index"], *clip)
         write_run(
@@ -267,7 +273,10 @@ def _plan(target: Target, field: str) -> tuple[Run, Run | None]:
     # The run is named after its field.
     run = Run(paths[0].replace(".", "_"), ComputeEmbeddings.name, paths)
     check_unclaimed(target.dataset, "embeddings", run)
-    return run, read_run(target.dataset, run.key)
+    before = read_run(target.dataset, run.key)
+    if before is not None and target.dataset.get_field(paths[0]) is None:
+        before = None  # the user has deleted the field
+    return run, before
 
 
 def _check_similarity_index(
@@ -282,10 +291,16 @@ def _check_similarity_index(
     check_index_key(target.dataset, brain_key, ours)
 
 
-def _kept_index(target: Target, facts: dict[str, Any], computed: int) -> str | None:
+def _kept_index(target: Target, before: Run | None) -> str | None:
     """The index of an earlier run, which has to follow the vectors, unless it was deleted."""
-    index = facts.get("similarity_index")
-    return index if index and computed and target.dataset.has_brain_run(index) else None
+    index = before.facts.get("similarity_index") if before is not None else None
+    return index if index and target.dataset.has_brain_run(index) else None
+
+
+def _delete_index(target: Target, before: Run) -> None:
+    """Removes the index of vectors that are gone."""
+    if index := _kept_index(target, before):
+        target.dataset.delete_brain_run(index)
 
 
 def _store(
@@ -299,7 +314,7 @@ def _store(
 
     def write(results: dict[str, Any]) -> None:
         failed = {id_: value for id_, value in results.items() if isinstance(value, str)}
-        vectors = {id_: None if id_ in failed else value for id_, value in results.items()}
+        vectors = {id_: value for id_, value in results.items() if id_ not in failed}
         mended = had_reason.intersection(results.keys() - failed.keys())
         target.write(field, vectors, sample_ids)
         target.write(f"{field}_error", {**dict.fromkeys(mended), **failed}, sample_ids)

@@ -24,7 +24,7 @@ METHODS = {"umap": "UMAP", "tsne": "t-SNE", "pca": "PCA"}
 SECONDS_PER_POINT = {"umap": 2e-4, "tsne": 1e-3, "pca": 2e-5}
 
 # The parameters that are checked together.
-RANGES = ("method", "num_dims", "n_neighbors", "min_dist", "perplexity", "label_field")
+RANGES = ("method", "num_dims", "n_neighbors", "min_dist", "perplexity", "label_field", "seed")
 
 
 class ComputeVisualization(QualityOperator):
@@ -83,7 +83,7 @@ class ComputeVisualization(QualityOperator):
             UserError: if the input is at fault; an earlier map then stays
         """
         started = time.monotonic()
-        _check_ranges(method, num_dims, n_neighbors, min_dist, perplexity, label_field)
+        _check_ranges(method, num_dims, n_neighbors, min_dist, perplexity, label_field, seed)
         target = resolve_target(samples, patches_field)
         brain_key = brain_key or default_key(target, embeddings, method)
         check_name("brain_key", brain_key)
@@ -105,6 +105,8 @@ class ComputeVisualization(QualityOperator):
                 )
             points, added = _place(vectors, before, progress)
             result = {"added": added, "notes": []}
+            if "projection" in before.facts:
+                result["projection"] = before.facts["projection"]
         else:
             parameters = {
                 "embeddings": embeddings,
@@ -127,6 +129,7 @@ class ComputeVisualization(QualityOperator):
             "trustworthiness": round(trust.trustworthiness, 4),
             "neighbor_preservation": round(trust.neighbor_preservation, 4),
             "trust": _verdict(trust),
+            "trust_sample": trust.num_sampled,
             "read": len(points) + sum(vectors.skipped.values()),
             "skipped": vectors.skipped,
             "parameters": parameters,
@@ -136,7 +139,14 @@ class ComputeVisualization(QualityOperator):
         }
         progress.say("Storing the map")
         write_map(target, brain_key, vectors, points, facts=result, spatial_index=spatial_index)
+        result.pop("projection", None)
         return result
+
+    def shown(self, parameters: dict[str, Any]) -> dict[str, Any]:
+        hidden = {} if parameters["method"] == "umap" else {"label_field": None}
+        if parameters["method"] == "tsne":
+            hidden["update"] = False
+        return parameters | hidden
 
     def form(self, ctx: Any, samples: Any, inputs: types.Object) -> None:
         patches_field = patches_input(ctx, samples, inputs, "Map")
@@ -209,6 +219,7 @@ def _check_ranges(
     min_dist: float,
     perplexity: float,
     label_field: str | None,
+    seed: int | None,
 ) -> None:
     if method not in METHODS:
         raise UserError(f"method={method!r} is not known; choose {', '.join(map(repr, METHODS))}")
@@ -218,8 +229,10 @@ def _check_ranges(
         raise UserError(f"n_neighbors={n_neighbors} must be at least 2")
     if not 0 <= min_dist <= 1:
         raise UserError(f"min_dist={min_dist} must be between 0 and 1")
-    if not perplexity > 1:
-        raise UserError(f"perplexity={perplexity} must be above 1")
+    if not 1 < perplexity < 1000:
+        raise UserError(f"perplexity={perplexity} must be above 1 and below 1,000")
+    if seed is not None and not 0 <= seed < 2**32:
+        raise UserError(f"seed={seed} must be between 0 and 2**32 - 1, or None")
     if label_field is not None and method != "umap":
         raise UserError(f"label_field= pulls labels together in UMAP only, not in {method!r}")
 
@@ -239,7 +252,12 @@ def _lay_out(
         progress.say("Computing principal components")
         layout = pca_layout(vectors.matrix, num_dims)
         variance = [round(float(share), 4) for share in layout.variance_share]
-        return layout.points, {"notes": list(layout.notes), "variance_share": variance}
+        return layout.points, {
+            "notes": list(layout.notes),
+            "variance_share": variance,
+            # With which new samples are placed, whatever becomes of the ones of today.
+            "projection": {"mean": layout.mean.tolist(), "components": layout.components.tolist()},
+        }
 
     # Imported here: they bring numba, which takes a second.
     from ..analysis.tsne_layout import tsne_layout, tsne_neighbors
@@ -247,8 +265,16 @@ def _lay_out(
 
     perplexity, n_neighbors = parameters["perplexity"], parameters["n_neighbors"]
     k = tsne_neighbors(perplexity) if method == "tsne" else n_neighbors - 1
-    progress.say("Finding the nearest neighbours")
-    graph, stored = get_graph(target, parameters["embeddings"], vectors, k, seed)
+    rows = len(vectors.ids)
+    with progress.stage("Finding the nearest neighbours", rows, target.things) as advance:
+        done = 0
+
+        def report(share: float) -> None:
+            nonlocal done
+            advance(round(share * rows) - done)
+            done = round(share * rows)
+
+        graph, stored = get_graph(target, parameters["embeddings"], vectors, k, seed, report)
     progress.say(f"Laying out the map by {METHODS[method]}")
     if method == "tsne":
         layout = tsne_layout(vectors.matrix, graph, num_dims, perplexity, seed)
@@ -277,10 +303,9 @@ def _widened(target: Target, before: StoredMap) -> Target:
 
 def _place(vectors: VectorSet, before: StoredMap, progress: Progress) -> tuple[np.ndarray, int]:
     """The points of a map's samples, where they were, and of new ones; and how many are new."""
-    from ..analysis.pca_layout import pca_layout
     from ..analysis.umap_layout import umap_transform
 
-    parameters = before.facts["parameters"]
+    parameters, projection = before.facts["parameters"], before.facts.get("projection")
     if parameters["method"] == "tsne":
         raise UserError("update=True: t-SNE cannot place new samples; compute the map anew")
     progress.say("Placing the new samples")
@@ -289,12 +314,16 @@ def _place(vectors: VectorSet, before: StoredMap, progress: Progress) -> tuple[n
     points = np.zeros((len(old), before.points.shape[1]), np.float32)
     if not old.any():
         raise UserError("update=True: the map's samples are gone; compute the map anew")
+    mapped = vectors.take(old)
+    if len(mapped.ids) == len(before.ids) and mapped.fingerprint != before.facts["fingerprint"]:
+        raise UserError(
+            "update=True: the vectors of samples on the map have changed since; compute it anew"
+        )
     points[old] = [old_points[id_] for id_, known in zip(vectors.ids, old) if known]
     if not old.all():
         if parameters["method"] == "pca":
-            points[~old] = pca_layout(vectors.matrix[old], points.shape[1]).place(
-                vectors.matrix[~old]
-            )
+            mean, components = (np.float32(projection[key]) for key in ("mean", "components"))
+            points[~old] = (vectors.matrix[~old] - mean) @ components.T
         else:
             points[~old] = umap_transform(
                 vectors.matrix[~old],

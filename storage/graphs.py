@@ -8,6 +8,8 @@ vectors that have changed since is never found.
 import base64
 import datetime
 import io
+import re
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -28,7 +30,12 @@ MAX_STORED = 4
 
 
 def get_graph(
-    target: Target, embeddings: str, vectors: VectorSet, k: int = SHARED_K, seed: int | None = 51
+    target: Target,
+    embeddings: str,
+    vectors: VectorSet,
+    k: int = SHARED_K,
+    seed: int | None = 51,
+    progress: Callable[[float], None] | None = None,
 ) -> tuple[NeighborGraph, bool]:
     """The graph of the vectors, with at least ``k`` neighbours (or all others, if fewer).
 
@@ -38,6 +45,7 @@ def get_graph(
         vectors: the vectors
         k: neighbours per row
         seed: of the approximate search, where it is used
+        progress: called with the share of the search that is done
 
     Returns:
         the graph, whose rows are those of ``vectors``, and whether it had been stored before
@@ -60,7 +68,7 @@ def get_graph(
                 ),
                 True,
             )
-    graph = neighbor_graph(vectors.matrix, k, seed=seed)
+    graph = neighbor_graph(vectors.matrix, k, seed=seed, progress=progress)
     facts = {
         "embeddings": embeddings,
         "patches_field": target.patches_field,
@@ -82,10 +90,13 @@ def get_graph(
 
 
 def _forget_oldest(dataset: Any, prefix: str) -> None:
-    keys = [key for key in dataset.list_runs() if key.startswith(prefix)]
-    keys.sort(key=lambda key: read_run(dataset, key).facts["stored_at"])
-    for key in keys[:-MAX_STORED]:
-        dataset.delete_run(key)
+    keys = [key for key in dataset.list_runs() if re.fullmatch(prefix + "[0-9a-f]{12}", key)]
+    runs = [run for key in keys if (run := read_run(dataset, key)) is not None]
+    runs = sorted(
+        (run for run in runs if run.operator == OPERATOR), key=lambda run: run.facts["stored_at"]
+    )
+    for run in runs[:-MAX_STORED]:
+        dataset.delete_run(run.key)
 
 
 def _encode(array: np.ndarray) -> str:

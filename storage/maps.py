@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import UserError
+from .runs import is_used
 from .targets import Target
 from .vectors import VectorSet
 
@@ -124,8 +125,11 @@ def write_map(
 def _check_index_field(target: Target, brain_key: str, points: np.ndarray) -> None:
     if points.shape[1] != 2:
         raise UserError("spatial_index= is for maps of two dimensions")
-    ours = read_map(target, brain_key)
-    if target.dataset.get_field(target.dataset_path(brain_key)) is not None and ours is None:
+    path, dataset = target.dataset_path(brain_key), target.dataset
+    ours = dataset.has_brain_run(brain_key) and (
+        dataset.get_brain_info(brain_key).config.points_field == brain_key
+    )
+    if not ours and is_used(dataset, path):
         raise UserError(
             f"spatial_index= needs a field {brain_key!r}, and the dataset has one already that "
             "this plugin did not write; choose another brain_key"

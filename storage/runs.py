@@ -88,6 +88,18 @@ def check_name(parameter: str, name: str) -> None:
         )
 
 
+def is_used(dataset: fo.Dataset, path: str) -> bool:
+    """Whether a dataset has a field, or undeclared attributes of objects, at a path."""
+    if dataset.get_field(path) is not None:
+        return True
+    if "." not in path:
+        return False
+    collection = dataset._sample_collection
+    if path.startswith("frames."):
+        path, collection = path.removeprefix("frames."), dataset._frame_collection
+    return collection.find_one({path: {"$exists": True}}, {"_id": True}) is not None
+
+
 def check_unclaimed(dataset: fo.Dataset, parameter: str, run: Run) -> None:
     """Refuses to write over fields that are not the plugin's.
 
@@ -107,7 +119,7 @@ def check_unclaimed(dataset: fo.Dataset, parameter: str, run: Run) -> None:
         )
     ours = set(before.fields) if before else set()
     for path in run.fields:
-        if path not in ours and dataset.get_field(path) is not None:
+        if path not in ours and is_used(dataset, path):
             raise UserError(
                 f"{parameter}: the dataset already has a field {path!r} that this plugin did not "
                 "write, and it is not overwritten; choose another name"

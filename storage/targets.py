@@ -150,13 +150,13 @@ class Target:
         else:
             self.dataset.clear_sample_field(self.path(field))
 
-    def declare(self, field: str, field_type: type, **kwargs: Any) -> None:
+    def declare(self, field: str, field_type: type) -> None:
         """Adds a field to the dataset, unless it has it."""
         if isinstance(self.view, fovi.FramesView):
-            self.dataset.add_frame_field(self.path(field), field_type, **kwargs)
-            self.view._dataset.add_sample_field(self.path(field), field_type, **kwargs)
+            self.dataset.add_frame_field(self.path(field), field_type)
+            self.view._dataset.add_sample_field(self.path(field), field_type)
         else:
-            self.dataset.add_sample_field(self.path(field), field_type, **kwargs)
+            self.dataset.add_sample_field(self.path(field), field_type)
 
     @property
     def _label_type(self) -> type:
@@ -191,7 +191,14 @@ def resolve_target(samples: Any, patches_field: str | None = None) -> Target:
     Raises:
         UserError: if there is nothing to work on, or not pictures, or no such objects
     """
+    # Another process, the App's server say, may have changed fields and runs since.
+    samples._root_dataset.reload()
     object_ids = None
+    if samples._is_generated and type(samples) not in (fop.PatchesView, fovi.FramesView):
+        raise UserError(
+            f"A view of type {type(samples).__name__} is not supported; pass the dataset, with "
+            "patches_field= for its objects"
+        )
     if isinstance(samples, fop.PatchesView):
         field = samples.patches_field
         if patches_field not in (None, field):

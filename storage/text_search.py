@@ -1,7 +1,10 @@
 """FiftyOne's similarity index with text prompts over the vectors of an open_clip model."""
 
+import os
+
 import fiftyone as fo
 
+from ..embedding.models import reported_loading
 from ..errors import UserError
 from .targets import Target
 
@@ -37,20 +40,22 @@ def create_text_index(
     """
     import fiftyone.brain as fob
 
+    weights = pretrained if os.path.isfile(pretrained) else None
     if target.dataset.has_brain_run(brain_key):
         target.dataset.delete_brain_run(brain_key)
     try:
-        fob.compute_similarity(
-            target.view if target.dataset_path("").startswith("frames.") else target.dataset,
-            patches_field=target.patches_field,
-            embeddings=embeddings,
-            brain_key=brain_key,
-            model="open-clip-torch",
-            model_kwargs={"clip_model": architecture, "pretrained": pretrained},
-            backend="sklearn",
-            metric="cosine",
-        )
-    except Exception:
+        with reported_loading(f"open_clip:{architecture}", weights):
+            fob.compute_similarity(
+                target.view if target.dataset_path("").startswith("frames.") else target.dataset,
+                patches_field=target.patches_field,
+                embeddings=embeddings,
+                brain_key=brain_key,
+                model="open-clip-torch",
+                model_kwargs={"clip_model": architecture, "pretrained": pretrained},
+                backend="sklearn",
+                metric="cosine",
+            )
+    except BaseException:
         # FiftyOne registers a run before it computes it.
         if target.dataset.has_brain_run(brain_key):
             target.dataset.delete_brain_run(brain_key)

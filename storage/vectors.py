@@ -38,6 +38,14 @@ class VectorSet:
     matrix: np.ndarray
     skipped: dict[str, int]
 
+    def take(self, chosen: np.ndarray) -> "VectorSet":
+        """Those where ``chosen``, ``(num_ids,)`` bool, is true."""
+        rows = np.flatnonzero(chosen)
+        ids, sample_ids = (
+            tuple(names[row] for row in rows) for names in (self.ids, self.sample_ids)
+        )
+        return VectorSet(ids, sample_ids, self.matrix[rows], {})
+
     @cached_property
     def fingerprint(self) -> str:
         """A hash of the ids and the vectors: equal for equal vectors of the same things."""
@@ -79,6 +87,8 @@ def read_vectors(target: Target, embeddings: str) -> VectorSet:
         rows = _read_values(target, embeddings)
 
     total = len(target.ids())
+    if any(vector.ndim != 1 for _, vector in rows.values()):
+        raise UserError(f"embeddings={embeddings!r} holds arrays that are not vectors")
     lengths = Counter(len(vector) for _, vector in rows.values())
     if not rows:
         raise UserError(
