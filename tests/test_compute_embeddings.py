@@ -157,6 +157,51 @@ def test_fields_of_the_user_are_refused(digits, compute_embeddings):
         compute_embeddings(digits, embeddings="theirs", model="cnn")
 
 
+def test_what_another_process_made_is_refused_too(digits, compute_embeddings):
+    """FiftyOne keeps one object per dataset in a process, which does not see what others add."""
+    script = (
+        "import sys, fiftyone as fo\n"
+        "fo.load_dataset(sys.argv[1]).add_sample_field('mine', fo.VectorField)"
+    )
+    subprocess.run([sys.executable, "-c", script, digits.name], check=True)
+    assert "mine" not in digits.get_field_schema()
+    with pytest.raises(ValueError, match="already has a field 'mine'"):
+        compute_embeddings(digits, embeddings="mine", model="cnn", overwrite=True)
+
+
+def test_undeclared_attributes_of_objects_are_refused(digits, compute_embeddings):
+    sample = digits.first()
+    sample["objects"] = fo.Detections(
+        detections=[fo.Detection(label="ink", bounding_box=[0, 0, 1, 1], area=3.5)]
+    )
+    sample.save()
+    assert digits.get_field("objects.detections.area") is None
+    with pytest.raises(ValueError, match=r"already has a field 'objects\.detections\.area'"):
+        compute_embeddings(
+            digits, patches_field="objects", embeddings="area", model="cnn", overwrite=True
+        )
+    assert digits.first().objects.detections[0].area == 3.5
+
+
+def test_a_field_that_was_deleted_by_hand_is_free_again(digits, compute_embeddings, tiny_clip):
+    architecture, weights = tiny_clip
+    compute_embeddings(digits, embeddings="vectors", model="cnn")
+    digits.delete_sample_field("vectors")
+    other = {"model": f"open_clip:{architecture}", "weights": weights}
+    assert compute_embeddings(digits, embeddings="vectors", **other)["computed"] == 20
+
+
+def test_a_file_that_is_away_keeps_its_earlier_vector(digits, compute_embeddings):
+    compute_embeddings(digits, model="cnn")
+    before = _vectors(digits)
+    sample = digits.first()
+    sample.filepath = "/nowhere/picture.png"
+    sample.save()
+    assert compute_embeddings(digits, model="cnn", overwrite=True)["failed"] == 1
+    assert np.array_equal(digits.first().cnn, before[sample.id])
+    assert digits.first().cnn_error == "file not found"
+
+
 @pytest.mark.parametrize(
     ("parameters", "message"),
     [
@@ -329,6 +374,16 @@ def test_patches_view_stands_for_its_objects(digits, compute_embeddings):
     assert filled.distinct("objects.detections.label") == ["corner"]
 
 
+def test_views_of_evaluations_are_refused(digits, compute_embeddings):
+    for sample in digits.iter_samples(autosave=True):
+        for field in ("objects", "found"):
+            box = fo.Detection(label="ink", bounding_box=[0, 0, 1, 1], confidence=0.5)
+            sample[field] = fo.Detections(detections=[box])
+    digits.evaluate_detections("found", gt_field="objects", eval_key="evaluation")
+    with pytest.raises(ValueError, match="EvaluationPatchesView is not supported"):
+        compute_embeddings(digits.to_evaluation_patches("evaluation"), model="cnn")
+
+
 def test_inside_a_running_event_loop(digits, compute_embeddings):
     async def notebook():
         queued = compute_embeddings(digits, model="cnn", delegate=True)
@@ -442,6 +497,14 @@ def test_text_search_uses_the_weights_of_the_vectors(digits, compute_embeddings,
     digits.add_sample(fo.Sample(digits.first().filepath))
     compute_embeddings(digits, **parameters)
     assert len(digits.load_brain_results("text").sample_ids) == 21
-    fob.compute_visualization(digits, points=np.zeros((21, 2)), brain_key="theirs")
+    # A run with nothing to do does not lose sight of it.
+    compute_embeddings(digits, **parameters)
+    digits.add_sample(fo.Sample(digits.first().filepath))
+    compute_embeddings(digits, **parameters)
+    assert len(digits.load_brain_results("text").sample_ids) == 22
+    fob.compute_visualization(digits, points=np.zeros((22, 2)), brain_key="theirs")
     with pytest.raises(ValueError, match=r"'theirs'.*did not make"):
         compute_embeddings(digits, similarity_index="theirs", **parameters)
+    # Vectors of a model without text take the index with them.
+    compute_embeddings(digits, embeddings="tiny", model="cnn", overwrite=True)
+    assert digits.list_brain_runs() == ["theirs"]

@@ -160,6 +160,26 @@ def test_new_samples_are_placed_and_old_points_stay(clustered, compute_visualiza
         compute_visualization(clustered, embeddings="vectors", brain_key="nowhere", update=True)
 
 
+def test_pca_places_new_samples_as_on_the_first_day(clustered, compute_visualization):
+    pca = {"embeddings": "vectors", "method": "pca"}
+    compute_visualization(clustered[:40], **pca)
+    for size in (60, 80):
+        compute_visualization(clustered[:size], update=True, **pca)
+    copy = fo.Sample("/pictures/copy.png", vectors=clustered.first().vectors)
+    clustered.add_sample(copy)
+    clustered.delete_samples(clustered[10:30])
+    compute_visualization(clustered, update=True, **pca)
+    points = _points(clustered, "vectors_pca")
+    assert np.allclose(points[copy.id], points[clustered.first().id], atol=1e-4)
+
+
+def test_vectors_that_have_changed_do_not_go_into_an_old_map(clustered, compute_visualization):
+    compute_visualization(clustered[:60], embeddings="vectors")
+    clustered.set_values("vectors", [-vector for vector in clustered.values("vectors")])
+    with pytest.raises(ValueError, match="have changed since"):
+        compute_visualization(clustered, embeddings="vectors", update=True)
+
+
 def test_supervised(clustered, compute_visualization):
     random = np.random.default_rng(0)
     clustered.set_values("vectors", list(random.normal(size=(80, 32)).astype(np.float32)))
@@ -258,6 +278,11 @@ def test_spatial_index(clustered, compute_visualization):
     assert "vectors_umap" in clustered.get_index_information()
     # Computed again, it replaces itself.
     compute_visualization(clustered, embeddings="vectors", spatial_index=True)
+    clustered.add_sample_field("mine", fo.StringField)
+    compute_visualization(clustered, embeddings="vectors", brain_key="mine")
+    with pytest.raises(ValueError, match="needs a field 'mine'"):
+        compute_visualization(clustered, embeddings="vectors", brain_key="mine", spatial_index=True)
+    assert "mine" in clustered.list_brain_runs()
     with pytest.raises(ValueError, match="needs a field 'ground_truth'"):
         compute_visualization(
             clustered, embeddings="vectors", brain_key="ground_truth", spatial_index=True
@@ -275,6 +300,7 @@ def test_spatial_index(clustered, compute_visualization):
         ({"embeddings": "vectors", "n_neighbors": 1}, "n_neighbors=1 must be at least 2"),
         ({"embeddings": "vectors", "min_dist": -1}, "min_dist=-1.0 must be between"),
         ({"embeddings": "vectors", "perplexity": 1}, "perplexity=1.0 must be above 1"),
+        ({"embeddings": "vectors", "seed": -1}, "seed=-1 must be between"),
         ({"embeddings": "vectors", "brain_key": "a b"}, "brain_key='a b' cannot be the name"),
         ({"embeddings": "vectors", "label_field": "x"}, "label_field='x': there is no such field"),
         ({"embeddings": "vectors", "label_field": "vectors"}, "holds no Classification"),

@@ -170,6 +170,16 @@ def test_reasons(tmp_path):
         load_image("s3://bucket/picture.jpg")
 
 
+def test_a_damaged_exif_block_costs_nothing(tmp_path):
+    from PIL.PngImagePlugin import PngInfo
+
+    info = PngInfo()
+    info.add(b"eXIf", b"nonsense")
+    path = tmp_path / "picture.png"
+    Image.fromarray(PATTERN).save(path, pnginfo=info)
+    assert _close(_levels(load_image(str(path))), (64, 192, 255))
+
+
 def test_crop_square_holds_the_whole_object():
     image = Image.new("RGB", (100, 100))
     image.paste("red", (10, 40, 90, 50))
