@@ -32,6 +32,9 @@ Progress = Callable[[float], None]
 QUERY_TILE = 512
 ROW_TILE = 512
 
+# Rows that are picked at random for the others to gather around.
+NUM_PIVOTS = 64
+
 # Below this many rows the products take milliseconds, and importing torch would take seconds.
 MIN_TORCH_ROWS = 4096
 
@@ -132,9 +135,10 @@ def exact_neighbors(
     with_torch = len(searched.rows) >= MIN_TORCH_ROWS
     by_float32 = Float32Search(searched, k, _torch_product if with_torch else np.matmul)
     search: Search = by_float32
+    order = np.arange(num_queries)
 
     def search_tile(start: int) -> int:
-        part = slice(start, start + QUERY_TILE)
+        part = order[start : start + QUERY_TILE]
         distances[part], columns[part], proved[part] = search(queries.rows[part], own[part])
         return min(start + QUERY_TILE, num_queries)
 
@@ -151,10 +155,12 @@ def exact_neighbors(
             search = TorchSearch(searched, k, device or "cuda")
         elif path == "int8":
             search = Int8Search(searched, k, pool)
+            if queries is searched:
+                order = search.order
         done = pool.submit(search_tile, 0).result()
         if progress is not None:
             progress(done / num_queries)
-        if proved[:QUERY_TILE].mean() < 0.5:
+        if proved[order[:QUERY_TILE]].mean() < 0.5:
             # Rows so close together that 8-bit products do not tell them apart.
             search = by_float32
         for done in pool.map(search_tile, range(QUERY_TILE, num_queries, QUERY_TILE)):
@@ -257,11 +263,23 @@ class Int8Search:
 
         rounded = np.empty((num_rows, dim), np.int8)
         self.residuals = np.empty(num_rows, np.float32)
+        # Rows that are alike stand together, and the search begins where the queries stand: with
+        # high scores found first, most others are passed over (a tenth of the time).
+        pivots = searched.rows[np.random.default_rng(0).permutation(num_rows)[:NUM_PIVOTS]]
+        nearest = np.empty(num_rows, np.int16)
+
+        def find_pivot(start: int) -> None:
+            part = slice(start, start + ROW_TILE)
+            nearest[part] = np.argmax(searched.rows[part] @ pivots.T, axis=1)
 
         def round_tile(start: int) -> None:
             part = slice(start, start + ROW_TILE)
-            rounded[part], self.residuals[part] = self._round(searched.rows[part])
+            rounded[part], self.residuals[part] = self._round(searched.rows[self.order[part]])
 
+        list(pool.map(find_pivot, range(0, num_rows, ROW_TILE)))
+        self.order = np.argsort(nearest, kind="stable")
+        self.place = np.empty(num_rows, np.int64)
+        self.place[self.order] = np.arange(num_rows)
         list(pool.map(round_tile, range(0, num_rows, ROW_TILE)))
         self.rounded = torch.from_numpy(rounded)
 
@@ -286,8 +304,11 @@ class Int8Search:
         rows, zero = self.searched.rows, self.searched.zero
         num_queries = len(queries)
         if (own >= 0).all():
-            rounded, residual = self.rounded[torch.from_numpy(own)], self.residuals[own]
+            places = self.place[own]
+            rounded, residual = self.rounded[torch.from_numpy(places)], self.residuals[places]
+            begin = int(np.median(places)) // ROW_TILE * ROW_TILE
         else:
+            begin = 0
             rounded, residual = self._round(queries)
             rounded = torch.from_numpy(rounded)
         largest = self.residuals.max()
@@ -298,12 +319,14 @@ class Int8Search:
         if not hasattr(self.buffers, "scores"):
             self.buffers.scores = torch.empty(QUERY_TILE * ROW_TILE, dtype=torch.int32)
         best = np.full((num_queries, self.num_candidates), -(2**31) << 32, np.int64)
-        for start in range(0, len(rows), ROW_TILE):
+        for start in sorted(range(0, len(rows), ROW_TILE), key=lambda start: abs(start - begin)):
             tile = self.rounded[start : start + ROW_TILE]
             scores = self.buffers.scores[: num_queries * len(tile)].view(num_queries, len(tile))
             torch._int_mm(rounded, tile.T, out=scores)
             select(scores.numpy(), start, best)
         candidates = np.ascontiguousarray(np.sort(best, axis=1)[:, ::-1])
+        places = candidates & 0x7FFFFFFF
+        candidates += self.order[places] - places
 
         distances = np.empty((num_queries, self.k), np.float32)
         columns = np.empty((num_queries, self.k), np.int32)
