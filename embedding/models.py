@@ -77,11 +77,13 @@ class EmbeddingModel(Protocol):
         identity: see ``ModelIdentity``
         batch_size: a size at which the model is fast on its device
         min_side: the shorter side in pixels of the pictures it wants; 0 if it wants them in full
+        parallel: whether several threads may compute at once, and one core each suits them best
     """
 
     identity: ModelIdentity
     batch_size: int
     min_side: int
+    parallel: bool
 
     def prepare(self, image: Image.Image) -> np.ndarray:
         """One RGB picture to one input array; called from several threads."""
@@ -259,7 +261,8 @@ class TorchModel:
         self._preprocessing = _FastPreprocessing.of(transform)
         self.prepare = self._preprocessing or _array_transform(transform)
         self.min_side = self._preprocessing.size if self._preprocessing else 0
-        self.batch_size = 128 if device.startswith("cuda") else 32
+        self.parallel = device == "cpu"
+        self.batch_size = _core_batch(model) if self.parallel else 128
 
         self._embed, self._dtype = self._choose_precision(model, embed)
         self.identity = ModelIdentity(
@@ -319,6 +322,7 @@ class ZooModel:
 
     min_side = 0
     batch_size = 32
+    parallel = False
 
     def __init__(self, name: str, model: Any) -> None:
         self._model = model
@@ -509,6 +513,17 @@ def _probe_photos() -> list[Image.Image]:
         for photo in photos
         for left, top in ((0, 0), (320, 0), (0, 213), (320, 213))
     ]
+
+
+def _core_batch(model: Any) -> int:
+    """The batch at which one core is fastest: one whose activations its cache can hold.
+
+    Those of a convolutional network are larger than those of a transformer.
+    """
+    from torch import nn
+
+    num_convolutions = sum(isinstance(module, nn.Conv2d) for module in model.modules())
+    return 8 if num_convolutions > 1 else 16
 
 
 def _cosines(first: np.ndarray, second: np.ndarray) -> np.ndarray:

@@ -1,16 +1,16 @@
 """Picture files through a model, batch by batch, in bounded memory.
 
-Threads decode and prepare pictures while the model computes: processes cannot be started from
-within a plugin, and decoding lets go of Python's lock. At any time no more than two batches of
-prepared inputs and one decoded picture per thread are in memory.
+Each thread decodes a batch of pictures and then computes it by itself: threads that share a batch
+wait for one another after each layer, the longer the busier the machine is. Processes cannot be
+started from within a plugin, and decoding and computing let go of Python's lock. At any time one
+batch of prepared inputs and one decoded picture per thread are in memory.
 """
 
 import contextlib
+import queue
 import sys
 import threading
-from collections import deque
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -74,67 +74,118 @@ def embed_pictures(
         UserError: if the device has too little memory for the batch size
     """
     batch_size = batch_size or model.batch_size
-    with _short_turns():
+    with _process_settings():
         yield from _embedded(model, pictures, batch_size)
 
 
-# What the interval was before, once for each of the runs that go on at present.
-_intervals: list[float] = []
-_turns_lock = threading.Lock()
+# What the settings were before, once for each of the runs that go on at present.
+_settings: list[tuple[float, int]] = []
+_settings_lock = threading.Lock()
 
 
 @contextlib.contextmanager
-def _short_turns() -> Iterator[None]:
-    """Makes threads hand on Python's lock after half a millisecond instead of five.
+def _process_settings() -> Iterator[None]:
+    """Shortens the turns of threads, and restores torch's number of threads.
 
-    A model's forward pass takes the lock some hundred times, and would wait as often behind a
-    thread that opens a picture (3 % of the time of ViT-B-32 on two cores).
+    Python's lock is handed on after half a millisecond instead of five: a model's forward pass
+    takes it some hundred times, and would wait as often behind a thread that opens a picture.
+    What a worker tells torch about itself would become the default of all threads to come.
     """
-    with _turns_lock:
-        _intervals.append(_intervals[0] if _intervals else sys.getswitchinterval())
+    import torch
+
+    with _settings_lock:
+        before = (sys.getswitchinterval(), torch.get_num_threads())
+        _settings.append(_settings[0] if _settings else before)
         sys.setswitchinterval(0.0005)
     try:
         yield
     finally:
-        with _turns_lock:
-            before = _intervals.pop()
-            if not _intervals:
-                sys.setswitchinterval(before)
+        with _settings_lock:
+            interval, num_threads = _settings.pop()
+            if not _settings:
+                sys.setswitchinterval(interval)
+                torch.set_num_threads(num_threads)
 
 
 def _embedded(
     model: EmbeddingModel, pictures: Iterable[Picture], batch_size: int
 ) -> Iterator[EmbeddedBatch]:
-    waiting: list[tuple[str, np.ndarray]] = []
-    for prepared, failures, small in _prepared(model, pictures, ahead=2 * batch_size):
-        if failures or small:
-            yield EmbeddedBatch(failures=failures, small=small)
-        waiting += prepared
-        while len(waiting) >= batch_size:
-            yield _embed_batch(model, waiting[:batch_size], batch_size)
-            del waiting[:batch_size]
-    if waiting:
-        yield _embed_batch(model, waiting, batch_size)
+    num_threads = num_cores()
+    shared = _Shared(iter(pictures), queue.Queue(2 * num_threads))
+    workers = [
+        threading.Thread(target=_work, args=(model, shared, batch_size), name="embed", daemon=True)
+        for _ in range(num_threads)
+    ]
+    for worker in workers:
+        worker.start()
+    try:
+        working = num_threads
+        while working:
+            result = shared.results.get()
+            if result is None:
+                working -= 1
+            elif isinstance(result, EmbeddedBatch):
+                yield result
+            else:
+                raise result
+    finally:
+        shared.stop.set()
+        for worker in workers:
+            while worker.is_alive():
+                with contextlib.suppress(queue.Empty):
+                    shared.results.get(timeout=0.01)
 
 
-def _prepared(model, pictures, ahead) -> Iterator[tuple[list[tuple[str, np.ndarray]], dict, int]]:
-    """Prepares inputs in threads, at most ``ahead`` inputs ahead of what is consumed."""
-    pictures = iter(pictures)
-    futures: deque = deque()
-    in_flight = 0
-    with ThreadPoolExecutor(num_cores(), "load-image") as pool:
-        try:
-            while True:
-                while in_flight < ahead and (picture := next(pictures, None)) is not None:
-                    futures.append((pool.submit(_prepare, model, picture), len(picture.ids)))
-                    in_flight += len(picture.ids)
-                if not futures:
-                    return
-                future, count = futures.popleft()
-                yield future.result()
-                in_flight -= count
-        finally:
-            pool.shutdown(cancel_futures=True)
+@dataclass(frozen=True)
+class _Shared:
+    """What the threads take pictures from and put results into."""
+
+    pictures: Iterator[Picture]
+    results: queue.Queue
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    turn: threading.Lock = field(default_factory=threading.Lock)
+    stop: threading.Event = field(default_factory=threading.Event)
+
+    def take(self, number: int) -> list[Picture]:
+        """The next pictures, for that number of inputs or a little more."""
+        taken: list[Picture] = []
+        with self.lock:
+            while number > 0 and not self.stop.is_set():
+                if (picture := next(self.pictures, None)) is None:
+                    break
+                taken.append(picture)
+                number -= len(picture.ids)
+        return taken
+
+
+def _work(model: EmbeddingModel, shared: _Shared, batch_size: int) -> None:
+    import torch
+
+    if model.parallel:
+        torch.set_num_threads(1)
+    turn = contextlib.nullcontext() if model.parallel else shared.turn
+
+    def embed(prepared: list[tuple[str, np.ndarray]]) -> None:
+        with turn:
+            batch = _embed_batch(model, prepared, batch_size)
+        shared.results.put(batch)
+
+    try:
+        waiting: list[tuple[str, np.ndarray]] = []
+        while pictures := shared.take(batch_size - len(waiting)):
+            for picture in pictures:
+                prepared, failures, small = _prepare(model, picture)
+                if failures or small:
+                    shared.results.put(EmbeddedBatch(failures=failures, small=small))
+                waiting += prepared
+            while len(waiting) >= batch_size:
+                embed(waiting[:batch_size])
+                del waiting[:batch_size]
+        if waiting and not shared.stop.is_set():
+            embed(waiting)
+        shared.results.put(None)
+    except Exception as error:
+        shared.results.put(error)
 
 
 def _prepare(
