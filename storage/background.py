@@ -13,8 +13,8 @@ class BackgroundWriter:
     """Hands values to a writing function in one thread, every half second.
 
     What arrives meanwhile goes out together: one write costs much the same for 10 values as for
-    300, and what is written takes time from what is computed. Leaving the block writes what is left, also after an error or an
-    interrupt, so that nothing finished is lost.
+    300, and what is written takes time from what is computed. Leaving the block writes what is
+    left, also after an error or an interrupt, so that nothing finished is lost.
 
     Args:
         write: called with all values that have arrived, by key
