@@ -1,6 +1,15 @@
 """What a user runs: one operator per file, each with its form, its work and its summary."""
 
 from .compute_embeddings import ComputeEmbeddings
+from .compute_separability import ComputeSeparability
 from .compute_visualization import ComputeVisualization
+from .find_duplicates import FindDuplicates
+from .find_outliers import FindOutliers
 
-OPERATORS = (ComputeEmbeddings, ComputeVisualization)
+OPERATORS = (
+    ComputeEmbeddings,
+    ComputeVisualization,
+    FindDuplicates,
+    FindOutliers,
+    ComputeSeparability,
+)

@@ -14,10 +14,11 @@ import functools
 import inspect
 import logging
 import queue
+import re
 import threading
 import types as python_types
 import typing
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -26,6 +27,9 @@ import fiftyone.operators as foo
 import fiftyone.operators.types as types
 
 from ..errors import UserError
+from ..storage.findings import default_run_key, plan_findings
+from ..storage.labels import label_fields
+from ..storage.runs import read_run
 from ..storage.targets import Target, patches_fields
 from ..storage.vectors import vector_fields
 from .progress import Progress
@@ -161,6 +165,8 @@ class QualityOperator(foo.Operator):
             UserError: that names the parameter at fault
         """
         known = _run_parameters(type(self))
+        if from_form:
+            given = self.from_form(dict(given))
         for name in given:
             if name not in known and name not in FORM_ONLY:
                 raise UserError(f"{self.name} has no parameter {name!r}; it has {', '.join(known)}")
@@ -175,6 +181,10 @@ class QualityOperator(foo.Operator):
                 raise UserError(f"{self.name} needs the parameter {name!r}")
             parameters[name] = _checked(name, value, hint)
         return self.shown(parameters) if from_form else parameters
+
+    def from_form(self, given: dict[str, Any]) -> dict[str, Any]:
+        """Turns what a form asks in its own way into parameters."""
+        return given
 
     def shown(self, parameters: dict[str, Any]) -> dict[str, Any]:
         """Leaves out what a form no longer shows, but the App still sends."""
@@ -226,6 +236,91 @@ def embeddings_input(ctx: Any, target: Target, inputs: types.Object) -> str:
     )
     chosen = ctx.params.get("embeddings")
     return chosen if chosen in fields else fields[0]
+
+
+def labels_input(
+    target: Target, inputs: types.Object, description: str, required: bool = True
+) -> list[str]:
+    """The form's choice of the field with labels; returns the choices.
+
+    Raises:
+        UserError: if one is required and there is none
+    """
+    fields = label_fields(target)
+    if not fields:
+        if required:
+            raise UserError(
+                "No field holds labels (a Classification or string for each sample); add one, or "
+                "choose the objects of a field with Detections or Polylines"
+            )
+        return fields
+    choices = types.DropdownView()
+    if not required:
+        choices.add_choice(NOT_CHOSEN, label="None")
+    for name in fields:
+        choices.add_choice(name, label=name)
+    inputs.enum(
+        "label_field",
+        choices.values(),
+        default=fields[0],
+        view=choices,
+        label="Labels",
+        description=description,
+    )
+    return fields
+
+
+def run_key_input(
+    ctx: Any,
+    target: Target,
+    operator: str,
+    columns: Sequence[str],
+    views: Sequence[str],
+    inputs: types.Object,
+) -> str:
+    """The form's name of the run, with what happens to an earlier one; returns the name.
+
+    Raises:
+        UserError: if the name is taken
+    """
+    key = (ctx.params.get("run_key") or "").strip() or default_run_key(target, operator)
+    before = read_run(target.dataset, key) if re.fullmatch(r"\w+", key) else None
+    text = f"Fields {key}_{columns[0]}, … and saved views begin with it" if columns else ""
+    if before is not None:
+        text = f"Replaces the run {key!r} of {before.written_at[:16].replace('T', ' ')} UTC"
+    inputs.str(
+        "run_key",
+        label="Name of the run",
+        description=text,
+        view=types.View(placeholder=default_run_key(target, operator)),
+    )
+    plan_findings(target, operator, key, columns, views)
+    return key
+
+
+def skipped_lines(result: dict[str, Any]) -> list[str]:
+    """What was not judged, and why, for summaries."""
+    return [
+        f"- {count:,} {result['things']} left out: {reason}"
+        for reason, count in sorted(result["skipped"].items(), key=lambda item: -item[1])
+    ]
+
+
+def checked_threshold(threshold: str | float) -> float | None:
+    """The number that a threshold stands for, None for ``"auto"``.
+
+    Raises:
+        UserError: if it is neither "auto" nor a number between 0 and 1
+    """
+    if threshold == "auto":
+        return None
+    try:
+        number = float(threshold)
+    except ValueError:
+        number = -1.0
+    if not 0 < number < 1:
+        raise UserError(f'threshold={threshold!r} must be "auto" or a number between 0 and 1')
+    return number
 
 
 def _call_like(run: Any) -> Any:

@@ -266,14 +266,7 @@ def _lay_out(
     perplexity, n_neighbors = parameters["perplexity"], parameters["n_neighbors"]
     k = tsne_neighbors(perplexity) if method == "tsne" else n_neighbors - 1
     rows = len(vectors.ids)
-    with progress.stage("Finding the nearest neighbours", rows, target.things) as advance:
-        done = 0
-
-        def report(share: float) -> None:
-            nonlocal done
-            advance(round(share * rows) - done)
-            done = round(share * rows)
-
+    with progress.share("Finding the nearest neighbours", rows, target.things) as report:
         graph, stored = get_graph(target, parameters["embeddings"], vectors, k, seed, report)
     progress.say(f"Laying out the map by {METHODS[method]}")
     if method == "tsne":

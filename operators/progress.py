@@ -62,6 +62,25 @@ class Progress:
 
         yield update
 
+    @contextlib.contextmanager
+    def share(self, label: str, total: int, unit: str) -> Iterator[Callable[[float], None]]:
+        """One stage whose steps are told as shares of the work.
+
+        Yields:
+            a function to call with the share that is done, in [0, 1]
+        """
+        with self.stage(label, total, unit) as advance:
+            done = 0
+
+            def report(share: float) -> None:
+                nonlocal done
+                reached = round(share * total)
+                if reached > done:
+                    advance(reached - done)
+                    done = reached
+
+            yield report
+
 
 def duration(seconds: float) -> str:
     """Seconds as people say them: ``40 s``, ``3 min``, ``2.5 h``."""

@@ -5,17 +5,14 @@ part of its key, so a graph of the dataset never serves a view that it does not 
 vectors that have changed since is never found.
 """
 
-import base64
 import datetime
-import io
 import re
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
-
 from ..analysis.neighbors import NeighborGraph, neighbor_graph
-from .runs import Run, read_run, write_run
+from .arrays import decode, encode
+from .runs import Run, read_results, read_run, write_results, write_run
 from .targets import Target
 from .vectors import VectorSet
 
@@ -57,12 +54,12 @@ def get_graph(
     stored = read_run(dataset, key)
     enough = min(k, len(vectors.ids) - 1)
     if stored is not None and stored.finished and stored.facts["k"] >= enough:
-        results = dataset.load_run_results(key, cache=False)
+        results = read_results(dataset, key)
         if results is not None and stored.facts["fingerprint"] == vectors.fingerprint:
             return (
                 NeighborGraph(
-                    _decode(results.indices),
-                    _decode(results.distances),
+                    decode(results.indices),
+                    decode(results.distances),
                     stored.facts["method"],
                     stored.facts["recall"],
                 ),
@@ -81,10 +78,7 @@ def get_graph(
         "stored_at": datetime.datetime.now(datetime.timezone.utc).isoformat(),
     }
     write_run(dataset, Run(key, OPERATOR, (), facts, finished=True))
-    results = dataset.init_run_results(
-        key, indices=_encode(graph.indices), distances=_encode(graph.distances)
-    )
-    dataset.save_run_results(key, results, overwrite=True, cache=False)
+    write_results(dataset, key, indices=encode(graph.indices), distances=encode(graph.distances))
     _forget_oldest(dataset, prefix)
     return graph, False
 
@@ -97,14 +91,3 @@ def _forget_oldest(dataset: Any, prefix: str) -> None:
     )
     for run in runs[:-MAX_STORED]:
         dataset.delete_run(run.key)
-
-
-def _encode(array: np.ndarray) -> str:
-    """An array as text: FiftyOne would store it number by number, fifty times slower."""
-    buffer = io.BytesIO()
-    np.save(buffer, array, allow_pickle=False)
-    return base64.b64encode(buffer.getvalue()).decode("ascii")
-
-
-def _decode(text: str) -> np.ndarray:
-    return np.load(io.BytesIO(base64.b64decode(text)), allow_pickle=False)

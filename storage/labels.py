@@ -1,4 +1,4 @@
-"""The labels of a target, one for each sample or object."""
+"""The labels of a target, one for each sample or object, and the splits of its samples."""
 
 from collections.abc import Sequence
 
@@ -6,6 +6,12 @@ import fiftyone as fo
 
 from ..errors import UserError
 from .targets import Target
+
+# Values of a field by which a set is sliced.
+MAX_SLICES = 50
+
+# Tags that name splits. A sample with several belongs to the first.
+SPLIT_TAGS = ("test", "testing", "val", "valid", "validation", "train", "training")
 
 
 def label_fields(target: Target) -> list[str]:
@@ -64,3 +70,94 @@ def _value_path(name: str, field: fo.Field) -> str | None:
     if getattr(field, "document_type", None) is fo.Classification:
         return f"{name}.label"
     return None
+
+
+def read_slices(
+    target: Target, field: str, ids: Sequence[str], sample_ids: Sequence[str]
+) -> list[str | None]:
+    """The value of a metadata field of samples, or of an attribute of objects, as text.
+
+    Args:
+        target: the samples or objects
+        field: a string, boolean, integer or Classification field, ``"tags"`` (those that name
+            splits), or such an attribute of the objects
+        ids: the samples or objects
+        sample_ids: the sample of each
+
+    Raises:
+        UserError: if there is no such field, or it has one value only, or too many
+    """
+    if field == "tags":
+        return read_splits(target, field, sample_ids)
+    view, of_object = target.view, False
+    found = view.get_field(field)
+    if target.patches_field is not None and view.get_field(target.path(field)) is not None:
+        found, of_object = view.get_field(target.path(field)), True
+    if found is None:
+        raise UserError(f"by={field!r}: there is no such field on the {target.things}")
+    path = target.path(field) if of_object else field
+    if isinstance(found, fo.EmbeddedDocumentField) and found.document_type is fo.Classification:
+        path += ".label"
+    elif not isinstance(found, (fo.StringField, fo.BooleanField, fo.IntField)):
+        raise UserError(
+            f"by={field!r} is a {type(found).__name__}; name a field of strings, booleans, "
+            "integers or Classifications"
+        )
+    id_path, wanted = (target.path("id"), ids) if of_object else ("id", sample_ids)
+    values = dict(zip(*view.values([id_path, path], unwind=True)))
+    texts = [None if (value := values.get(id_)) is None else str(value) for id_ in wanted]
+    number = len(set(texts) - {None})
+    if not 2 <= number <= MAX_SLICES:
+        raise UserError(
+            f"by={field!r} has {number:,} different values on these {target.things}; name a field "
+            f"with 2 to {MAX_SLICES}"
+        )
+    return texts
+
+
+def split_fields(target: Target) -> list[str]:
+    """The fields of the samples that may name a split: strings, Classifications and ``tags``."""
+    schema = target.view.get_field_schema()
+    names = [name for name, field in schema.items() if _value_path(name, field) is not None]
+    return ["tags", *names]
+
+
+def read_splits(
+    target: Target, split: str | list[str], sample_ids: Sequence[str]
+) -> list[str | None]:
+    """The split (train, test, …) of each sample.
+
+    Args:
+        target: the samples or objects
+        split: a Classification or string field of the samples; ``"tags"`` for tags that are named
+            like splits; or a list of tags
+        sample_ids: the samples whose splits are wanted
+
+    Returns:
+        a name, or None, for each sample id
+
+    Raises:
+        UserError: if there is no such field, it holds something else, or no sample has a split
+    """
+    view = target.view
+    if split == "tags" or not isinstance(split, str):
+        wanted = SPLIT_TAGS if split == "tags" else tuple(split)
+        tags = dict(zip(*view.values(["id", "tags"])))
+        found = {id_: [tag for tag in wanted if tag in (tags[id_] or ())] for id_ in tags}
+        names = {id_: matching[0] if matching else None for id_, matching in found.items()}
+        what = f"no sample has one of the tags {', '.join(wanted)}"
+    else:
+        field = view.get_field(split)
+        path = _value_path(split, field) if field is not None else None
+        if path is None:
+            problem = "there is no such field" if field is None else "it holds no names of splits"
+            raise UserError(
+                f"split={split!r}: {problem}; name a string or Classification field of the "
+                'samples, "tags", or a list of tags'
+            )
+        names = dict(zip(*view.values(["id", path])))
+        what = "the field is empty on these samples"
+    splits = [names.get(id_) for id_ in sample_ids]
+    if not any(name is not None for name in splits):
+        raise UserError(f"split={split!r}: {what}")
+    return splits

@@ -56,6 +56,26 @@ def read_map(target: Target, brain_key: str) -> StoredMap | None:
     return StoredMap(ids, sample_ids, np.asarray(results.points, np.float32), facts)
 
 
+def latest_trust(target: Target, embeddings: str) -> dict[str, Any] | None:
+    """How far the latest map of these vectors can be trusted.
+
+    Returns:
+        a dict with ``brain_key`` and ``trustworthiness``, or None if the plugin made no map
+    """
+    maps = []
+    for key in target.dataset.list_brain_runs(type="visualization"):
+        info = target.dataset.get_brain_info(key)
+        facts = getattr(info.config, FACTS, None)
+        if (
+            facts is not None
+            and facts["parameters"]["embeddings"] == embeddings
+            and info.config.patches_field == target.patches_field
+        ):
+            trust = {"brain_key": key, "trustworthiness": facts["trustworthiness"]}
+            maps.append((info.timestamp, key, trust))
+    return max(maps)[2] if maps else None
+
+
 def write_map(
     target: Target,
     brain_key: str,

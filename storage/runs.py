@@ -14,6 +14,7 @@ from typing import Any
 import fiftyone as fo
 
 from ..errors import UserError
+from .targets import Target
 
 METHOD_PREFIX = "@embedding/quality/"
 
@@ -28,6 +29,8 @@ class Run:
         fields: the paths of the fields that it writes
         facts: parameters, model, counts, … (JSON types)
         finished: whether it came to its end
+        views: the names of the saved views that it writes
+        written_at: when it was last stored, in UTC (ISO 8601); None before
     """
 
     key: str
@@ -35,6 +38,8 @@ class Run:
     fields: tuple[str, ...]
     facts: Mapping[str, Any] = field(default_factory=dict)
     finished: bool = False
+    views: tuple[str, ...] = ()
+    written_at: str | None = None
 
 
 def read_run(dataset: fo.Dataset, key: str) -> Run | None:
@@ -57,7 +62,32 @@ def read_run(dataset: fo.Dataset, key: str) -> Run | None:
         fields=tuple(config.fields),
         facts=dict(config.facts),
         finished=config.finished,
+        # Runs that were stored before runs named their views have none.
+        views=tuple(getattr(config, "views", None) or ()),
+        written_at=config.written_at,
     )
+
+
+def plugin_runs(dataset: fo.Dataset, operator: str | None = None) -> list[Run]:
+    """The plugin's runs on a dataset, of all operators or of one, in the order of their keys."""
+    keys = [
+        key
+        for key in sorted(dataset.list_runs())
+        if (dataset.get_run_info(key).config.method or "").startswith(METHOD_PREFIX)
+    ]
+    runs = [read_run(dataset, key) for key in keys]
+    return [run for run in runs if operator in (None, run.operator)]
+
+
+def model_of(target: Target, embeddings: str | None) -> str | None:
+    """The name of the model that computed a field of vectors, as far as the plugin knows."""
+    if embeddings is None:
+        return None
+    dataset, key = target.dataset, target.dataset_path(embeddings).replace(".", "_")
+    if not dataset.has_run(key):
+        return None
+    facts = getattr(dataset.get_run_info(key).config, "facts", None) or {}
+    return facts.get("model")
 
 
 def write_run(dataset: fo.Dataset, run: Run) -> None:
@@ -67,12 +97,24 @@ def write_run(dataset: fo.Dataset, run: Run) -> None:
         fields=list(run.fields),
         facts=dict(run.facts),
         finished=run.finished,
+        views=list(run.views),
         written_at=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
     )
     if dataset.has_run(run.key):
         dataset.update_run_config(run.key, config)
     else:
         dataset.register_run(run.key, config)
+
+
+def write_results(dataset: fo.Dataset, key: str, **values: Any) -> None:
+    """Stores what is too large for the facts of a run, as JSON types."""
+    results = dataset.init_run_results(key, **values)
+    dataset.save_run_results(key, results, overwrite=True, cache=False)
+
+
+def read_results(dataset: fo.Dataset, key: str) -> Any:
+    """The results of a run, with their values as attributes; None if there are none."""
+    return dataset.load_run_results(key, cache=False)
 
 
 def check_name(parameter: str, name: str) -> None:
@@ -101,7 +143,7 @@ def is_used(dataset: fo.Dataset, path: str) -> bool:
 
 
 def check_unclaimed(dataset: fo.Dataset, parameter: str, run: Run) -> None:
-    """Refuses to write over fields that are not the plugin's.
+    """Refuses to write over fields and saved views that are not the plugin's.
 
     Args:
         dataset: the dataset
@@ -123,4 +165,10 @@ def check_unclaimed(dataset: fo.Dataset, parameter: str, run: Run) -> None:
             raise UserError(
                 f"{parameter}: the dataset already has a field {path!r} that this plugin did not "
                 "write, and it is not overwritten; choose another name"
+            )
+    for name in run.views:
+        if dataset.has_saved_view(name) and name not in (before.views if before else ()):
+            raise UserError(
+                f"{parameter}: the dataset already has a saved view {name!r} that this plugin did "
+                "not make; choose another name"
             )

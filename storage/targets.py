@@ -150,13 +150,13 @@ class Target:
         else:
             self.dataset.clear_sample_field(self.path(field))
 
-    def declare(self, field: str, field_type: type) -> None:
-        """Adds a field to the dataset, unless it has it."""
+    def declare(self, field: str, field_type: type, **options: Any) -> None:
+        """Adds a field to the dataset, unless it has it; options as of ``add_sample_field``."""
         if isinstance(self.view, fovi.FramesView):
-            self.dataset.add_frame_field(self.path(field), field_type)
-            self.view._dataset.add_sample_field(self.path(field), field_type)
+            self.dataset.add_frame_field(self.path(field), field_type, **options)
+            self.view._dataset.add_sample_field(self.path(field), field_type, **options)
         else:
-            self.dataset.add_sample_field(self.path(field), field_type)
+            self.dataset.add_sample_field(self.path(field), field_type, **options)
 
     @property
     def _label_type(self) -> type:

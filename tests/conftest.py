@@ -87,6 +87,72 @@ def digits(dataset, digit_files):
 
 
 @pytest.fixture(scope="session")
+def photo_tiles():
+    """24 different photos of 160 x 142 pixels: tiles of the two that scikit-learn carries."""
+    from PIL import Image
+    from sklearn.datasets import load_sample_images
+
+    photos = [Image.fromarray(photo) for photo in load_sample_images().images]
+    return [
+        photo.crop((left, top, left + 160, top + 142))
+        for photo in photos
+        for left in range(0, 640, 160)
+        for top in range(0, 426, 142)
+    ]
+
+
+@pytest.fixture(scope="session")
+def edited_photos(photo_tiles, tmp_path_factory) -> dict[str, str]:
+    """Files by name: 24 photos, some of them again as copies of every kind."""
+    import shutil
+
+    from PIL import ImageOps
+
+    folder = tmp_path_factory.mktemp("photos")
+    files = {f"photo-{index:02}": tile for index, tile in enumerate(photo_tiles)}
+    files |= {
+        "same-pixels": photo_tiles[1],
+        "mirror": ImageOps.mirror(photo_tiles[2]),
+        "half": photo_tiles[3].resize((80, 71)),
+        "gray": photo_tiles[4].convert("L"),
+        "crop": photo_tiles[5].crop((12, 10, 150, 132)),
+    }
+    paths = {}
+    for name, image in files.items():
+        paths[name] = str(folder / f"{name}.png")
+        if name == "same-pixels":
+            paths[name] = str(folder / f"{name}.bmp")
+        image.save(paths[name])
+    paths["copy"] = str(folder / "copy.png")
+    shutil.copy(paths["photo-00"], paths["copy"])
+    return paths
+
+
+@pytest.fixture(scope="session")
+def _photos(edited_photos, compute_embeddings):
+    """The photos with vectors, once; tests work on clones."""
+    import fiftyone as fo
+
+    dataset = fo.Dataset(f"photos-{uuid.uuid4().hex[:8]}")
+    dataset.add_samples(
+        [
+            fo.Sample(path, name=name, ground_truth=fo.Classification(label="photo"))
+            for name, path in edited_photos.items()
+        ]
+    )
+    compute_embeddings(dataset, model="cnn")
+    return dataset
+
+
+@pytest.fixture
+def photos(_photos):
+    """24 photos and 6 copies of the first of them, with vectors in ``cnn``."""
+    dataset = _photos.clone()
+    yield dataset
+    dataset.delete()
+
+
+@pytest.fixture(scope="session")
 def compute_embeddings():
     import fiftyone.operators as foo
 

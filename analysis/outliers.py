@@ -1,0 +1,313 @@
+"""Rows that are unlike the others: far from their neighbours and, with labels, of no class.
+
+What speaks for an outlier, each measured against a typical row of the same set:
+
+- distance: it is far from its neighbours, and these are far from each other (a picture that is
+  like nothing else has neighbours of every kind), compared with the whole set and, half and half,
+  with its own class.
+- doubt: the held-out class probabilities are spread over many classes.
+- misfit: they give little to the class that the row is labeled with. A wrong label has misfit
+  without doubt, for another class claims the row: that is a label issue, not an outlier.
+
+A logistic regression turns them into a score. Near-duplicates of a row say nothing about it: ten
+copies of a strange picture are still strange.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..cores import num_cores
+from ._parallel import in_parts
+from .neighbors import NeighborGraph, nearest_rows
+
+NOT_FLAGGED, OF_THE_SET, OF_ITS_CLASS = 0, 1, 2
+
+# Log odds of being an outlier: constant, and per unit of distance, doubt and misfit. Fitted by
+# logistic regression, every set with the same weight, on EfficientNet vectors of Caltech-101
+# (clutter at 1 to 7 %, or pictures of classes that are not in the set, under random labels), of
+# CIFAR-10 (nothing planted; clean and human labels) and pixels of scikit-learn's digits (nothing,
+# or 1 % of a class that is not in the set). Left out of the fit, each set was judged as well. The
+# weight of misfit is held at 4: freely fitted it is 13, because outliers with random labels all
+# misfit, and outliers under a fair label would be lost.
+DISTANCE_ONLY = (-6.5, 2.7, 0.0, 0.0)
+DISTANCE_AND_DOUBT = (-8.5, 1.5, 8.0, 0.0)
+ALL_EVIDENCE = (-9.2, 1.35, 4.8, 4.0)
+
+# No adaptive threshold is lower: with fewer than one real outlier in seven flags at the margin,
+# looking at them is not worth the reviewer's time.
+LOWEST_THRESHOLD = 0.15
+
+# Held-out probabilities say nothing of a class with fewer members to learn it from, and the median
+# distance of a class counts like one of the set's among this many.
+SMALLEST_CLASS = 5
+
+# Cosine distances below this are rounding.
+SMALLEST_DISTANCE = 1e-6
+
+# The upper quartile and the upper tenth of a normal distribution, in standard deviations.
+UPPER_QUARTILE, UPPER_TENTH = 0.6745, 1.2816
+
+# Rows whose neighbours are summed at once.
+BLOCK_ROWS = 2048
+
+
+@dataclass(frozen=True)
+class Outliers:
+    """How strange every row is, and which rows are worth a look.
+
+    Attributes:
+        score: (num_rows,) float32 in [0, 1], 0 typical: the probability that the row is an
+            outlier, as far as rows with the same evidence were outliers in sets with known ones
+        flagged: (num_rows,) bool, the score reaches the threshold
+        reason: (num_rows,) int8: NOT_FLAGGED; OF_THE_SET, farther from its neighbours than nine
+            of ten rows; or OF_ITS_CLASS, not so far, but strange for a row of its class
+        threshold: the lowest score that is flagged
+    """
+
+    score: np.ndarray
+    flagged: np.ndarray
+    reason: np.ndarray
+    threshold: float
+
+
+def find_outliers(
+    rows: np.ndarray,
+    graph: NeighborGraph,
+    groups: np.ndarray | None = None,
+    labels: np.ndarray | None = None,
+    probabilities: np.ndarray | None = None,
+    threshold: float | None = None,
+) -> Outliers:
+    """Scores and flags outliers, from the neighbour graph and what is known of the classes.
+
+    Args:
+        rows: (num_rows, dim) float32 unit rows
+        graph: of these rows
+        groups: (num_rows,) int64, duplicate group of a row, -1 for none; members of the same group
+            do not count as neighbours
+        labels: (num_rows,) int64, class of a row, -1 for unlabeled; needs probabilities
+        probabilities: (num_rows, num_classes) held-out class probabilities; needs labels
+        threshold: the lowest score to flag, in (0, 1]; by default the one with the highest
+            expected F1, but not below LOWEST_THRESHOLD. When few rows stand out it is low and
+            still few rows are flagged; when many do it is higher and fewer flags are wrong
+
+    Raises:
+        ValueError: if arrays do not fit each other, or the threshold is out of range
+    """
+    _check(rows, graph, groups, labels, probabilities, threshold)
+    if graph.k == 0:
+        nothing = np.zeros(len(rows), np.int8)
+        lowest = LOWEST_THRESHOLD if threshold is None else threshold
+        return Outliers(nothing.astype(np.float32), nothing.astype(bool), nothing, lowest)
+
+    distance = _distance_evidence(rows, graph, groups)
+    log_odds = _log_odds(DISTANCE_ONLY, distance)
+    if probabilities is not None and probabilities.shape[1] > 1:
+        taught = labels >= 0
+        sizes = np.bincount(labels[taught], minlength=probabilities.shape[1])
+        taught[taught] = sizes[labels[taught]] >= SMALLEST_CLASS
+        judged = taught | (labels < 0)
+        if taught.any():
+            doubt, misfit = _class_evidence(labels, probabilities, judged, taught)
+            unlabeled = _log_odds(DISTANCE_AND_DOUBT, distance, doubt)
+            in_class = distance - _class_medians(distance, labels, taught) / 2
+            labeled = _log_odds(ALL_EVIDENCE, in_class, doubt, misfit)
+            log_odds = np.where(judged, np.where(taught, labeled, unlabeled), log_odds)
+
+    score = (1 / (1 + np.exp(-log_odds))).astype(np.float32)
+    if threshold is None:
+        threshold = max(_best_threshold(score), LOWEST_THRESHOLD)
+    flagged = score >= np.float32(threshold)
+    far = (distance > UPPER_TENTH) | (labels is None)
+    reason = np.where(flagged, np.where(far, OF_THE_SET, OF_ITS_CLASS), NOT_FLAGGED)
+    return Outliers(score, flagged, reason.astype(np.int8), threshold)
+
+
+def _distance_evidence(
+    rows: np.ndarray, graph: NeighborGraph, groups: np.ndarray | None
+) -> np.ndarray:
+    """How much farther than usual every row is from its neighbours, and these from each other.
+
+    The logarithm of (mean distance to the neighbours) * sqrt(mean distance between neighbours),
+    in standard deviations above the median, the deviation taken from the upper quartile: it is
+    the upper half in which outliers are told from the rest. On Caltech-101 with clutter its AUROC
+    is 0.960, that of the mean distance alone 0.948, of the 10th neighbour's distance 0.928.
+
+    Returns:
+        (num_rows,) float64
+    """
+    num_rows, k = graph.indices.shape
+    outside = np.ones((num_rows, k), bool)
+    if groups is not None:
+        outside = (groups[:, None] < 0) | (groups[graph.indices] != groups[:, None])
+    count = outside.sum(axis=1)
+    to_neighbors = (graph.distances * outside).sum(axis=1) / np.maximum(count, 1)
+    between = _distance_between_neighbors(rows, graph.indices, outside, to_neighbors)
+    known = np.ones(num_rows, bool)
+    if groups is not None:
+        _look_beyond_large_groups(rows, groups, count, k, to_neighbors, between, known)
+
+    # A zero row is alike to nothing, and its neighbours are any rows.
+    zero = ~rows.any(axis=1)
+    to_neighbors[zero] = between[zero] = 1
+    spread = np.log(np.maximum(to_neighbors, SMALLEST_DISTANCE))
+    spread += 0.5 * np.log(np.maximum(between, SMALLEST_DISTANCE))
+    if not known.any():
+        return np.zeros(num_rows)
+    median, quartile = np.quantile(spread[known], [0.5, 0.75])
+    # A set of equal rows has no deviation, but rounding.
+    deviation = max((quartile - median) / UPPER_QUARTILE, 1e-3)
+    return np.where(known, (spread - median) / deviation, 0)
+
+
+def _distance_between_neighbors(
+    rows: np.ndarray, indices: np.ndarray, counted: np.ndarray, fallback: np.ndarray
+) -> np.ndarray:
+    """Mean cosine distance between the counted neighbours of every row.
+
+    Of m unit rows with the sum s, the mean cosine of two is (s @ s - m) / (m * (m - 1)).
+
+    Args:
+        indices, counted: (num_queries, k) neighbours, and which of them count
+        fallback: (num_queries,) what to return where less than two count
+    """
+    from scipy.sparse import csr_array
+
+    between = fallback.astype(np.float64)
+
+    def work(start: int, stop: int) -> None:
+        for first in range(start, stop, BLOCK_ROWS):
+            part = slice(first, min(first + BLOCK_ROWS, stop))
+            kept = counted[part]
+            count = kept.sum(axis=1)
+            pointers = np.concatenate([[0], np.cumsum(count)])
+            columns = indices[part][kept]
+            weights = np.ones(len(columns), rows.dtype)
+            sums = csr_array((weights, columns, pointers), (len(kept), len(rows))) @ rows
+            squared = np.einsum("ij,ij->i", sums, sums, dtype=np.float64)
+            several = count > 1
+            pairs = (count * (count - 1.0))[several]
+            between[part][several] = 1 - (squared - count)[several] / pairs
+
+    with ThreadPoolExecutor(num_cores()) as pool:
+        in_parts(work, len(indices), pool)
+    return between
+
+
+def _look_beyond_large_groups(
+    rows: np.ndarray,
+    groups: np.ndarray,
+    count: np.ndarray,
+    k: int,
+    to_neighbors: np.ndarray,
+    between: np.ndarray,
+    known: np.ndarray,
+) -> None:
+    """Finds neighbours where a row's own duplicate group fills most of its list, in place.
+
+    Once per group, for the mean of its members: searching for each member would cost as much as
+    the graph in a set of videos.
+    """
+    lacking = count < (k + 1) // 2
+    for group in np.unique(groups[lacking & (groups >= 0)]):
+        members = groups == group
+        others = np.flatnonzero(~members)
+        served = members & lacking
+        if len(others) == 0:
+            known[served] = False
+            continue
+        center = rows[members].mean(axis=0, keepdims=True)
+        found = nearest_rows(center, rows[others], k)
+        everything = np.ones(found.indices.shape, bool)
+        mean = found.distances.mean(axis=1)
+        to_neighbors[served] = mean
+        columns = others[found.indices]
+        between[served] = _distance_between_neighbors(rows, columns, everything, mean)
+
+
+def _class_evidence(
+    labels: np.ndarray, probabilities: np.ndarray, judged: np.ndarray, taught: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Doubt and misfit of every row beyond those of a typical one.
+
+    Where classes are hard to tell apart or many labels are wrong, a typical row has some of both.
+
+    Returns:
+        doubt: (num_rows,) entropy of the probabilities, as a share of the highest possible one
+        misfit: (num_rows,) the probability that is not given to the row's own class
+    """
+    num_classes = probabilities.shape[1]
+    doubt = np.zeros(len(labels))
+    for start in range(0, len(labels), BLOCK_ROWS):
+        block = probabilities[start : start + BLOCK_ROWS].astype(np.float64)
+        logarithms = np.log(block, where=block > 0, out=np.zeros_like(block))
+        doubt[start : start + BLOCK_ROWS] = -(block * logarithms).sum(axis=1) / np.log(num_classes)
+    misfit = 1.0 - probabilities[np.arange(len(labels)), np.maximum(labels, 0)]
+    return doubt - np.median(doubt[judged]), misfit - np.median(misfit[taught])
+
+
+def _class_medians(distance: np.ndarray, labels: np.ndarray, taught: np.ndarray) -> np.ndarray:
+    """The median of every row's class, nearer to 0, that of the set, for small classes.
+
+    Returns:
+        (num_rows,) float64, 0 for rows that are not taught
+    """
+    medians = np.zeros(len(distance))
+    members = np.flatnonzero(taught)
+    members = members[np.argsort(labels[members], kind="stable")]
+    _, starts = np.unique(labels[members], return_index=True)
+    for part in np.split(members, starts[1:]):
+        medians[part] = np.median(distance[part]) * len(part) / (len(part) + SMALLEST_CLASS)
+    return medians
+
+
+def _log_odds(
+    weights: tuple[float, float, float, float],
+    distance: np.ndarray,
+    doubt: np.ndarray | float = 0.0,
+    misfit: np.ndarray | float = 0.0,
+) -> np.ndarray:
+    constant, of_distance, of_doubt, of_misfit = weights
+    total = constant + of_distance * distance + of_doubt * doubt + of_misfit * misfit
+    return np.clip(total, -50, 50)
+
+
+def _best_threshold(score: np.ndarray) -> float:
+    """The score at which flagging has the highest expected F1, if scores are probabilities.
+
+    Lipton, Elkan and Naryanaswamy, "Optimal thresholding of classifiers to maximize F1 measure"
+    (2014).
+    """
+    falling = np.sort(score.astype(np.float64))[::-1]
+    flags = np.arange(1, len(falling) + 1)
+    expected = 2 * np.cumsum(falling) / (flags + falling.sum())
+    return float(falling[expected.argmax()])
+
+
+def _check(
+    rows: np.ndarray,
+    graph: NeighborGraph,
+    groups: np.ndarray | None,
+    labels: np.ndarray | None,
+    probabilities: np.ndarray | None,
+    threshold: float | None,
+) -> None:
+    num_rows = len(rows)
+    if graph.num_rows != num_rows:
+        raise ValueError(f"The neighbour graph has {graph.num_rows} rows for {num_rows} vectors")
+    if (labels is None) != (probabilities is None):
+        raise ValueError("labels and probabilities must be given together")
+    aligned = {"groups": groups, "labels": labels, "probabilities": probabilities}
+    for name, values in aligned.items():
+        if values is not None and len(values) != num_rows:
+            raise ValueError(f"{name} has {len(values)} entries for {num_rows} vectors")
+    if labels is not None and num_rows and labels.max() >= probabilities.shape[1]:
+        raise ValueError(
+            f"labels name class {labels.max()}, but probabilities has {probabilities.shape[1]}"
+        )
+    if threshold is not None and not 0 < threshold <= 1:
+        raise ValueError(f"threshold must be above 0 and at most 1, not {threshold}")

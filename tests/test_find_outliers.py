@@ -1,0 +1,164 @@
+"""Outliers on a real database and real pictures: scores, flags, reasons, views, refusals."""
+
+import fiftyone as fo
+import fiftyone.operators as foo
+import numpy as np
+import pytest
+from conftest import read_rows
+from PIL import Image
+from sklearn.metrics import roc_auc_score
+
+URI = "@embedding/quality/find_outliers"
+
+
+@pytest.fixture(scope="module")
+def find_outliers():
+    return foo.get_operator(URI)
+
+
+@pytest.fixture(scope="module")
+def _mixed(digit_files, photo_tiles, compute_embeddings, tmp_path_factory):
+    """150 digits, three photos and a black picture among them, with vectors, once."""
+    folder = tmp_path_factory.mktemp("strange")
+    dataset = fo.Dataset()
+    dataset.add_samples(
+        [
+            fo.Sample(path, name="digit", ground_truth=fo.Classification(label=label))
+            for path, label in digit_files[:150]
+        ]
+    )
+    strange = {f"photo-{index}": photo_tiles[index] for index in (2, 16, 20)}
+    for name, image in (strange | {"black": Image.new("RGB", (160, 142))}).items():
+        image.resize((48, 48)).save(folder / f"{name}.png")
+        label = fo.Classification(label="3")
+        dataset.add_sample(fo.Sample(str(folder / f"{name}.png"), name=name, ground_truth=label))
+    compute_embeddings(dataset, model="cnn")
+    yield dataset
+    dataset.delete()
+
+
+@pytest.fixture
+def mixed(_mixed):
+    dataset = _mixed.clone()
+    yield dataset
+    dataset.delete()
+
+
+@pytest.mark.parametrize("label_field", [None, "ground_truth"])
+def test_what_is_strange_is_flagged_and_stands_first(mixed, find_outliers, label_field):
+    result = find_outliers(mixed, embeddings="cnn", label_field=label_field)
+    flagged = mixed.load_saved_view("outliers: flagged")
+    assert result["flagged"] == len(flagged) <= 12
+    assert set(flagged[:4].values("name")) == {"photo-2", "photo-16", "photo-20", "black"}
+    scores = flagged.values("outliers_score")
+    assert scores == sorted(scores, reverse=True) and min(scores) >= 0 and max(scores) <= 1
+    reasons = dict(zip(*flagged.values(["name", "outliers_reason"])))
+    assert reasons["black"] == "dark" and reasons["photo-16"] == "unlike the whole set"
+    assert mixed.count("outliers_score") == 154
+    assert sum(result["reasons"].values()) == result["flagged"]
+
+
+def test_pixels_are_left_alone_if_one_wants(mixed, find_outliers):
+    result = find_outliers(mixed, embeddings="cnn", check_pictures=False)
+    assert set(result["reasons"]) <= {"unlike the whole set"}
+
+
+def test_copies_of_a_strange_picture_are_still_strange(mixed, find_outliers):
+    photo = mixed.match(fo.ViewField("name") == "photo-16").first()
+    vector = photo["cnn"]
+    mixed.add_samples(
+        [fo.Sample(photo.filepath, name="copy", cnn=vector * (1 + i / 100)) for i in range(12)]
+    )
+    alone = find_outliers(mixed, embeddings="cnn", check_pictures=False)
+    assert alone["duplicates"] is None
+    assert not any(mixed.match(fo.ViewField("name") == "copy").values("outliers_flagged"))
+    foo.get_operator("@embedding/quality/find_duplicates")(mixed)
+    result = find_outliers(mixed, embeddings="cnn", check_pictures=False)
+    assert result["duplicates"] == "duplicates"
+    assert all(mixed.match(fo.ViewField("name") == "copy").values("outliers_flagged"))
+
+
+def test_what_cannot_be_judged_is_counted(mixed, find_outliers, tmp_path):
+    lost, nan, bare = mixed[:3]
+    lost.filepath = str(tmp_path / "lost.png")
+    nan["cnn"] = nan["cnn"] * np.nan
+    bare["cnn"] = None
+    for sample in (lost, nan, bare):
+        sample.save()
+    result = find_outliers(mixed, embeddings="cnn")
+    assert (result["read"], result["judged"]) == (154, 152)
+    assert result["skipped"] == {
+        "no vector": 1,
+        "vector with NaN or infinity": 1,
+        "pixels not judged: file not found": 1,
+    }
+    assert mixed[:3].values("outliers_score")[1:] == [None, None]
+    assert mixed[:3].values("outliers_score")[0] is not None
+
+
+def test_objects_are_judged_and_found_again(dataset, photo_tiles, find_outliers, digit_files):
+    random = np.random.default_rng(51)
+    for index, (path, label) in enumerate(digit_files[:60]):
+        vector = random.normal(size=16) + (10 if index != 7 else -10) * np.eye(16)[0]
+        box = fo.Detection(label=label, bounding_box=[0, 0, 1, 1], vec=vector.astype(np.float32))
+        dataset.add_sample(fo.Sample(path, objects=fo.Detections(detections=[box])))
+    dataset.add_sample_field("objects.detections.vec", fo.VectorField)
+    result = find_outliers(dataset, embeddings="vec", patches_field="objects")
+    flagged = dataset.load_saved_view("outliers: flagged")
+    assert flagged.first()["sample_id"] == dataset.values("id")[7]
+    assert result["things"] == "objects"
+    # The name is taken: findings on the samples get another one, and both stay.
+    dataset.set_values("vec", [boxes[0] for boxes in dataset.values("objects.detections.vec")])
+    assert find_outliers(dataset, embeddings="vec")["run_key"] == "outliers_samples"
+    assert dataset.count("objects.detections.outliers_score") == 60
+    with pytest.raises(ValueError, match="run_key='outliers' holds findings on the objects"):
+        find_outliers(dataset, embeddings="vec", run_key="outliers")
+
+
+@pytest.mark.parametrize(
+    "parameters, message",
+    [
+        ({"embeddings": "nothing"}, "embeddings='nothing': there is no such field"),
+        ({"embeddings": "name"}, "is a StringField, not vectors"),
+        ({"label_field": "cnn"}, "holds no Classification or string"),
+        ({"threshold": 0}, 'must be "auto" or a number between 0 and 1'),
+        ({"lable_field": "ground_truth"}, "no parameter 'lable_field'"),
+    ],
+)
+def test_refusals(mixed, find_outliers, parameters, message):
+    with pytest.raises(ValueError, match=message):
+        find_outliers(mixed, **{"embeddings": "cnn", **parameters})
+    assert not mixed.has_run("outliers") and mixed.list_saved_views() == []
+
+
+def test_few_samples_and_one_class(digits, find_outliers):
+    digits.set_values("vec", list(np.eye(20, dtype=np.float32)))
+    assert find_outliers(digits, embeddings="vec")["flagged"] <= 1
+    assert find_outliers(digits[:1], embeddings="vec")["judged"] == 1
+    one_class = digits[:5]
+    one_class.set_values("ground_truth.label", ["a"] * 5)
+    assert find_outliers(one_class, embeddings="vec", label_field="ground_truth")["judged"] == 5
+
+
+def test_clutter_among_real_photos(shared, dataset, find_outliers):
+    folder = shared / "data" / "caltech101"
+    rows = read_rows(folder / "qa_samples.csv")
+    stored = np.load(folder / "embeddings_efficientnet_lite0.npz")
+    vectors = dict(zip(stored["files"], stored["embeddings"].astype(np.float32)))
+    dataset.add_samples(
+        [
+            fo.Sample(
+                str(folder / row["file"]),
+                issue=row["issue"],
+                cnn=vectors[row["file"]],
+                ground_truth=fo.Classification(label=row["given_label"]),
+            )
+            for row in rows
+        ]
+    )
+    find_outliers(dataset, embeddings="cnn", label_field="ground_truth", check_pictures=False)
+    issues, scores, flagged = dataset.values(["issue", "outliers_score", "outliers_flagged"])
+    clutter = np.array(issues) == "outlier"
+    assert roc_auc_score(clutter, scores) >= 0.975
+    hits = np.sum(clutter & np.array(flagged))
+    assert 2 * hits / (sum(flagged) + clutter.sum()) >= 0.6
