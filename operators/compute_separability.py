@@ -23,7 +23,7 @@ from .base import (
     skipped_lines,
 )
 from .inputs import Inputs
-from .progress import Progress, duration
+from .progress import Progress, counted, duration
 
 if TYPE_CHECKING:
     from ..analysis.separability import Separability
@@ -136,7 +136,7 @@ class ComputeSeparability(QualityOperator):
             f"neighbour purity {_percent(overall['purity'])} "
             f"(by chance {_percent(overall['purity_expected'])}): open the panel **Class "
             f"separability**, run `{result['run_key']}`",
-            f"- {overall['pairs_above_chance']:,} pairs of classes mix more than by chance",
+            f"- {counted(overall['pairs_above_chance'], 'pair')} of classes above chance in mixing",
         ]
         lines += [f"- {row['label']}: {row['verdict']}" for row in result["classes"][:NAMED]]
         if result["comparison"]:

@@ -24,7 +24,7 @@ from .base import (
     skipped_lines,
 )
 from .inputs import Inputs
-from .progress import Progress, duration
+from .progress import Progress, counted, duration
 
 if TYPE_CHECKING:
     from ..analysis.duplicates import Duplicates
@@ -144,17 +144,20 @@ class FindDuplicates(QualityOperator):
         things, key = result["things"], result["run_key"]
         groups = result["exact_groups"] + result["near_groups"]
         lines = [
-            f"**{groups:,} groups of duplicates** among {result['judged']:,} {things}: "
+            f"**{counted(groups, 'group')} of duplicates** among {result['judged']:,} {things}: "
             f"{result['exact_groups']:,} exact, {result['near_groups']:,} near; "
-            f"**{result['redundant']:,}** {things} are redundant"
+            f"**{counted(result['redundant'], things[:-1])}** could go"
         ]
         for leak in result["leaks"]:
+            first, second = leak["splits"]
+            count = counted(leak["groups"], "group")
+            verb = "has" if leak["groups"] == 1 else "have"
             lines.append(
-                f"- **{leak['groups']:,} groups span {leak['splits'][0]} and {leak['splits'][1]}** "
+                f"- **{count} {verb} members in both {first} and {second}** "
                 f"(saved view `{key}: leaks`)"
             )
         if result["conflicts"]:
-            lines.append(f"- in {result['conflicts']:,} groups the labels disagree")
+            lines.append(f"- labels disagree within {counted(result['conflicts'], 'group')}")
         if result["changes"]:
             changes = ", ".join(f"{count:,} {kind}" for kind, count in result["changes"].items())
             lines.append(f"- what tells them from the one to keep: {changes}")

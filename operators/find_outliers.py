@@ -21,7 +21,7 @@ from .base import (
     skipped_lines,
 )
 from .inputs import Inputs
-from .progress import Progress, duration
+from .progress import Progress, counted, duration
 
 VIEWS = ("flagged",)
 COLUMNS = ("score", "flagged", "reason")
@@ -120,8 +120,9 @@ class FindOutliers(QualityOperator):
 
     def summary(self, result: dict[str, Any]) -> str:
         things, key = result["things"], result["run_key"]
+        count = counted(result["flagged"], "outlier")
         lines = [
-            f"**{result['flagged']:,} outliers** flagged among {result['judged']:,} {things}"
+            f"**{count}** flagged among {result['judged']:,} {things}"
             + (f": saved view `{key}: flagged`, worst first" if result["flagged"] else "")
         ]
         lines += [f"- {count:,} {reason}" for reason, count in result["reasons"].items()]

@@ -89,3 +89,9 @@ def duration(seconds: float) -> str:
     if seconds < 90 * 60:
         return f"{seconds / 60:.0f} min"
     return f"{seconds / 3600:.1f} h"
+
+
+def counted(count: int, noun: str) -> str:
+    """A number of things as people say it: ``1 group``, ``1,200 groups``."""
+    plural = {"class": "classes"}.get(noun, f"{noun}s")
+    return f"{count:,} {noun if count == 1 else plural}"

@@ -1,4 +1,4 @@
-"""Arrays as text, for stored runs, which FiftyOne would keep number by number, fifty times slower."""
+"""Arrays as text, for stored runs: FiftyOne keeps arrays number by number, fifty times slower."""
 
 import base64
 import io

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import fiftyone as fo
 
 from ..errors import UserError
+from .runs import plugin_runs
 from .targets import Target
 
 # Values of a field by which a set is sliced.
@@ -15,11 +16,15 @@ SPLIT_TAGS = ("test", "testing", "val", "valid", "validation", "train", "trainin
 
 
 def label_fields(target: Target) -> list[str]:
-    """The fields of a target that hold one label each; of objects, the patches field itself."""
+    """The fields of a target that hold one label each; of objects, the patches field itself.
+
+    Classifications come before strings, and what the plugin wrote itself is left out.
+    """
     if target.patches_field is not None:
         return [target.patches_field]
+    names = _value_fields(target)
     schema = target.view.get_field_schema()
-    return [name for name, field in schema.items() if _value_path(name, field) is not None]
+    return sorted(names, key=lambda name: isinstance(schema[name], fo.StringField))
 
 
 def read_labels(target: Target, label_field: str, ids: Sequence[str]) -> list[str | None]:
@@ -62,6 +67,17 @@ def read_labels(target: Target, label_field: str, ids: Sequence[str]) -> list[st
     if not any(label is not None for label in labels):
         raise UserError(f"label_field={label_field!r} holds no labels for these {target.things}")
     return labels
+
+
+def _value_fields(target: Target) -> list[str]:
+    """The fields of the samples with a text each that the user, not the plugin, wrote."""
+    own = {path for run in plugin_runs(target.dataset) for path in run.fields}
+    schema = target.view.get_field_schema()
+    return [
+        name
+        for name, field in schema.items()
+        if _value_path(name, field) is not None and target.dataset_path(name) not in own
+    ]
 
 
 def _value_path(name: str, field: fo.Field) -> str | None:
@@ -117,9 +133,7 @@ def read_slices(
 
 def split_fields(target: Target) -> list[str]:
     """The fields of the samples that may name a split: strings, Classifications and ``tags``."""
-    schema = target.view.get_field_schema()
-    names = [name for name, field in schema.items() if _value_path(name, field) is not None]
-    return ["tags", *names]
+    return ["tags", *_value_fields(target)]
 
 
 def read_splits(

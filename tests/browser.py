@@ -59,9 +59,11 @@ class App:
         self.page = page
         self._url = url
 
-    def open(self, dataset: str) -> None:
+    def open(self, dataset: str, view: str | None = None) -> None:
+        """Opens a dataset, or the saved view of a slug such as ``outliers-flagged``."""
+        address = f"{self._url}/datasets/{dataset}" + (f"?view={view}" if view else "")
         for _ in range(4):
-            self.page.goto(f"{self._url}/datasets/{dataset}")
+            self.page.goto(address)
             try:
                 self.page.locator("[data-cy=looker]").first.wait_for(timeout=20_000)
                 break

@@ -67,7 +67,7 @@ def test_copies_of_a_strange_picture_are_still_strange(mixed, find_outliers):
     photo = mixed.match(fo.ViewField("name") == "photo-16").first()
     vector = photo["cnn"]
     mixed.add_samples(
-        [fo.Sample(photo.filepath, name="copy", cnn=vector * (1 + i / 100)) for i in range(12)]
+        [fo.Sample(photo.filepath, name="copy", cnn=vector * (1 + i / 100)) for i in range(40)]
     )
     alone = find_outliers(mixed, embeddings="cnn", check_pictures=False)
     assert alone["duplicates"] is None
