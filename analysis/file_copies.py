@@ -1,0 +1,138 @@
+"""Exact copies: files with the same bytes, and pictures with the same pixels in another container.
+
+Works without vectors. Bytes are compared by size, then by the end of the file, then by a hash of
+the whole; pixels only of pictures whose small versions are equal.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections import defaultdict
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+
+from ..cores import num_cores
+from ..embedding.images import UnreadableImageError, load_image
+from ._exact_search import Progress
+from .small_pictures import Picture, SmallPictures
+
+# Bytes at the end of a file that tell most files of one size apart.
+END_BYTES = 4096
+
+# Gray levels by which small versions of the same pixels differ at most, because a large JPEG is
+# decoded at a fraction of its size and another container is not.
+SMALL_DIFFERENCE = 4
+
+
+def exact_copies(
+    pictures: Sequence[Picture], small: SmallPictures, progress: Progress | None = None
+) -> np.ndarray:
+    """Finds sets of pictures with the same bytes or the same pixels.
+
+    Args:
+        pictures: n whole pictures
+        small: their small versions
+        progress: called with the share of the work that is done
+
+    Returns:
+        (n,) int64, the first row of a picture's set, -1 where no other is the same. Unreadable
+        files are copies if their bytes are the same
+    """
+    first = np.arange(len(pictures))
+    with ThreadPoolExecutor(num_cores()) as pool:
+
+        def split(sets: Iterable[list[int]], key: Callable[[int], Hashable]) -> list[list[int]]:
+            return _split(sets, key, pool)
+
+        same_bytes = split([list(range(len(pictures)))], lambda row: _size(pictures[row].path))
+        same_bytes = split(same_bytes, lambda row: _end(pictures[row].path))
+        same_bytes = split(same_bytes, lambda row: _digest(pictures[row].path))
+        for rows in same_bytes:
+            first[rows] = rows[0]
+        if progress is not None:
+            progress(0.5)
+        different = [row for row in np.flatnonzero(small.readable).tolist() if first[row] == row]
+        alike = _alike(small, different)
+        for rows in split(alike, lambda row: _pixels(pictures[row].path)):
+            first[np.isin(first, rows)] = rows[0]
+    if progress is not None:
+        progress(1.0)
+    counts = np.bincount(first, minlength=len(first))
+    return np.where(counts[first] > 1, first, -1)
+
+
+def _split(sets, key, pool) -> list[list[int]]:
+    """Splits sets of rows by a key, None being no key, and drops what is alone."""
+    rows = [row for rows in sets if len(rows) > 1 for row in rows]
+    number = [place for place, rows in enumerate(sets) if len(rows) > 1 for _ in rows]
+    found = defaultdict(list)
+    for place, row, value in zip(number, rows, pool.map(key, rows)):
+        if value is not None:
+            found[place, value].append(row)
+    return [rows for rows in found.values() if len(rows) > 1]
+
+
+def _alike(small: SmallPictures, rows: list[int]) -> list[list[int]]:
+    """Sets of pictures of one size that may have the same pixels, by their small versions."""
+    of_size = defaultdict(list)
+    for row in rows:
+        of_size[int(small.num_pixels[row])].append(row)
+    sets = []
+    for same_size in of_size.values():
+        members = np.array(same_size)
+        means = np.array([small.grey[row].mean() for row in same_size])
+        order = np.argsort(means, kind="stable")
+        members, means = members[order], means[order]
+        parent = {}
+        stops = np.searchsorted(means, means + SMALL_DIFFERENCE / 4, side="right")
+        for place, stop in enumerate(stops):
+            if stop == place + 1:
+                continue
+            others = members[place + 1 : stop]
+            mine = small.grey[members[place]].astype(np.int16)
+            gap = np.abs(small.grey[others].astype(np.int16) - mine).max(axis=(1, 2))
+            for other in others[gap <= SMALL_DIFFERENCE]:
+                parent.setdefault(int(other), parent.get(int(members[place]), int(members[place])))
+        linked = defaultdict(list)
+        for row, root in parent.items():
+            linked[root].append(row)
+        sets += [sorted([root, *others]) for root, others in linked.items()]
+    return sets
+
+
+def _size(path: str) -> int | None:
+    try:
+        return os.path.getsize(path) or None
+    except OSError:
+        return None
+
+
+def _end(path: str) -> bytes | None:
+    try:
+        with open(path, "rb") as file:
+            file.seek(max(os.path.getsize(path) - END_BYTES, 0))
+            return file.read()
+    except OSError:
+        return None
+
+
+def _digest(path: str) -> bytes | None:
+    digest = hashlib.blake2b(digest_size=16)
+    try:
+        with open(path, "rb") as file:
+            while block := file.read(2**20):
+                digest.update(block)
+    except OSError:
+        return None
+    return digest.digest()
+
+
+def _pixels(path: str) -> tuple | None:
+    try:
+        image = load_image(path)
+    except UnreadableImageError:
+        return None
+    return image.size, hashlib.blake2b(image.tobytes(), digest_size=16).digest()

@@ -1,0 +1,138 @@
+"""Small grey versions of pictures, side by side in one array: what comparing pictures needs.
+
+Stands apart because finding copies and confirming near-duplicates share it: each picture is
+decoded once, in threads, and what is kept of it has the same size whatever the picture's.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..cores import num_cores
+from ..embedding.images import Box, UnreadableImageError, load_image
+from ._exact_search import Progress
+
+# Pixels per side. Squashed to a square, so that a change of the aspect ratio is no change, and a
+# crop with another one is an affine map like any other.
+SIDE = 64
+
+# Small pictures held in memory at most, 512 MiB of them; beyond, they lie in a temporary file.
+MAX_HELD = 2**17
+
+# Pictures handed to the threads at once: their futures must not grow with the set.
+BLOCK = 1024
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture file, or an object in it.
+
+    Attributes:
+        path: the file
+        box: relative ``(x, y, width, height)`` of the object, None for the whole picture
+    """
+
+    path: str
+    box: Box | None = None
+
+
+@dataclass(frozen=True)
+class SmallPictures:
+    """Small grey pictures and the facts by which a reviewer chooses between copies.
+
+    Attributes:
+        grey: (n, 64, 64) uint8, squashed to a square; zeros where unreadable
+        color: (n,) float32, mean spread between the channels in gray levels, 0 for gray pictures
+        num_pixels: (n,) int64, of the picture (or of the box) at full size; 0 where unreadable
+        num_bytes: (n,) int64, of the file; 0 where unreadable
+        reasons: why a picture could not be read, by its row
+    """
+
+    grey: np.ndarray
+    color: np.ndarray
+    num_pixels: np.ndarray
+    num_bytes: np.ndarray
+    reasons: dict[int, str]
+
+    @property
+    def readable(self) -> np.ndarray:
+        """(n,) bool."""
+        return self.num_pixels > 0
+
+
+def read_small_pictures(
+    pictures: Sequence[Picture], progress: Progress | None = None
+) -> SmallPictures:
+    """Decodes every picture once and keeps a small grey version of it.
+
+    Args:
+        pictures: n pictures or objects
+        progress: called with the share of the pictures that is done
+    """
+    num_pictures = len(pictures)
+    shape = (num_pictures, SIDE, SIDE)
+    if num_pictures <= MAX_HELD:
+        grey = np.zeros(shape, np.uint8)
+    else:
+        # The file lives as long as the array that maps it.
+        grey = np.memmap(tempfile.TemporaryFile(), np.uint8, "w+", shape=shape)  # noqa: SIM115
+    color = np.zeros(num_pictures, np.float32)
+    num_pixels, num_bytes = np.zeros((2, num_pictures), np.int64)
+    reasons = {}
+
+    def read(row: int) -> None:
+        picture = pictures[row]
+        try:
+            grey[row], color[row], num_pixels[row] = _small(picture)
+            num_bytes[row] = os.path.getsize(picture.path)
+        except UnreadableImageError as error:
+            reasons[row] = str(error)
+
+    with ThreadPoolExecutor(num_cores()) as pool:
+        for start in range(0, num_pictures, BLOCK):
+            stop = min(start + BLOCK, num_pictures)
+            list(pool.map(read, range(start, stop)))
+            if progress is not None:
+                progress(stop / num_pictures)
+    return SmallPictures(grey, color, num_pixels, num_bytes, dict(sorted(reasons.items())))
+
+
+def _small(picture: Picture) -> tuple[np.ndarray, float, int]:
+    """The small grey picture, its color, and its number of pixels at full size."""
+    import cv2
+    from PIL import Image
+
+    # Objects need more of the picture than the whole does.
+    image = load_image(picture.path, min_side=2 * SIDE if picture.box is None else 16 * SIDE)
+    with Image.open(picture.path) as header:
+        num_pixels = header.width * header.height
+    pixels = np.asarray(image)
+    if picture.box is not None:
+        pixels = _cut(pixels, picture.box)
+        share = pixels.shape[0] * pixels.shape[1] / (image.width * image.height)
+        num_pixels = max(1, round(num_pixels * share))
+    smaller = min(pixels.shape[:2]) < SIDE
+    way = cv2.INTER_LINEAR if smaller else cv2.INTER_AREA
+    small = cv2.resize(pixels, (SIDE, SIDE), interpolation=way)
+    spread = small.max(axis=2).astype(np.float32) - small.min(axis=2)
+    return cv2.cvtColor(small, cv2.COLOR_RGB2GRAY), float(spread.mean()), num_pixels
+
+
+def _cut(pixels: np.ndarray, box: Box) -> np.ndarray:
+    """The pixels in a relative box, at least one."""
+    values = np.asarray(box, float)
+    if values.shape != (4,) or not np.isfinite(values).all() or (values[2:] <= 0).any():
+        raise UnreadableImageError(f"box {list(box)} is not a position and a size")
+    height, width = pixels.shape[:2]
+    left, right = np.clip([values[0], values[0] + values[2]], 0, 1) * width
+    top, bottom = np.clip([values[1], values[1] + values[3]], 0, 1) * height
+    if right <= left or bottom <= top:
+        raise UnreadableImageError("box lies outside the picture")
+    left, top = min(int(left), width - 1), min(int(top), height - 1)
+    return pixels[top : max(round(bottom), top + 1), left : max(round(right), left + 1)]

@@ -1,0 +1,235 @@
+"""Duplicates found, beside cleanlab Datalab and FiftyOne Brain on the same vectors.
+
+    python benchmarks/duplicates.py DATA [--rows 50000]
+
+DATA holds the development sets: caltech101 with its injected duplicates, cifar10n with pairs of
+photos that people judged. A pair counts as found when both are in one group. On caltech101 every
+pair that is not listed counts as wrong, though most of those found are natural duplicates that the
+list lacks. On cifar10n pairs judged "same photo" are right and pairs judged "similar, but another
+photo" wrong; all others are not judged.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import tempfile
+import time
+import uuid
+import zipfile
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+from common import clustered_vectors, interleaved, print_row
+from fiftyone_embedding_quality.analysis.duplicates import (
+    find_duplicates,
+    group_duplicates,
+    keep_order,
+    near_candidates,
+)
+from fiftyone_embedding_quality.analysis.neighbors import neighbor_graph
+from fiftyone_embedding_quality.analysis.small_pictures import Picture, SmallPictures
+from fiftyone_embedding_quality.analysis.vectors import unit_rows
+
+Pairs = set[tuple[int, int]]
+
+# Default of fiftyone.brain.compute_near_duplicates.
+BRAIN_THRESHOLD = 0.2
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--rows", type=int, default=50_000)
+    options = parser.parse_args()
+    caltech(options.data / "caltech101")
+    with tempfile.TemporaryDirectory() as folder:
+        cifar(options.data / "cifar10n", Path(folder))
+    print()
+    cost(options.rows)
+
+
+def caltech(root: Path) -> None:
+    """The set with injected duplicates: F1 of pairs, and of exact copies alone."""
+    samples = _table(root / "qa_samples.csv")
+    names = [sample["file"] for sample in samples]
+    rows = _stored(root / "embeddings_efficientnet_lite0.npz", names)
+    place = {name: row for row, name in enumerate(names)}
+    groups: dict[str, list[int]] = {}
+    for row, sample in enumerate(samples):
+        if sample["dup_group"]:
+            groups.setdefault(sample["dup_group"], []).append(row)
+    injected = _within(groups.values())
+    copied = {pair for pair in injected if any(samples[i]["issue"] == "exact_dup" for i in pair)}
+    judged = _judged(root / "natural_near_duplicates.csv", place)
+    true = injected | judged["1"]
+
+    graph = neighbor_graph(rows)
+    pictures = [Picture(str(root / name)) for name in names]
+    start = time.perf_counter()
+    found = find_duplicates(pictures, rows, graph)
+    seconds = time.perf_counter() - start
+    print_row("caltech101, pairs", "F1", "precision", "recall", "found", "seconds")
+    results = {
+        f"find_duplicates (at {found.threshold:.2f})": (_grouped(found.group), seconds),
+        "cleanlab Datalab": datalab_pairs(rows),
+        f"FiftyOne Brain (at {BRAIN_THRESHOLD})": brain_pairs(rows),
+    }
+    for name, (pairs, seconds) in results.items():
+        pairs = pairs - judged["2"]
+        right = len(pairs & true)
+        precision, recall = right / max(len(pairs), 1), right / len(true)
+        f1 = 2 * right / (len(pairs) + len(true))
+        print_row(name, f1, precision, recall, len(pairs), seconds)
+    exact = _grouped(np.where(found.exact, found.group, -1))
+    print_row("exact copies found", f"{len(exact & copied)} of {len(copied)}")
+    print_row("pairs wrongly called exact", len(exact - copied))
+    print()
+
+
+def cifar(root: Path, folder: Path) -> None:
+    """Same-photo pairs between test and train, as people judged them."""
+    with zipfile.ZipFile(root / "images.zip") as archive:
+        archive.extractall(folder)
+    path = root / "embeddings_efficientnet_lite0_pca256.npz"
+    names = np.load(path)["files"].tolist()
+    rows = _stored(path, names)
+    judged = _judged(root / "near_duplicates.csv", {name: row for row, name in enumerate(names)})
+    graph = neighbor_graph(rows)
+    pictures = [Picture(str(folder / name)) for name in names]
+    start = time.perf_counter()
+    found = find_duplicates(pictures, rows, graph)
+    seconds = time.perf_counter() - start
+    nearest = np.sort(np.stack([np.arange(len(rows)), graph.indices[:, 0]], axis=1), axis=1)
+    print_row("cifar10n, judged pairs", "recall", "precision", "found", "seconds")
+    results = {
+        f"find_duplicates (at {found.threshold:.2f})": (_grouped(found.group), seconds),
+        "nearest neighbour": (set(map(tuple, nearest.tolist())), 0.0),
+        "cleanlab Datalab": datalab_pairs(rows),
+        f"FiftyOne Brain (at {BRAIN_THRESHOLD})": brain_pairs(rows),
+    }
+    for name, (pairs, seconds) in results.items():
+        right, wrong = len(pairs & judged["1"]), len(pairs & judged["2"])
+        recall = right / len(judged["1"])
+        print_row(name, recall, right / max(right + wrong, 1), len(pairs), seconds)
+
+
+def cost(num_rows: int) -> None:
+    """From the vectors with the graph given; comparing pictures is timed by pair."""
+    rows = clustered_vectors(num_rows)
+    graph = neighbor_graph(rows)
+    pictures = [Picture(f"{row:06}.jpg") for row in range(num_rows)]
+    facts = np.ones(num_rows, np.int64)
+    small = SmallPictures(np.empty((0, 0, 0), np.uint8), facts, facts, facts, {})
+    copies = np.full(num_rows, -1)
+
+    def ours() -> int:
+        candidates = near_candidates(graph)
+        close = candidates.pairs[candidates.relative_distance < 0.3]
+        group_duplicates(num_rows, close, copies, keep_order(pictures, small))
+        return len(candidates.pairs)
+
+    ours()
+    costs = interleaved({"candidates and groups": ours}, 3)
+    print_row(f"{num_rows:,} x 512", "seconds", "peak MiB", "pairs per row")
+    for name, spent in costs.items():
+        print_row(name, spent.seconds, round(spent.peak_mib), spent.result / num_rows)
+    print_row("comparing one pair, ms", milliseconds_per_pair())
+    start = time.perf_counter()
+    datalab_pairs(rows)
+    print_row("cleanlab Datalab, graph included", time.perf_counter() - start)
+    print_row("FiftyOne Brain, graph included", brain_pairs(rows)[1])
+
+
+def milliseconds_per_pair(num_pictures: int = 2000) -> float:
+    """Smooth noise, and shifted, darker copies of it; a quarter of the pairs are copies."""
+    from fiftyone_embedding_quality.analysis._picture_pairs import compare_pairs
+    from scipy.ndimage import gaussian_filter
+
+    rng = np.random.default_rng(0)
+    noise = gaussian_filter(rng.standard_normal((num_pictures, 68, 64)), (0, 3, 3))
+    noise = (noise - noise.min()) / np.ptp(noise) * 255
+    grey = np.concatenate([noise[:, :64], 0.8 * noise[:, 4:]]).astype(np.uint8)
+    copies = np.stack([np.arange(num_pictures), num_pictures + np.arange(num_pictures)], axis=1)
+    pairs = np.concatenate([copies, rng.integers(0, 2 * num_pictures, (3 * num_pictures, 2))])
+    compare_pairs(grey, pairs[:10])
+    start = time.perf_counter()
+    compare_pairs(grey, pairs)
+    return (time.perf_counter() - start) / len(pairs) * 1000
+
+
+def datalab_pairs(rows: np.ndarray) -> tuple[Pairs, float]:
+    """Pairs in Datalab's sets of near-duplicates, and seconds."""
+    from cleanlab import Datalab
+
+    start = time.perf_counter()
+    lab = Datalab({"row": list(range(len(rows)))}, verbosity=0)
+    lab.find_issues(features=rows, issue_types={"near_duplicate": {}})
+    sets = lab.get_issues("near_duplicate")["near_duplicate_sets"]
+    pairs = {
+        (min(row, other), max(row, other))
+        for row, others in enumerate(map(np.asarray, sets))
+        for other in others.tolist()
+    }
+    return pairs, time.perf_counter() - start
+
+
+def brain_pairs(rows: np.ndarray) -> tuple[Pairs, float]:
+    """Pairs in the groups of FiftyOne Brain's near-duplicates, and seconds."""
+    import fiftyone as fo
+    import fiftyone.brain as fob
+
+    fo.config.show_progress_bars = False
+    dataset = fo.Dataset(f"benchmark-{uuid.uuid4().hex[:8]}")
+    try:
+        dataset.add_samples([fo.Sample(f"/no/file/{index}.jpg") for index in range(len(rows))])
+        start = time.perf_counter()
+        index = fob.compute_near_duplicates(dataset, embeddings=rows, threshold=BRAIN_THRESHOLD)
+        seconds = time.perf_counter() - start
+        place = {sample: row for row, sample in enumerate(dataset.values("id"))}
+        neighbors = index.neighbors_map
+        groups = [
+            [place[kept], *(place[other] for other, _ in others)]
+            for kept, others in neighbors.items()
+        ]
+        return _within(map(sorted, groups)), seconds
+    finally:
+        dataset.delete()
+
+
+def _table(path: Path) -> list[dict[str, str]]:
+    with open(path, newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def _stored(path: Path, names: list[str]) -> np.ndarray:
+    stored = np.load(path)
+    place = {name: row for row, name in enumerate(stored["files"].tolist())}
+    return unit_rows(stored["embeddings"][[place[name] for name in names]]).rows
+
+
+def _judged(path: Path, place: dict[str, int]) -> dict[str, Pairs]:
+    """Pairs by what people said: "1" the same photo, "2" very similar."""
+    judged: dict[str, Pairs] = {"1": set(), "2": set()}
+    for line in _table(path):
+        pair = place.get(line["file_a"]), place.get(line["file_b"])
+        if None not in pair:
+            judged[line["judgment"]].add(tuple(sorted(pair)))
+    return judged
+
+
+def _within(groups) -> Pairs:
+    return {pair for members in groups for pair in combinations(members, 2)}
+
+
+def _grouped(group: np.ndarray) -> Pairs:
+    """Pairs of rows in one group."""
+    members: dict[int, list[int]] = {}
+    for row in np.flatnonzero(group >= 0).tolist():
+        members.setdefault(int(group[row]), []).append(row)
+    return _within(members.values())
+
+
+if __name__ == "__main__":
+    main()

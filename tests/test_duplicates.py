@@ -1,0 +1,343 @@
+"""Duplicates: what was copied or changed is found, what only looks similar is not."""
+
+import csv
+import subprocess
+import sys
+from itertools import combinations
+
+import numpy as np
+import pytest
+from fiftyone_embedding_quality.analysis.duplicates import (
+    find_conflicts,
+    find_duplicates,
+    find_leaks,
+    group_duplicates,
+    keep_order,
+    near_candidates,
+)
+from fiftyone_embedding_quality.analysis.neighbors import neighbor_graph
+from fiftyone_embedding_quality.analysis.small_pictures import Picture, read_small_pictures
+from fiftyone_embedding_quality.analysis.vectors import unit_rows
+from PIL import Image, ImageEnhance, ImageFilter, ImageOps
+
+
+def photo(seed, size=(240, 180)):
+    """Smooth noise of several scales in three channels: detail everywhere, as in a photo."""
+    rng = np.random.default_rng(seed)
+    picture = np.zeros((size[1], size[0], 3))
+    for cells in (4, 8, 16, 32):
+        noise = Image.fromarray(rng.integers(0, 256, (cells, cells, 3), np.uint8))
+        picture += np.asarray(noise.resize(size, Image.Resampling.BICUBIC), float)
+    picture -= picture.min()
+    return Image.fromarray((picture / picture.max() * 255).astype(np.uint8))
+
+
+def crop(image, left, top, right, bottom):
+    width, height = image.size
+    return image.crop((left * width, top * height, right * width, bottom * height))
+
+
+CHANGES = {
+    "mirror": ImageOps.mirror,
+    "rotation": lambda image: image.rotate(90, expand=True),
+    "crop": lambda image: crop(image, 0.2, 0.1, 0.9, 0.8),
+    "rescale": lambda image: image.resize((120, 90)),
+    "gray": lambda image: image.convert("L"),
+    "tone": lambda image: ImageEnhance.Brightness(image).enhance(0.6),
+    "blur": lambda image: image.filter(ImageFilter.GaussianBlur(4)),
+    "recompression": lambda image: image,
+}
+
+
+class Collection:
+    """Pictures in a folder, with vectors in which changes of one photo are neighbours."""
+
+    def __init__(self, folder, num_strangers=40):
+        self.folder = folder
+        self.rng = np.random.default_rng(7)
+        self.pictures, self.vectors = [], []
+        self.origins = self.rng.standard_normal((200, 64))
+        for seed in range(100, 100 + num_strangers):
+            self.add(photo(seed), seed)
+
+    def add(self, image, origin, name=None, **save):
+        path = self.folder / (name or f"{len(self.pictures):03}.jpg")
+        if image is not None:
+            image.save(path, **({"quality": 90} | save if path.suffix == ".jpg" else save))
+        self.pictures.append(Picture(str(path)))
+        self.vectors.append(self.origins[origin] + 0.4 * self.rng.standard_normal(64))
+        return len(self.pictures) - 1
+
+    def find(self, order=None, **arguments):
+        order = np.arange(len(self.pictures)) if order is None else order
+        rows = unit_rows(np.array(self.vectors)[order]).rows
+        pictures = [self.pictures[row] for row in order]
+        return find_duplicates(pictures, rows, neighbor_graph(rows, 30), **arguments)
+
+
+@pytest.fixture
+def collection(tmp_path):
+    return Collection(tmp_path)
+
+
+def grouped_pairs(group):
+    groups = {}
+    for row, number in enumerate(group):
+        if number >= 0:
+            groups.setdefault(number, []).append(row)
+    return {pair for rows in groups.values() for pair in combinations(rows, 2)}
+
+
+def test_exact_copies_need_no_vectors(tmp_path):
+    image = photo(1)
+    image.save(tmp_path / "a.jpg")
+    (tmp_path / "b.jpg").write_bytes((tmp_path / "a.jpg").read_bytes())
+    Image.open(tmp_path / "a.jpg").save(tmp_path / "c.png")
+    changed = np.array(Image.open(tmp_path / "a.jpg"))
+    changed[0, 0] ^= 1
+    Image.fromarray(changed).save(tmp_path / "d.png")
+    (tmp_path / "e.jpg").write_bytes(b"no picture")
+    (tmp_path / "f.jpg").write_bytes((tmp_path / "a.jpg").read_bytes()[:-900])
+    photo(2).save(tmp_path / "g.png")
+    names = ["a.jpg", "b.jpg", "c.png", "d.png", "e.jpg", "f.jpg", "g.png", "none.jpg"]
+    found = find_duplicates([Picture(str(tmp_path / name)) for name in names])
+    assert found.group.tolist() == [0, 0, 0, -1, -1, -1, -1, -1]
+    assert found.exact.tolist() == [True, True, True] + 5 * [False]
+    assert set(found.evidence.kind) == {"copy", "same pixels"}
+    assert {4, 5, 7} == set(found.skipped) and found.skipped[7] == "file not found"
+
+
+@pytest.mark.parametrize("kind", CHANGES)
+def test_changes_of_a_photo_are_found_and_named(kind, collection):
+    pairs = {}
+    for origin in range(4):
+        image = photo(origin)
+        first = collection.add(image, origin)
+        quality = 30 if kind == "recompression" else 90
+        pairs[first, collection.add(CHANGES[kind](image), origin, quality=quality)] = kind
+    found = collection.find()
+    assert grouped_pairs(found.group) == set(pairs)
+    assert set(found.evidence.kind) == {kind}
+    assert (found.evidence.agreement > found.threshold).all()
+
+
+def test_pictures_decide_not_the_vectors(collection):
+    """Different photos with nearly the same vector are no duplicates."""
+    for seed in range(10):
+        collection.add(photo(seed), 0)
+    assert (collection.find().group == -1).all()
+
+
+def test_threshold_moves_what_is_believed(collection):
+    image = photo(1)
+    collection.add(image, 0)
+    half = np.asarray(image) // 2 + np.asarray(photo(2)) // 3
+    collection.add(Image.fromarray(half.astype(np.uint8)), 0)
+    assert (collection.find(threshold=0.5).group >= 0).sum() == 2
+    assert (collection.find(threshold=0.97).group >= 0).sum() == 0
+
+
+def test_frames_do_not_chain(collection):
+    """A camera that moves on: each frame is like the next one, the first is not like the last."""
+    scene = photo(3, (1200, 180))
+    frames = [
+        collection.add(scene.crop((30 * step, 0, 30 * step + 240, 180)), 0) for step in range(24)
+    ]
+    found = collection.find()
+    assert (found.group[frames] >= 0).sum() > 12
+    assert len(np.unique(found.group[frames])) >= 4
+    links = set(map(tuple, found.evidence.pairs.tolist()))
+    for number in np.unique(found.group[found.group >= 0]):
+        members = np.flatnonzero(found.group == number)
+        (kept,) = members[found.keep[members]]
+        assert all((min(kept, m), max(kept, m)) in links for m in members if m != kept)
+
+
+def test_order_of_rows_does_not_matter(collection):
+    for origin in range(6):
+        image = photo(origin)
+        for change in list(CHANGES.values())[: origin + 2]:
+            collection.add(change(image), origin)
+        collection.add(image, origin, f"copy-{origin}.png")
+        collection.add(image, origin, f"again-{origin}.png")
+    order = np.random.default_rng(3).permutation(len(collection.pictures))
+    found, shuffled = collection.find(), collection.find(order)
+    back = np.argsort(order)
+    assert grouped_pairs(shuffled.group[back]) == grouped_pairs(found.group)
+    np.testing.assert_array_equal(shuffled.keep[back], found.keep)
+    np.testing.assert_array_equal(shuffled.exact[back], found.exact)
+    assert shuffled.threshold == found.threshold
+    assert len(grouped_pairs(found.group)) > 50
+
+
+def test_the_best_picture_is_kept(tmp_path):
+    image = photo(0, (320, 240))
+    image.save(tmp_path / "large.jpg", quality=40)
+    image.save(tmp_path / "larger-file.jpg", quality=95)
+    image.resize((160, 120)).save(tmp_path / "small.png")
+    names = ("large.jpg", "larger-file.jpg", "small.png")
+    pictures = [Picture(str(tmp_path / name)) for name in names]
+    small = read_small_pictures(pictures)
+    assert keep_order(pictures, small).tolist() == [1, 0, 2]
+    assert keep_order(pictures, small, np.array([0, -1, 0])).tolist() == [0, 2, 1]
+    labels, splits = np.array([0, 0, -1]), ["train", "val", "test"]
+    assert keep_order(pictures, small, labels, splits).tolist() == [2, 1, 0]
+
+
+def test_leaks_and_conflicts(collection):
+    splits, labels = ["train"] * 40, [0] * 40
+    for origin, members in enumerate([("train", "test"), ("train", "test", "val"), ("val", "val")]):
+        for number, split in enumerate(members):
+            collection.add(photo(origin), origin, quality=80 - 20 * number)
+            splits.append(split)
+            labels.append(number if origin == 2 else -1 if number else 5)
+    found = collection.find(splits=splits, labels=np.array(labels))
+    assert found.leaks == {("test", "train"): 2, ("test", "val"): 1, ("train", "val"): 1}
+    assert next(iter(found.leaks)) == ("test", "train")
+    assert found.leaking.tolist() == [0, 1] and found.conflicts.tolist() == [2]
+    kept = [splits[row] for row in np.flatnonzero(found.keep & (found.group >= 0))]
+    assert kept == ["test", "test", "val"]
+    assert find_leaks(found.group, None)[0] == {}
+    assert find_conflicts(found.group, None).size == 0
+
+
+def test_without_pictures_only_overwhelming_vectors_count(collection):
+    for origin in range(4):
+        rows = [collection.add(None, origin, f"missing-{origin}-{i}.jpg") for i in range(2)]
+        collection.vectors[rows[1]] = collection.vectors[rows[0]] + 0.02 * origin
+    collection.vectors[-1] = collection.vectors[-2] + 0.8 * collection.rng.standard_normal(64)
+    found = collection.find()
+    assert found.group[40:].tolist() == [0, 0, 1, 1, 2, 2, -1, -1]
+    assert set(found.evidence.kind) == {"embedding"} and np.isnan(found.evidence.agreement).all()
+    assert len(found.skipped) == 8
+
+
+def test_objects(tmp_path):
+    """One object boxed twice, and the objects of a photo that is there twice."""
+    image = photo(0, (480, 360))
+    image.save(tmp_path / "a.jpg", quality=90)
+    image.save(tmp_path / "b.jpg", quality=60)
+    boxes = [(0.1, 0.1, 0.3, 0.4), (0.5, 0.4, 0.4, 0.5), (0.55, 0.5, 0.15, 0.2)]
+    pictures = [Picture(str(tmp_path / name), box) for name in ("a.jpg", "b.jpg") for box in boxes]
+    pictures.append(Picture(str(tmp_path / "a.jpg"), (0.11, 0.1, 0.3, 0.4)))
+    vectors = np.random.default_rng(0).standard_normal((3, 32))[[0, 1, 2, 0, 1, 2, 0]]
+    rows = unit_rows(vectors + 0.1 * np.random.default_rng(1).standard_normal((7, 32))).rows
+    found = find_duplicates(pictures, rows, neighbor_graph(rows, 30))
+    assert found.group.tolist() == [0, 1, 2, 0, 1, 2, 0]
+    assert "box" in found.evidence.kind
+    # Labeled differently, boxes must coincide.
+    pictures[-1] = Picture(pictures[-1].path, (0.13, 0.1, 0.3, 0.4))
+    only_a = [pictures[0], pictures[-1]]
+    assert (find_duplicates(only_a).group == 0).all()
+    assert (find_duplicates(only_a, labels=np.array([0, 1])).group == -1).all()
+
+
+def test_groups_are_stars():
+    """On random links: disjoint groups, one kept each, every member linked with it."""
+    rng = np.random.default_rng(0)
+    pairs = np.sort(rng.integers(0, 300, (400, 2)), axis=1)
+    pairs = pairs[pairs[:, 0] < pairs[:, 1]]
+    copies = np.full(300, -1)
+    copies[rng.permutation(300)[:60]] = np.arange(60) // 3
+    group, keep = group_duplicates(300, pairs, copies, rng.permutation(300))
+    links = set(map(tuple, pairs.tolist())) | set(map(tuple, pairs[:, ::-1].tolist()))
+    for number in range(group.max() + 1):
+        members = np.flatnonzero(group == number)
+        assert len(members) > 1 and keep[members].sum() == 1
+        (kept,) = members[keep[members]]
+        mine = np.flatnonzero(copies == copies[kept]) if copies[kept] >= 0 else [kept]
+        for member in members:
+            theirs = np.flatnonzero(copies == copies[member]) if copies[member] >= 0 else [member]
+            assert kept in theirs or any((a, b) in links for a in mine for b in theirs)
+    assert keep[group < 0].all()
+
+
+def test_copies_take_no_candidate_places():
+    rng = np.random.default_rng(0)
+    vectors = rng.standard_normal((60, 16))
+    vectors[:10] = vectors[0]
+    vectors[10] = vectors[0] + 0.1 * rng.standard_normal(16)
+    copies = np.r_[np.zeros(10, int), np.full(50, -1)]
+    found = near_candidates(neighbor_graph(vectors, 30), copies)
+    assert [0, 10] in found.pairs.tolist()
+    assert not np.isin(found.pairs, np.arange(1, 10)).any()
+    assert (found.pairs[:, 0] < found.pairs[:, 1]).all()
+    truth = unit_rows(vectors).rows[found.pairs[:, 0]] * unit_rows(vectors).rows[found.pairs[:, 1]]
+    np.testing.assert_allclose(found.similarity, truth.sum(axis=1), atol=1e-5)
+
+
+def test_similar_drawings_are_not_duplicates(digit_files):
+    """Aligned with each other, digits agree far better than photos; the threshold follows."""
+    files = [path for path, _ in digit_files]
+    rows = unit_rows(np.stack([np.asarray(Image.open(path), float).ravel() for path in files])).rows
+    found = find_duplicates([Picture(path) for path in files], rows, neighbor_graph(rows, 30))
+    assert found.threshold == 0.95
+    assert (found.group >= 0).mean() < 0.05
+
+
+def test_wrong_arguments_are_named(tmp_path):
+    pictures = [Picture(str(tmp_path / "a.jpg"))] * 3
+    rows = np.eye(3, dtype=np.float32)
+    graph = neighbor_graph(rows, 2)
+    for arguments, message in (
+        ({"rows": rows[:2], "graph": graph}, "3 pictures, but 2 rows"),
+        ({"rows": rows}, "come together"),
+        ({"labels": np.zeros(2)}, "2 labels"),
+        ({"threshold": 1.5}, "between 0 and 1"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            find_duplicates(pictures, **arguments)
+
+
+@pytest.mark.parametrize("num_pictures", [0, 1, 2])
+def test_hardly_any_pictures(num_pictures, tmp_path):
+    photo(0).save(tmp_path / "a.jpg")
+    pictures = [Picture(str(tmp_path / "a.jpg"))] * num_pictures
+    rows = np.ones((num_pictures, 4), np.float32) / 2
+    seen = []
+    found = find_duplicates(pictures, rows, neighbor_graph(rows, 30), progress=seen.append)
+    assert found.group.tolist() == ([0, 0] if num_pictures == 2 else [-1] * num_pictures)
+    assert seen == sorted(seen) and seen[-1] == 1.0
+
+
+def test_injected_duplicates_of_caltech101(shared):
+    """Originals and changed copies, among other photos of their classes (a third of the set)."""
+    root = shared / "data" / "caltech101"
+    with open(root / "qa_samples.csv", newline="") as file:
+        samples = list(csv.DictReader(file))
+    stored = np.load(root / "embeddings_efficientnet_lite0.npz")
+    place = {name: row for row, name in enumerate(stored["files"])}
+    single = [sample for sample in samples if not sample["dup_group"]]
+    samples = [sample for sample in samples if sample["dup_group"]] + single[::5]
+    rows = unit_rows(stored["embeddings"][[place[sample["file"]] for sample in samples]]).rows
+    pictures = [Picture(str(root / sample["file"])) for sample in samples]
+    found = find_duplicates(pictures, rows, neighbor_graph(rows, 30))
+    groups = {}
+    for row, sample in enumerate(samples):
+        if sample["dup_group"]:
+            groups.setdefault(sample["dup_group"], []).append(row)
+    true = {tuple(rows) for rows in groups.values()}
+    exact = {(a, b) for a, b in true if "exact_dup" in (samples[a]["issue"], samples[b]["issue"])}
+    pairs = grouped_pairs(found.group)
+    assert 2 * len(pairs & true) / (len(pairs) + len(true)) >= 0.94
+    assert grouped_pairs(np.where(found.exact, found.group, -1)) == exact
+
+
+def test_all_edits_of_one_photo_are_one_group(shared):
+    """Eleven edits of a photo and its eight turns and mirrors, far apart by their vectors."""
+    files = sorted(map(str, (shared / "data" / "dup_pdq").rglob("*.jpg")))
+    vectors = np.random.default_rng(0).standard_normal(64)
+    vectors = vectors + np.random.default_rng(1).standard_normal((len(files), 64))
+    rows = unit_rows(vectors).rows
+    found = find_duplicates([Picture(path) for path in files], rows, neighbor_graph(rows, 30))
+    assert len(files) == 20 and (found.group == 0).all()
+    assert found.exact.sum() == 2 and found.keep.sum() == 1
+
+
+def test_importing_the_module_is_light():
+    heavy = "{'torch', 'numba', 'cv2', 'sklearn', 'scipy', 'fiftyone'}"
+    code = (
+        "import sys, fiftyone_embedding_quality.analysis.duplicates; "
+        f"sys.exit(len({heavy} & set(sys.modules)))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
