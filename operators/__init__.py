@@ -4,12 +4,16 @@ from .compute_embeddings import ComputeEmbeddings
 from .compute_separability import ComputeSeparability
 from .compute_visualization import ComputeVisualization
 from .find_duplicates import FindDuplicates
+from .find_label_issues import FindLabelIssues
 from .find_outliers import FindOutliers
+from .review_label_issues import ReviewLabelIssues
 
 OPERATORS = (
     ComputeEmbeddings,
     ComputeVisualization,
     FindDuplicates,
     FindOutliers,
+    FindLabelIssues,
+    ReviewLabelIssues,
     ComputeSeparability,
 )

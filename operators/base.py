@@ -82,6 +82,10 @@ class QualityOperator(foo.Operator):
         """A result in Markdown, for the App and for terminals."""
         raise NotImplementedError
 
+    def samples(self, ctx: Any) -> Any:
+        """What the operator works on: what the form's choice of a target says."""
+        return ctx.target_view(require_flat=True)
+
     # FiftyOne's side of the contract
 
     def resolve_input(self, ctx: Any) -> types.Property:
@@ -89,7 +93,7 @@ class QualityOperator(foo.Operator):
         try:
             if ctx.dataset is None:
                 raise UserError("Open a dataset first")
-            self.form(ctx, ctx.target_view(require_flat=True), inputs)
+            self.form(ctx, self.samples(ctx), inputs)
         except UserError as error:
             show_error(inputs, str(error))
         return types.Property(inputs, view=types.View(label=self.label))
@@ -103,7 +107,7 @@ class QualityOperator(foo.Operator):
         # Only the App's requests carry the operator's name beside its parameters.
         from_app = "operator_uri" in ctx.request_params
         parameters = self._parameters(ctx.params, from_form=from_app)
-        samples = ctx.target_view(require_flat=True)
+        samples = self.samples(ctx)
         if ctx.delegated:
             report = Progress(lambda fraction, text: ctx.set_progress(fraction, text))
             return self.run(samples, report, **parameters)
@@ -239,14 +243,18 @@ def embeddings_input(ctx: Any, target: Target, inputs: types.Object) -> str:
 
 
 def labels_input(
-    target: Target, inputs: types.Object, description: str, required: bool = True
+    target: Target,
+    inputs: types.Object,
+    description: str,
+    required: bool = True,
+    more: Sequence[str] = (),
 ) -> list[str]:
     """The form's choice of the field with labels; returns the choices.
 
     Raises:
         UserError: if one is required and there is none
     """
-    fields = label_fields(target)
+    fields = [*label_fields(target), *more]
     if not fields:
         if required:
             raise UserError(

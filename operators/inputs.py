@@ -13,7 +13,7 @@ import numpy as np
 from ..errors import UserError
 from ..storage.graphs import get_graph
 from ..storage.groups import read_duplicate_groups
-from ..storage.labels import read_labels
+from ..storage.labels import read_labels, value_path
 from ..storage.runs import Run, model_of
 from ..storage.targets import Target, resolve_target
 from ..storage.vectors import VectorSet, read_vectors
@@ -81,9 +81,7 @@ class Inputs:
     @cached_property
     def sample_ids(self) -> dict[str, str]:
         """The sample of each id."""
-        if self.target.patches_field is None:
-            return dict(zip(self.ids, self.ids))
-        return dict(zip(self.ids, (sample_id for sample_id, _, _ in self.items)))
+        return self.target.sample_ids()
 
     @cached_property
     def rows(self) -> np.ndarray:
@@ -105,6 +103,13 @@ class Inputs:
     def labels(self) -> list[str | None]:
         """The label of each id, or None."""
         return read_labels(self.target, self.label_field, self.ids)
+
+    @property
+    def label_path(self) -> str:
+        """Where the label stands within a sample or an object."""
+        if self.target.patches_field is not None:
+            return "label"
+        return value_path(self.target, self.label_field)
 
     @cached_property
     def class_names(self) -> tuple[str, ...]:

@@ -1,8 +1,10 @@
 """The labels of a target, one for each sample or object, and the splits of its samples."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import fiftyone as fo
+import numpy as np
 
 from ..errors import UserError
 from .runs import plugin_runs
@@ -57,6 +59,11 @@ def read_labels(target: Target, label_field: str, ids: Sequence[str]) -> list[st
                 f"{available}"
             )
         id_path, path = "id", _value_path(label_field, field)
+        if getattr(field, "document_type", None) in (fo.Segmentation, fo.Heatmap):
+            raise UserError(
+                f"label_field={label_field!r} holds segmentations, which are not supported: labels "
+                "of whole images and of objects are"
+            )
         if path is None:
             raise UserError(
                 f"label_field={label_field!r} holds no Classification or string per sample; "
@@ -67,6 +74,11 @@ def read_labels(target: Target, label_field: str, ids: Sequence[str]) -> list[st
     if not any(label is not None for label in labels):
         raise UserError(f"label_field={label_field!r} holds no labels for these {target.things}")
     return labels
+
+
+def value_path(target: Target, label_field: str) -> str | None:
+    """The path of the label itself: ``ground_truth.label``, or the field if it holds strings."""
+    return _value_path(label_field, target.view.get_field(label_field))
 
 
 def _value_fields(target: Target) -> list[str]:
@@ -86,6 +98,118 @@ def _value_path(name: str, field: fo.Field) -> str | None:
     if getattr(field, "document_type", None) is fo.Classification:
         return f"{name}.label"
     return None
+
+
+def is_multilabel(target: Target, label_field: str) -> bool:
+    """Whether a field holds several labels for each sample (Classifications)."""
+    field = None if target.patches_field else target.view.get_field(label_field)
+    return getattr(field, "document_type", None) is fo.Classifications
+
+
+def multilabel_fields(target: Target) -> list[str]:
+    """The fields of a target that hold several labels each."""
+    if target.patches_field is not None:
+        return []
+    return [name for name in target.view.get_field_schema() if is_multilabel(target, name)]
+
+
+def read_label_sets(
+    target: Target, label_field: str, ids: Sequence[str]
+) -> list[frozenset[str] | None]:
+    """The labels of samples that have any number of them; None where the field is empty.
+
+    Raises:
+        UserError: if no sample has any
+    """
+    columns = target.view.values(["id", f"{label_field}.classifications.label"])
+    sets = {
+        id_: None if labels is None else frozenset(filter(None, labels))
+        for id_, labels in zip(*columns)
+    }
+    found = [sets.get(id_) for id_ in ids]
+    if not any(found):
+        raise UserError(f"label_field={label_field!r} holds no labels for these {target.things}")
+    return found
+
+
+def read_predictions(
+    target: Target, predictions_field: str, ids: Sequence[str], class_names: Sequence[str]
+) -> np.ndarray:
+    """The predictions of the user's own model as one row of numbers for each sample.
+
+    Logits are taken as they are. Their order is that of ``dataset.classes[predictions_field]`` or
+    ``dataset.default_classes``; without these, the labels of the predictions tell it, each being
+    the class of its largest logit. Without logits, the confidence goes to the predicted class and
+    what is left of it evenly to the others.
+
+    Args:
+        target: samples
+        predictions_field: a Classification field
+        ids: the samples, all of which need a prediction
+        class_names: the classes of the columns
+
+    Returns:
+        ``(num_ids, num_classes)`` float64: logits, or probabilities
+
+    Raises:
+        UserError: if the field or its values are not usable, with the way out
+    """
+    name = f"predictions_field={predictions_field!r}"
+    field = target.view.get_field(predictions_field) if target.patches_field is None else None
+    if getattr(field, "document_type", None) is not fo.Classification:
+        what = "there is no such Classification field"
+        if target.patches_field is not None:
+            what = "predictions are taken for whole images only; leave it out"
+        raise UserError(f"{name}: {what}")
+    paths = [f"{predictions_field}.{part}" for part in ("label", "confidence", "logits")]
+    columns = dict((id_, rest) for id_, *rest in zip(*target.view.values(["id", *paths])))
+    rows = [columns[id_] for id_ in ids]
+    missing = sum(label is None for label, _, _ in rows)
+    if missing:
+        raise UserError(
+            f"{name}: {missing:,} of {len(rows):,} samples have no prediction; pass a view of "
+            "those that have one"
+        )
+    if all(logits is not None for _, _, logits in rows):
+        return _logits(target.dataset, name, predictions_field, rows, class_names)
+    if any(confidence is None for _, confidence, _ in rows):
+        raise UserError(f"{name}: the predictions have neither logits nor confidences")
+    places = {label: place for place, label in enumerate(class_names)}
+    values = np.empty((len(rows), len(class_names)))
+    for row, (label, confidence, _) in enumerate(rows):
+        rest = (1 - confidence) / max(len(class_names) - 1, 1)
+        values[row] = rest
+        if label in places:
+            values[row, places[label]] = confidence
+        else:  # a class that nobody has labeled speaks against all of them
+            values[row] = 1 / len(class_names)
+    return values
+
+
+def _logits(
+    dataset: fo.Dataset,
+    name: str,
+    predictions_field: str,
+    rows: Sequence[tuple[str, float, Any]],
+    class_names: Sequence[str],
+) -> np.ndarray:
+    if len({len(logits) for _, _, logits in rows}) > 1:
+        raise UserError(f"{name}: the logits are not all of one length")
+    logits = np.array([np.asarray(logits, np.float64) for _, _, logits in rows])
+    order = dataset.classes.get(predictions_field) or dataset.default_classes
+    if not order:
+        told = dict(zip(logits.argmax(axis=1).tolist(), (label for label, _, _ in rows)))
+        order = [told.get(place) for place in range(logits.shape[1])]
+    places = {label: place for place, label in enumerate(order)}
+    unknown = [label for label in class_names if label not in places]
+    if unknown or len(order) != logits.shape[1]:
+        raise UserError(
+            f"{name}: which logit belongs to which class is not known (for example to "
+            f"{', '.join(map(repr, unknown[:3])) or 'any'}); set "
+            f"dataset.classes[{predictions_field!r}] to the list of the {logits.shape[1]} classes "
+            "in the order of the logits"
+        )
+    return logits[:, [places[label] for label in class_names]]
 
 
 def read_slices(

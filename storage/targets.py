@@ -5,7 +5,7 @@ objects is settled here once, so that the rest reads ids and files and writes va
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import fiftyone as fo
@@ -94,6 +94,22 @@ class Target:
         if self.object_ids is not None:
             ids = [id_ for id_ in ids if id_ in self.object_ids]
         return sorted(id_ for id_ in ids if id_ is not None)
+
+    def sample_ids(self) -> dict[str, str]:
+        """The sample of each sample or object, by id."""
+        if self.patches_field is None:
+            ids = self.view.values("id")
+            return dict(zip(ids, ids))
+        found = {}
+        for sample_id, object_ids in zip(*self.view.values(["id", self.path("id")])):
+            if not isinstance(object_ids, list):
+                object_ids = [] if object_ids is None else [object_ids]
+            found.update(dict.fromkeys(object_ids, sample_id))
+        return found
+
+    def everything(self) -> "Target":
+        """The same field of all samples of the dataset."""
+        return replace(self, view=self.all_samples, object_ids=None)
 
     def items(self, ids: set[str]) -> Iterator[Item]:
         """The given samples or objects with their files, in the order of the samples' ids."""

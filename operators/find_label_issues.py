@@ -1,0 +1,406 @@
+"""``find_label_issues``: labels that are likely wrong, by cleanlab on held-out evidence."""
+
+import time
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+import fiftyone as fo
+import fiftyone.operators.types as types
+import numpy as np
+from fiftyone import ViewField as F
+
+from ..errors import UserError
+from ..storage.arrays import encode
+from ..storage.findings import Column, matching_view, plan_findings, store_findings
+from ..storage.labels import (
+    is_multilabel,
+    multilabel_fields,
+    read_label_sets,
+    read_predictions,
+)
+from ..storage.reviews import Reviews, read_reviews
+from ..storage.targets import resolve_target
+from .base import (
+    NOT_CHOSEN,
+    QualityOperator,
+    embeddings_input,
+    labels_input,
+    patches_input,
+    run_key_input,
+    skipped_lines,
+)
+from .inputs import Inputs
+from .progress import Progress, counted, duration
+
+if TYPE_CHECKING:
+    from ..analysis.label_issues import LabelIssues
+
+VIEWS = ("flagged",)
+COLUMNS = ("quality", "flagged", "suggested", "probe", "neighbors", "against")
+MULTILABEL_COLUMNS = ("quality", "flagged", "wrong", "missing")
+
+# Pairs of classes that get a saved view, and the flags that a pair needs for it.
+MAX_PAIR_VIEWS, MIN_PAIR_FLAGS = 5, 3
+
+# Entries of the noise matrix, and pairs of overlapping classes, that the result lists.
+MAX_LISTED = 50
+
+# Reviews from which the measured precision is told.
+MIN_REVIEWS = 30
+
+# For the forecast in the form, on two cores.
+SECONDS_PER_VECTOR, STARTING_SECONDS = 2e-4, 4
+
+
+class FindLabelIssues(QualityOperator):
+    name = "find_label_issues"
+    label = "Quality: find label issues"
+    description = (
+        "Find labels that are likely wrong: cleanlab on held-out predictions from the embeddings, "
+        "or on your own model's; ranks them, suggests the right label and says what speaks for it"
+    )
+    icon = "label_off"
+
+    def run(
+        self,
+        samples: Any,
+        progress: Progress,
+        *,
+        embeddings: str,
+        label_field: str,
+        patches_field: str | None = None,
+        predictions_field: str | None = None,
+        run_key: str | None = None,
+        seed: int = 51,
+    ) -> dict[str, Any]:
+        """Finds labels that are likely wrong. No label is changed.
+
+        Every sample is judged by what was learned without it and without its duplicates, if
+        ``find_duplicates`` was run before. Labels that ``review_label_issues`` has confirmed are
+        not flagged again.
+
+        Args:
+            samples: a dataset or view
+            embeddings: the field of the vectors
+            label_field: the labels to judge: a Classification, Classifications or string field; of
+                objects, the patches field
+            patches_field (None): the field of the objects whose labels are judged
+            predictions_field (None): a Classification field with the logits or confidences of
+                your own model, made out of sample, used in place of what the vectors predict
+            run_key (None): the name of the run, by default ``label_issues``
+            seed (51): of everything random
+
+        Returns:
+            a dict with ``flagged``, ``expected_precision`` (the share of the flags that are
+            estimated to be real), ``classes``, ``noise``, ``overlaps``, ``warnings``, …
+
+        Raises:
+            UserError: if the input is at fault; an earlier run of the name then stays
+        """
+        inputs = Inputs(
+            samples,
+            progress,
+            embeddings=embeddings,
+            patches_field=patches_field,
+            label_field=label_field,
+            seed=seed,
+        )
+        return find_and_store(inputs, predictions_field=predictions_field, run_key=run_key)
+
+    def form(self, ctx: Any, samples: Any, inputs: types.Object) -> None:
+        patches_field = patches_input(ctx, samples, inputs, "Judge")
+        target = resolve_target(samples, patches_field)
+        embeddings = embeddings_input(ctx, target, inputs)
+        several = multilabel_fields(target)
+        fields = labels_input(target, inputs, "The labels to judge", more=several)
+        predictions = [name for name in fields if _holds_predictions(target, name)]
+        if predictions:
+            choices = types.DropdownView()
+            choices.add_choice(NOT_CHOSEN, label="None: learn from the vectors")
+            for name in predictions:
+                choices.add_choice(name, label=name)
+            inputs.enum(
+                "predictions_field",
+                choices.values(),
+                default=NOT_CHOSEN,
+                view=choices,
+                label="Predictions",
+                description="Of your own model, made out of sample",
+            )
+        run_key_input(ctx, target, self.name, COLUMNS, VIEWS, inputs)
+        count = len(target.ids(having=embeddings))
+        text = f"{count:,} of {len(target.ids()):,} {target.things} have vectors and will be judged"
+        seconds = STARTING_SECONDS + count * SECONDS_PER_VECTOR
+        inputs.view("plan", types.Notice(label=f"{text}, which takes roughly {duration(seconds)}"))
+
+    def summary(self, result: dict[str, Any]) -> str:
+        things, key = result["things"], result["run_key"]
+        count = counted(result["flagged"], "label issue")
+        lines = [f"**{count}** flagged among the labels of {result['judged']:,} {things}"]
+        if result["flagged"]:
+            lines[0] += f": saved view `{key}: flagged`, worst first"
+        if result["expected_precision"] is not None:
+            lines.append(
+                f"- about **{round(result['flagged'] * result['expected_precision']):,}** of them "
+                f"are expected to be real ({result['expected_precision']:.0%}); review the first "
+                "ones with `Quality: review label issues`"
+            )
+        reviews = result["reviews"]
+        if reviews["flags_reviewed"] >= MIN_REVIEWS:
+            lines.append(
+                f"- {reviews['measured_precision']:.0%} of {reviews['flags_reviewed']:,} reviewed "
+                "flags were real"
+            )
+        for view in result["pair_views"]:
+            lines.append(
+                f"- {view['count']:,} labeled {view['label']} look like {view['suggested']} "
+                f"(saved view `{view['name']}`)"
+            )
+        lines += [f"- **{warning}**" for warning in result["warnings"]]
+        lines += skipped_lines(result)
+        lines.append(f"- {duration(result['seconds'])} in all")
+        return "\n".join(lines)
+
+
+def find_and_store(
+    inputs: Inputs, *, predictions_field: str | None, run_key: str | None
+) -> dict[str, Any]:
+    """Finds label issues among the inputs, stores them, and returns the operator's result."""
+    started = time.monotonic()
+    target = inputs.target
+    if is_multilabel(target, inputs.label_field):
+        if predictions_field is not None:
+            raise UserError(
+                f"predictions_field= is for one label per sample; {inputs.label_field!r} holds "
+                "several"
+            )
+        run = plan_findings(target, FindLabelIssues.name, run_key, MULTILABEL_COLUMNS, VIEWS)
+        reviews = Reviews({}, {})
+        result, columns, more, pairs = _find_multilabel(inputs)
+    else:
+        run = plan_findings(target, FindLabelIssues.name, run_key, COLUMNS, VIEWS)
+        reviews = read_reviews(target, run.key)
+        result, columns, more, pairs = _find(inputs, predictions_field, reviews)
+    columns |= reviews.columns()
+    inputs.progress.say("Storing the findings")
+    facts = inputs.facts(run, {"predictions_field": predictions_field})
+    unlabeled = result.pop("unlabeled")
+    result = {
+        **facts,
+        "judged": facts["judged"] - unlabeled,
+        "skipped": facts["skipped"] | ({"no label": unlabeled} if unlabeled else {}),
+        "duplicates": inputs.duplicates[0],
+        "reviews": reviews.counts(),
+        **result,
+        "pair_views": [
+            {
+                "name": f"{run.key}: {label} → {other}",
+                "label": label,
+                "suggested": other,
+                "count": n,
+            }
+            for (label, other), n in pairs.items()
+        ],
+        "seconds": round(time.monotonic() - started, 2),
+    }
+    names = (f"{run.key}_{what}" for what in ("flagged", "quality", "suggested"))
+    flagged, quality, suggested = names
+
+    def views() -> dict[str, Any]:
+        condition = F(flagged) == True  # noqa: E712
+        worst = [(quality, 1)]
+        made = {"flagged": matching_view(target, condition, worst)}
+        path = suggested if target.patches_field else f"{suggested}.label"
+        given = "label" if target.patches_field else inputs.label_path
+        for label, other in pairs:
+            pair = condition & (F(given) == label) & (F(path) == other)
+            made[f"{label} → {other}"] = matching_view(target, pair, worst)
+        return made
+
+    # Reviews outlive a run, also those of samples that this one has not judged.
+    sample_ids = target.everything().sample_ids()
+    store_findings(target, run, columns, sample_ids, views, result, results=more)
+    return result
+
+
+Found = tuple[dict[str, Any], dict[str, Column], dict[str, Any], dict[tuple[str, str], int]]
+
+
+def _find(inputs: Inputs, predictions_field: str | None, reviews: Reviews) -> Found:
+    """Issues of one label each: what the result says, fields, stored results, pairs of classes."""
+    from ..analysis.label_issues import check_predictions, find_label_issues
+
+    target, names, codes = inputs.target, inputs.class_names, inputs.codes
+    if len(names) < 2:
+        raise UserError(
+            f"label_field={inputs.label_field!r} holds only the class {names[0]!r} for these "
+            f"{target.things}; label issues need at least two"
+        )
+    evidence, warning = inputs.evidence, None
+    if predictions_field is not None:
+        predictions = read_predictions(target, predictions_field, inputs.ids, names)
+        evidence, warning = check_predictions(predictions, codes, evidence)
+    inputs.progress.say("Judging the labels")
+    found = find_label_issues(codes, evidence, inputs.graph, inputs.groups)
+    flagged = found.flagged & ~reviews.confirmed(inputs.ids, inputs.labels)
+    pairs = Counter(
+        (names[codes[row]], names[found.suggested[row]])
+        for row in np.flatnonzero(flagged).tolist()
+        if found.suggested[row] >= 0
+    )
+    pairs = {
+        pair: count
+        for pair, count in sorted(pairs.items(), key=lambda item: (-item[1], item[0]))
+        if count >= MIN_PAIR_FLAGS
+    }
+    precision = found.expected_precision
+    noise = _noise(found.noise, names)
+    result = {
+        "flagged": int(flagged.sum()),
+        "expected_precision": None if np.isnan(precision) else round(float(precision), 3),
+        "classes": [
+            {"label": name, "count": int(count), "flagged": int(number)}
+            for name, count, number in zip(
+                names,
+                found.class_counts,
+                np.bincount(codes[flagged], minlength=len(names)),
+            )
+        ],
+        "noise": noise,
+        "overlaps": [
+            {
+                "label": names[pair.first],
+                "other": names[pair.second],
+                "count": pair.count,
+                "share": round(float(pair.share), 5),
+            }
+            for pair in found.overlaps[:MAX_LISTED]
+        ],
+        "warnings": [warning] if warning else [],
+        "unlabeled": int((codes < 0).sum()),
+    }
+    largest = dict(list(pairs.items())[:MAX_PAIR_VIEWS])
+    stored = {"class_names": list(names), "noise": encode(found.noise)}
+    given = evidence.probabilities[np.arange(len(codes)), np.maximum(codes, 0)]
+    return result, _columns(inputs, found, flagged, given), stored, largest
+
+
+def _find_multilabel(inputs: Inputs) -> Found:
+    from ..analysis.label_issues import find_multilabel_issues
+
+    target = inputs.target
+    sets = read_label_sets(target, inputs.label_field, inputs.ids)
+    inputs.labels = [None if labels is None else ", ".join(sorted(labels)) for labels in sets]
+    names = tuple(sorted(set().union(*filter(None, sets))))
+    places = {name: place for place, name in enumerate(names)}
+    has = np.zeros((len(sets), len(names)), bool)
+    for row, labels in enumerate(sets):
+        for label in labels or ():
+            has[row, places[label]] = True
+    skipped = np.array([labels is None for labels in sets])
+    inputs.progress.say(f"Judging {counted(len(names), 'label')} each")
+    found = find_multilabel_issues(
+        has, inputs.rows, inputs.graph, inputs.groups, skipped, inputs.seed
+    )
+    ids = inputs.ids
+    judged = np.flatnonzero(~skipped).tolist()
+    flagged = np.flatnonzero(found.flagged).tolist()
+    listed = {"subfield": fo.StringField}
+
+    def chosen(which: np.ndarray) -> dict[str, list[str]]:
+        rows = {row: [names[c] for c in np.flatnonzero(which[row])] for row in flagged}
+        return {ids[row]: labels for row, labels in rows.items() if labels}
+
+    columns = {
+        "quality": _numbers(ids, found.quality, judged),
+        "flagged": Column(fo.BooleanField, {ids[row]: bool(found.flagged[row]) for row in judged}),
+        "wrong": Column(fo.ListField, chosen(found.wrong), listed),
+        "missing": Column(fo.ListField, chosen(found.missing), listed),
+    }
+    result = {
+        "flagged": int(found.flagged.sum()),
+        "expected_precision": None,
+        "classes": [
+            {
+                "label": name,
+                "count": int(has[:, place].sum()),
+                "flagged": int(found.wrong[:, place].sum()),
+                "missing": int(found.missing[:, place].sum()),
+            }
+            for name, place in places.items()
+        ],
+        "noise": [],
+        "overlaps": [],
+        "warnings": [],
+        "unlabeled": int(skipped.sum()),
+    }
+    return result, columns, {"class_names": list(names)}, {}
+
+
+def _columns(
+    inputs: Inputs, found: "LabelIssues", flagged: np.ndarray, given: np.ndarray
+) -> dict[str, Column]:
+    ids, names, codes = inputs.ids, inputs.class_names, inputs.codes
+    labeled = np.flatnonzero(codes >= 0).tolist()
+    # Where the label itself is the likeliest, another one is no suggestion.
+    told = [row for row in labeled if flagged[row] or found.confidence[row] > given[row]]
+    of_objects = inputs.target.patches_field is not None
+
+    def classes(which: np.ndarray, confidence: np.ndarray) -> Column:
+        chosen = {ids[row]: row for row in told if which[row] >= 0}
+        # A label cannot be an attribute of an object.
+        if of_objects:
+            return Column(fo.StringField, {id_: names[which[row]] for id_, row in chosen.items()})
+        return Column(
+            fo.EmbeddedDocumentField,
+            {
+                id_: fo.Classification(
+                    label=names[which[row]], confidence=round(float(confidence[row]), 4)
+                )
+                for id_, row in chosen.items()
+            },
+            {"embedded_doc_type": fo.Classification},
+        )
+
+    columns = {
+        "quality": _numbers(ids, found.quality, labeled),
+        "flagged": Column(fo.BooleanField, {ids[row]: bool(flagged[row]) for row in labeled}),
+        "suggested": classes(found.suggested, found.confidence),
+        "probe": classes(found.probe_suggested, found.probe_confidence),
+        "neighbors": classes(found.neighbors_suggested, found.neighbors_confidence),
+        "against": Column(
+            fo.ListField,
+            {
+                ids[row]: [ids[other] for other in found.against[row].tolist() if other >= 0]
+                for row in told
+            },
+            {"subfield": fo.StringField},
+        ),
+    }
+    if of_objects:
+        columns["confidence"] = _numbers(ids, found.confidence, told)
+    return columns
+
+
+def _numbers(ids: tuple[str, ...], values: np.ndarray, rows: list[int]) -> Column:
+    return Column(fo.FloatField, {ids[row]: round(float(values[row]), 6) for row in rows})
+
+
+def _noise(matrix: np.ndarray, names: tuple[str, ...]) -> list[dict[str, Any]]:
+    """The largest entries of the noise matrix off its diagonal."""
+    wrong = matrix.copy()
+    np.fill_diagonal(wrong, 0)
+    largest = np.argsort(-wrong, axis=None, kind="stable")[:MAX_LISTED]
+    entries = [(*np.unravel_index(place, wrong.shape), wrong.flat[place]) for place in largest]
+    return [
+        {"true": names[true], "given": names[given], "share": round(float(share), 4)}
+        for true, given, share in entries
+        if share > 0
+    ]
+
+
+def _holds_predictions(target: Any, name: str) -> bool:
+    field = target.view.get_field(name)
+    if getattr(field, "document_type", None) is not fo.Classification:
+        return False
+    return target.view.exists(f"{name}.confidence").limit(1).count() > 0

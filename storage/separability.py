@@ -1,0 +1,378 @@
+"""Stored runs of ``compute_separability``: the report, whether it is stale, and the views it names.
+
+What the panel reads. Nothing is computed anew: a report is read once and kept, and a view is made
+of the ids and fields that a run has stored.
+"""
+
+import datetime
+import hashlib
+import threading
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import fiftyone as fo
+from bson import ObjectId
+from fiftyone import ViewField as F
+
+from ..errors import UserError
+from .labels import label_fields
+from .runs import Run, plugin_runs, read_results, read_run
+from .targets import Target, patches_fields, resolve_target
+from .vectors import vector_fields
+
+OPERATOR = "compute_separability"
+
+# Reports that are kept in memory: the two that are compared, of two datasets.
+KEPT_REPORTS = 4
+
+# Names of classes in a message.
+NAMED = 3
+
+
+@dataclass(frozen=True)
+class StoredSeparability:
+    """A finished run of ``compute_separability``.
+
+    Attributes:
+        run: the run, with its parameters as ``run.facts["parameters"]``
+        report: ``overall``, ``classes``, ``pairs``, ``order``, …, as the operator returned them
+        ids: the samples or objects that were read
+    """
+
+    run: Run
+    report: dict[str, Any]
+    ids: frozenset[str]
+    ordered_ids: tuple[str, ...]
+
+    @property
+    def embeddings(self) -> str:
+        return self.run.facts["embeddings"]
+
+    @property
+    def patches_field(self) -> str | None:
+        return self.run.facts["patches_field"]
+
+    @property
+    def things(self) -> str:
+        return "samples" if self.patches_field is None else "objects"
+
+    @cached_property
+    def classes(self) -> dict[str, dict[str, Any]]:
+        """The measures of each class, the worst first."""
+        return {row["label"]: row for row in self.report["classes"]}
+
+    @cached_property
+    def pairs(self) -> dict[tuple[str, str], dict[str, Any]]:
+        """The measures of each ordered pair that mixes, the least due to chance first."""
+        return {(row["label"], row["other"]): row for row in self.report["pairs"]}
+
+
+@dataclass(frozen=True)
+class Prospect:
+    """What a first run could read: parameters of the operator, or what is missing for one.
+
+    Attributes:
+        parameters: of ``compute_separability``; None if something is missing
+        missing: ``"vectors"``, ``"labels"`` or None
+    """
+
+    parameters: dict[str, Any] | None
+    missing: str | None
+
+
+_kept: OrderedDict[tuple[Any, ...], StoredSeparability] = OrderedDict()
+_lock = threading.Lock()
+
+
+def separability_runs(dataset: fo.Dataset) -> list[Run]:
+    """The finished runs, the latest first."""
+    runs = [run for run in plugin_runs(dataset, OPERATOR) if run.finished]
+    return sorted(runs, key=lambda run: (run.written_at, run.key), reverse=True)
+
+
+def read_separability(dataset: fo.Dataset, run: Run) -> StoredSeparability:
+    """What a run has stored; kept in memory, because large reports take long to read.
+
+    Raises:
+        UserError: if nothing is stored
+    """
+    name = (dataset._doc.id, run.key, run.written_at)
+    with _lock:
+        if name in _kept:
+            _kept.move_to_end(name)
+            return _kept[name]
+    results = read_results(dataset, run.key)
+    if results is None:
+        raise UserError(f"The run {run.key!r} has no results; compute it again")
+    ids = tuple(results.ids.split())
+    stored = StoredSeparability(run, dict(results.report), frozenset(ids), ids)
+    with _lock:
+        _kept[name] = stored
+        while len(_kept) > KEPT_REPORTS:
+            _kept.popitem(last=False)
+    return stored
+
+
+def prospect(dataset: fo.Dataset) -> Prospect:
+    """What ``compute_separability`` could read: whole samples first, objects otherwise.
+
+    Raises:
+        UserError: if the dataset holds nothing that it could read
+    """
+    vectors = False
+    for field in (None, *patches_fields(dataset)):
+        target = resolve_target(dataset, field)
+        embeddings = vector_fields(target)
+        labels = label_fields(target)
+        vectors = vectors or bool(embeddings)
+        if embeddings and labels:
+            parameters = {"embeddings": embeddings[0], "label_field": labels[0]}
+            if field is not None:
+                parameters["patches_field"] = field
+            return Prospect(parameters, None)
+    return Prospect(None, "labels" if vectors else "vectors")
+
+
+def running(dataset: fo.Dataset, operator_uri: str) -> str | None:
+    """How far a delegated run of an operator on this dataset is, in words; None if there is none.
+
+    Runs from the operator's form show their progress there.
+    """
+    from fiftyone.operators.delegated import DelegatedOperationService
+
+    operations = DelegatedOperationService().list_operations(
+        operator=operator_uri, dataset_name=dataset.name
+    )
+    states = {str(operation.run_state): operation for operation in operations}
+    if (operation := states.get("running")) is not None:
+        progress = operation.status
+        share = getattr(progress, "progress", None)
+        label = getattr(progress, "label", None) or "at work"
+        return f"{label} ({100 * share:.0f} %)" if share else label
+    if "queued" in states or "scheduled" in states:
+        return "waiting for its turn"
+    return None
+
+
+# Staleness
+
+
+def changes(dataset: fo.Dataset, stored: StoredSeparability) -> list[str]:
+    """What has changed since a run was stored, in words; empty if it still holds.
+
+    The labels are compared only if samples were modified or deleted since, so that this takes no
+    time on a dataset at rest.
+    """
+    try:
+        target = resolve_target(dataset, stored.patches_field)
+    except UserError as error:
+        return [str(error)]
+    found = []
+    if target.view.get_field(target.path(stored.embeddings)) is None:
+        found.append(f"the vectors in {stored.embeddings!r} are gone")
+    elif _vectors_are_newer(target, stored):
+        found.append(f"the vectors in {stored.embeddings!r} were computed anew")
+    label_path = _label_path(target, stored)
+    if label_path is None:
+        return [*found, f"the labels in {stored.report['label_field']!r} are gone"]
+    if _touched_since(dataset, stored.run.written_at):
+        found += _changed_labels(target, stored, label_path)
+    return found
+
+
+def _vectors_are_newer(target: Target, stored: StoredSeparability) -> bool:
+    key = target.dataset_path(stored.embeddings).replace(".", "_")
+    if not target.dataset.has_run(key):
+        return False
+    try:
+        run = read_run(target.dataset, key)
+    except UserError:
+        return False
+    # Stages of a run that found nothing to compute leave the vectors as they were.
+    return run.written_at > stored.run.written_at and bool(run.facts.get("computed", True))
+
+
+def _touched_since(dataset: fo.Dataset, written_at: str) -> bool:
+    since = datetime.datetime.fromisoformat(written_at)
+    if dataset.last_deletion_at is not None and _aware(dataset.last_deletion_at) >= since:
+        return True
+    newest = dataset._dataset.view()
+    if dataset.media_type == fo.core.media.GROUP:
+        newest = newest.select_group_slices(_allow_mixed=True)
+    newest = newest.sort_by("last_modified_at", reverse=True).limit(1).values("last_modified_at")
+    return any(time is not None and _aware(time) >= since for time in newest)
+
+
+def _changed_labels(target: Target, stored: StoredSeparability, label_path: str) -> list[str]:
+    paths = [target.path("id"), label_path]
+    now = dict(zip(*target.all_samples.values(paths, unwind=True)))
+    removed = len(stored.ids - now.keys())
+    since = datetime.datetime.fromisoformat(stored.run.written_at)
+    added = sum(
+        1
+        for id_ in now.keys() - stored.ids
+        if id_ is not None and ObjectId(id_).generation_time >= since
+    )
+    found = []
+    if removed:
+        found.append(f"{removed:,} {stored.things} were removed")
+    if added:
+        found.append(f"{added:,} {stored.things} were added")
+    if not removed and _labels_fingerprint(stored, now) != stored.run.facts["labels_fingerprint"]:
+        found.append("labels were changed" + _examples(stored, now))
+    return found
+
+
+def _labels_fingerprint(stored: StoredSeparability, now: dict[str, str | None]) -> str:
+    text = "\n".join(f"{id_} {now[id_]}" for id_ in stored.ordered_ids)
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+def _examples(stored: StoredSeparability, now: dict[str, str | None]) -> str:
+    """The classes whose counts have changed most."""
+    counts = dict.fromkeys(stored.classes, 0)
+    for id_ in stored.ids:
+        counts[now[id_]] = counts.get(now[id_], 0) + 1
+    before = {label: row["count"] for label, row in stored.classes.items()}
+    differing = [
+        (abs(count - before.get(label, 0)), label, before.get(label, 0), count)
+        for label, count in counts.items()
+        if label is not None and count != before.get(label, 0)
+    ]
+    differing.sort(key=lambda entry: (-entry[0], entry[1]))
+    texts = [f"{label} {old:,} → {new:,}" for _, label, old, new in differing[:NAMED]]
+    return f" ({', '.join(texts)})" if texts else ""
+
+
+def _aware(time: datetime.datetime) -> datetime.datetime:
+    return time if time.tzinfo is not None else time.replace(tzinfo=datetime.timezone.utc)
+
+
+# Views
+
+
+def class_view(dataset: fo.Dataset, stored: StoredSeparability, label: str) -> Any:
+    """What the run has read of a class.
+
+    Raises:
+        UserError: if there is nothing left of it
+    """
+    target = resolve_target(dataset, stored.patches_field)
+    return _labeled_view(target, stored, label, None)
+
+
+def flagged_view(dataset: fo.Dataset, stored: StoredSeparability, label: str, kind: str) -> Any:
+    """The label issues or the outliers of a class.
+
+    Args:
+        dataset: the dataset
+        stored: the run
+        label: the class
+        kind: ``"label_issues"`` or ``"outliers"``
+
+    Raises:
+        UserError: if there are none, or their run is gone
+    """
+    target = resolve_target(dataset, stored.patches_field)
+    run_key = stored.report.get(f"{kind}_run")
+    field = f"{run_key}_flagged"
+    if run_key is None or target.view.get_field(target.path(field)) is None:
+        raise UserError(f"The run that found the {kind.replace('_', ' ')} is gone")
+    return _labeled_view(target, stored, label, field)
+
+
+def pair_view(dataset: fo.Dataset, stored: StoredSeparability, label: str, other: str) -> Any:
+    """What of class ``label`` lies on the boundary to ``other``, most like ``other`` first.
+
+    Raises:
+        UserError: if the two do not mix, or nothing of the boundary is left
+    """
+    pair = stored.pairs.get((label, other))
+    if pair is None or not pair["boundary"]:
+        raise UserError(f"No {label} comes near to {other}")
+    target = resolve_target(dataset, stored.patches_field)
+    view = _chosen(target, pair["boundary"])
+    if len(view) == 0:
+        raise UserError(f"The {stored.things} between {label} and {other} are gone")
+    # An order by place in a list is put on what is left, not on the whole dataset.
+    return view.select(pair["boundary"], ordered=True)
+
+
+def map_key(dataset: fo.Dataset, stored: StoredSeparability) -> str | None:
+    """The map that was latest when the run was stored, if it is still there."""
+    key = (stored.report["overall"].get("map") or {}).get("brain_key")
+    return key if key is not None and dataset.has_brain_run(key) else None
+
+
+def ids_of(view: Any) -> list[str]:
+    """The ids by which the App selects what a view shows."""
+    return view.values("id")
+
+
+def tag(view: Any, name: str) -> int:
+    """Tags the samples, or the objects of a patches view; returns how many there are.
+
+    Raises:
+        UserError: if the name is empty
+    """
+    if not name.strip():
+        raise UserError("Type a tag first")
+    if isinstance(view, fo.core.patches.PatchesView):
+        view.tag_labels(name.strip(), label_fields=view.patches_field)
+    else:
+        view.tag_samples(name.strip())
+    return len(view)
+
+
+def view_of_stages(dataset: fo.Dataset, stages: Sequence[dict[str, Any]]) -> Any:
+    """The view that ``stages_of`` described."""
+    return fo.DatasetView._build(dataset, list(stages))
+
+
+def stages_of(view: Any) -> list[dict[str, Any]]:
+    """What makes a view, as JSON types."""
+    return view._serialize(include_uuids=False)
+
+
+def _label_path(target: Target, stored: StoredSeparability) -> str | None:
+    if target.patches_field is not None:
+        return target.path("label")
+    name = stored.report["label_field"]
+    field = target.view.get_field(name)
+    if field is None:
+        return None
+    return name if isinstance(field, fo.StringField) else f"{name}.label"
+
+
+def _labeled_view(target: Target, stored: StoredSeparability, label: str, flag: str | None) -> Any:
+    samples, field = target.all_samples, target.patches_field
+    path = _label_path(target, stored)
+    if path is None:
+        raise UserError(f"The labels in {stored.report['label_field']!r} are gone")
+    if field is None:
+        condition = F(path) == label
+        view = samples.match(condition if flag is None else condition & (F(flag) == True))  # noqa: E712
+    else:
+        condition = F("label") == label
+        if flag is not None:
+            condition &= F(flag) == True  # noqa: E712
+        view = samples.filter_labels(field, condition)
+    present = view.values(target.path("id"), unwind=field is not None)
+    wanted = [id_ for id_ in present if id_ in stored.ids]
+    if not wanted:
+        what = "flagged" if flag is not None else "left"
+        raise UserError(f"Nothing of {label} is {what}")
+    if len(wanted) < len(present):
+        return _chosen(target, wanted)
+    return view if field is None else view.to_patches(field)
+
+
+def _chosen(target: Target, ids: Sequence[str]) -> Any:
+    if target.patches_field is None:
+        return target.all_samples.select(list(ids))
+    return target.all_samples.select_labels(ids=list(ids), fields=target.patches_field).to_patches(
+        target.patches_field
+    )

@@ -1,0 +1,333 @@
+"""Label issues on a real database: flags, suggestions, witnesses, views, reviews, refusals."""
+
+import json
+
+import fiftyone as fo
+import fiftyone.operators as foo
+import numpy as np
+import pytest
+from conftest import read_rows
+from fiftyone import ViewField as F
+from sklearn.datasets import load_digits
+from sklearn.metrics import average_precision_score
+
+NUMBER, FLIPPED = 600, 30
+
+
+@pytest.fixture(scope="module")
+def find_label_issues():
+    return foo.get_operator("@embedding/quality/find_label_issues")
+
+
+@pytest.fixture(scope="module")
+def review():
+    return foo.get_operator("@embedding/quality/review_label_issues")
+
+
+@pytest.fixture(scope="module")
+def _flipped():
+    """600 of scikit-learn's digits, their pixels as vectors, 30 of them with a wrong label."""
+    digits = load_digits()
+    truth = digits.target[:NUMBER]
+    random = np.random.default_rng(51)
+    wrong = random.choice(NUMBER, FLIPPED, replace=False)
+    given = truth.copy()
+    given[wrong] = (truth[wrong] + random.integers(1, 10, FLIPPED)) % 10
+    dataset = fo.Dataset()
+    dataset.add_samples(
+        [
+            fo.Sample(
+                f"/digits/{index}.png",
+                truth=str(truth[index]),
+                ground_truth=fo.Classification(label=str(given[index])),
+                pixels=digits.data[index].astype(np.float32),
+                objects=fo.Detections(
+                    detections=[
+                        fo.Detection(
+                            label=str(given[index]),
+                            bounding_box=[0, 0, 1, 1],
+                            pixels=digits.data[index].astype(np.float32),
+                        )
+                    ]
+                ),
+            )
+            for index in range(NUMBER)
+        ]
+    )
+    dataset.add_sample_field("objects.detections.pixels", fo.VectorField)
+    yield dataset
+    dataset.delete()
+
+
+@pytest.fixture
+def flipped(_flipped):
+    dataset = _flipped.clone()
+    yield dataset
+    dataset.delete()
+
+
+def _wrong(dataset) -> set[str]:
+    ids, truth, given = dataset.values(["id", "truth", "ground_truth.label"])
+    return {id_ for id_, one, other in zip(ids, truth, given) if one != other}
+
+
+def test_wrong_labels_are_flagged_with_the_right_suggestion(flipped, find_label_issues):
+    wrong, before = _wrong(flipped), flipped.values("ground_truth.label")
+    result = find_label_issues(flipped, embeddings="pixels", label_field="ground_truth")
+    json.dumps(result)
+    view = flipped.load_saved_view("label_issues: flagged")
+    flagged = view.values("id")
+    assert result["flagged"] == len(flagged)
+    assert len(wrong.intersection(flagged)) >= 0.9 * FLIPPED
+    assert len(wrong.intersection(flagged)) >= 0.8 * len(flagged)
+    # The first page is right.
+    assert len(wrong.intersection(flagged[:20])) >= 19
+    right = view.match(F("label_issues_suggested.label") == F("truth"))
+    assert len(right) >= 0.9 * FLIPPED
+    quality = view.values("label_issues_quality")
+    assert quality == sorted(quality) and quality[0] >= 0
+    assert flipped.count("label_issues_quality") == NUMBER
+    assert 0.6 <= result["expected_precision"] <= 1
+    assert sum(row["flagged"] for row in result["classes"]) == result["flagged"]
+    assert flipped.values("ground_truth.label") == before
+    # Nothing is suggested where the label is the likeliest.
+    assert flipped.count("label_issues_suggested") < 2 * FLIPPED
+
+
+def test_the_witnesses_are_kept_apart(flipped, find_label_issues):
+    find_label_issues(flipped, embeddings="pixels", label_field="ground_truth")
+    worst = flipped.load_saved_view("label_issues: flagged").first()
+    assert worst["label_issues_probe"].label == worst["truth"]
+    assert worst["label_issues_neighbors"].label == worst["truth"]
+    against = flipped.select(worst["label_issues_against"]).values("ground_truth.label")
+    assert len(against) == 5 and set(against) == {worst["truth"]}
+
+
+def test_objects_are_judged_like_samples(flipped, find_label_issues):
+    one = find_label_issues(flipped, embeddings="pixels", label_field="ground_truth", run_key="a")
+    other = find_label_issues(
+        flipped, embeddings="pixels", label_field="objects", patches_field="objects", run_key="b"
+    )
+    # Ties aside, which fall with the ids.
+    assert abs(one["flagged"] - other["flagged"]) <= 1
+    samples = set(flipped.load_saved_view("a: flagged").values("id"))
+    objects = flipped.load_saved_view("b: flagged")
+    assert len(samples ^ set(objects.values("sample_id"))) <= 2
+    assert objects.first().objects["b_suggested"] in set("0123456789")
+
+
+def test_copies_do_not_hide_each_others_wrong_labels(flipped, find_label_issues):
+    wrong = _wrong(flipped)
+    for sample in flipped.select(list(wrong)):
+        for _ in range(2):
+            flipped.add_sample(
+                fo.Sample(
+                    sample.filepath.replace("digits", "copies"),
+                    truth=sample["truth"],
+                    pixels=sample["pixels"],
+                    ground_truth=fo.Classification(label=sample.ground_truth.label),
+                )
+            )
+    parameters = {"embeddings": "pixels", "label_field": "ground_truth"}
+    alone = find_label_issues(flipped, **parameters)
+    hidden = len(wrong.intersection(flipped.load_saved_view("label_issues: flagged").values("id")))
+    assert alone["duplicates"] is None
+    # As a run of find_duplicates leaves it: the files of these vectors do not exist.
+    numbers = {value: number for number, value in enumerate(sorted(wrong))}
+    paths = {flipped[id_].filepath: number for id_, number in numbers.items()}
+    groups = [paths.get(path.replace("copies", "digits")) for path in flipped.values("filepath")]
+    foo.get_operator("@embedding/quality/find_duplicates")(flipped)
+    flipped.set_values("duplicates_group", groups)
+    result = find_label_issues(flipped, **parameters)
+    found = len(wrong.intersection(flipped.load_saved_view("label_issues: flagged").values("id")))
+    assert result["duplicates"] == "duplicates"
+    assert found >= 0.9 * FLIPPED > hidden
+
+
+def test_several_labels_for_each_sample(flipped, find_label_issues):
+    truth = [int(value) for value in flipped.values("truth")]
+    sets = [["even" if value % 2 == 0 else "odd"] + ["large"] * (value > 4) for value in truth]
+    sets[3] = ["even" if truth[3] % 2 else "odd"] + ["large"] * (truth[3] > 4)
+    sets[8] = None
+    flipped.set_values(
+        "many",
+        [
+            labels
+            and fo.Classifications(classifications=[fo.Classification(label=x) for x in labels])
+            for labels in sets
+        ],
+    )
+    result = find_label_issues(flipped, embeddings="pixels", label_field="many")
+    assert result["skipped"] == {"no label": 1}
+    view = flipped.load_saved_view("label_issues: flagged")
+    swapped = flipped.values("id")[3]
+    assert swapped in view[:20].values("id")
+    assert set(flipped[swapped]["label_issues_wrong"]) <= {"even", "odd"}
+    assert "missing" in result["classes"][0]
+
+
+@pytest.mark.parametrize("kind", ["logits", "confidences"])
+def test_the_users_own_predictions(flipped, find_label_issues, kind):
+    truth = [int(value) for value in flipped.values("truth")]
+    random = np.random.default_rng(51)
+    predictions = []
+    for value in truth:
+        logits = random.normal(size=10) + 4 * np.eye(10)[value]
+        chances = np.exp(logits) / np.exp(logits).sum()
+        best = int(logits.argmax())
+        prediction = fo.Classification(label=str(best), confidence=float(chances[best]))
+        if kind == "logits":
+            prediction.logits = logits
+        predictions.append(prediction)
+    flipped.set_values("model", predictions)
+    result = find_label_issues(
+        flipped, embeddings="pixels", label_field="ground_truth", predictions_field="model"
+    )
+    assert result["warnings"] == []
+    wrong = _wrong(flipped)
+    flagged = flipped.load_saved_view("label_issues: flagged").values("id")
+    assert len(wrong.intersection(flagged)) >= 0.8 * FLIPPED
+    if kind == "logits":
+        # What repeats the given labels has seen them.
+        given = [int(value) for value in flipped.values("ground_truth.label")]
+        seen = [fo.Classification(label=str(g), logits=20 * np.eye(10)[g]) for g in given]
+        flipped.set_values("model", seen)
+        result = find_label_issues(
+            flipped, embeddings="pixels", label_field="ground_truth", predictions_field="model"
+        )
+        assert "In-sample" in result["warnings"][0]
+
+
+def test_reviews_change_labels_and_take_them_back(flipped, find_label_issues, review):
+    find_label_issues(flipped, embeddings="pixels", label_field="ground_truth")
+    before = flipped.values("ground_truth.label")
+    flagged = flipped.load_saved_view("label_issues: flagged").values("id")
+    accepted, kept, other = flagged[:2], flagged[2], flagged[3]
+    done = review(flipped.select(accepted), decision="accept")
+    assert (done["reviewed"], done["changed"]) == (2, 2)
+    for id_ in accepted:
+        sample = flipped[id_]
+        assert sample.ground_truth.label == sample["label_issues_suggested"].label
+        assert sample["label_issues_review"] == "accepted"
+    review(flipped.select([kept]), decision="keep")
+    result = review(flipped.select([other]), decision="set", label="zebra")
+    assert flipped[other].ground_truth.label == "zebra"
+    assert result["reviews"] == {"reviewed": 4, "flags_reviewed": 4, "measured_precision": 0.75}
+    assert flipped.load_saved_view("label_issues: flagged").values("id") == flagged[4:]
+
+    # The next run keeps the reviews, and does not ask about settled labels again.
+    again = find_label_issues(flipped, embeddings="pixels", label_field="ground_truth")
+    assert again["reviews"]["reviewed"] == 4
+    assert not set(flagged[:4]) & set(flipped.load_saved_view("label_issues: flagged").values("id"))
+    assert flipped[kept]["label_issues_original"] == flipped[kept].ground_truth.label
+
+    undone = review(flipped, decision="undo")
+    assert (undone["reviewed"], undone["changed"]) == (4, 3)
+    assert flipped.values("ground_truth.label") == before
+    assert flipped.count("label_issues_review") == 0
+    assert set(flagged[:4]) <= set(flipped.load_saved_view("label_issues: flagged").values("id"))
+
+
+def test_reviews_of_objects(flipped, find_label_issues, review):
+    find_label_issues(flipped, embeddings="pixels", label_field="objects", patches_field="objects")
+    flagged = flipped.load_saved_view("label_issues: flagged")
+    before = flipped.values("objects.detections.label")
+    done = review(flagged[:3], decision="accept")
+    assert done["changed"] == 3 and done["things"] == "objects"
+    changed = flipped.values("objects.detections.label")
+    assert sum(one != other for one, other in zip(before, changed)) == 3
+    review(flipped, decision="undo")
+    assert flipped.values("objects.detections.label") == before
+
+
+def test_measured_precision_is_told_after_thirty_reviews(flipped, find_label_issues, review):
+    find_label_issues(flipped, embeddings="pixels", label_field="ground_truth")
+    view = flipped.load_saved_view("label_issues: flagged")
+    ids = view.values("id")
+    more = [id_ for id_ in flipped.values("id") if id_ not in ids][: max(0, 31 - len(ids))]
+    # Enough flags to review, whatever was found.
+    flipped.select(more).set_values("label_issues_flagged", [True] * len(more))
+    review(flipped.select([*ids, *more]), decision="keep")
+    result = find_label_issues(flipped, embeddings="pixels", label_field="ground_truth")
+    assert result["reviews"]["measured_precision"] == 0
+    assert "0% of" in find_label_issues.summary(result)
+
+
+@pytest.mark.parametrize(
+    "parameters, message",
+    [
+        ({"decision": "agree"}, "decision='agree' is not known"),
+        ({"decision": "set"}, "decision='set' needs label="),
+        ({"decision": "keep", "label": "x"}, "label= is for decision='set'"),
+        ({"decision": "keep", "run_key": "other"}, "no finished run of find_label_issues"),
+    ],
+)
+def test_refused_reviews_change_nothing(flipped, find_label_issues, review, parameters, message):
+    find_label_issues(flipped, embeddings="pixels", label_field="ground_truth")
+    with pytest.raises(ValueError, match=message):
+        review(flipped[:3], **parameters)
+    assert flipped.get_field("label_issues_review") is None
+
+
+@pytest.mark.parametrize(
+    "parameters, message",
+    [
+        ({"label_field": "nothing"}, "label_field='nothing': there is no such field"),
+        ({"label_field": "pixels"}, "holds no Classification or string"),
+        ({"label_field": "mask"}, "segmentations, which are not supported"),
+        ({"label_field": "same"}, "holds only the class 'one'"),
+        ({"label_field": "empty"}, "holds no labels"),
+        ({"predictions_field": "truth"}, "there is no such Classification field"),
+        ({"predictions_field": "ground_truth"}, "neither logits nor confidences"),
+        ({"predictions_field": "some"}, "599 of 600 samples have no prediction"),
+        ({"patches_field": "objects"}, "use label_field='objects'"),
+    ],
+)
+def test_refusals(flipped, find_label_issues, parameters, message):
+    flipped.add_sample_field("mask", fo.EmbeddedDocumentField, embedded_doc_type=fo.Segmentation)
+    flipped.add_sample_field("empty", fo.StringField)
+    flipped.set_values("same", ["one"] * NUMBER)
+    flipped.set_values("some", [fo.Classification(label="1")] + [None] * (NUMBER - 1))
+    given = {"embeddings": "pixels", "label_field": "ground_truth", **parameters}
+    with pytest.raises(ValueError, match=message):
+        find_label_issues(flipped, **given)
+    assert not flipped.has_run("label_issues")
+
+
+def test_rare_classes_and_unlabeled_samples(flipped, find_label_issues):
+    first, second = flipped[:2]
+    first.ground_truth = None
+    second.ground_truth = fo.Classification(label="alone")
+    first.save()
+    second.save()
+    result = find_label_issues(flipped, embeddings="pixels", label_field="ground_truth")
+    assert result["skipped"] == {"no label": 1} and result["judged"] == NUMBER - 1
+    flags = flipped[:2].values("label_issues_flagged")
+    assert flags[0] is None and flags[1] in (True, False)
+    alone = next(row for row in result["classes"] if row["label"] == "alone")
+    assert alone["count"] == 1
+
+
+def test_flips_of_caltech101(shared, dataset, find_label_issues):
+    folder = shared / "data" / "caltech101"
+    rows = [row for row in read_rows(folder / "qa_samples.csv") if row["issue"] != "outlier"]
+    stored = np.load(folder / "embeddings_efficientnet_lite0.npz")
+    vectors = dict(zip(stored["files"], stored["embeddings"].astype(np.float32)))
+    dataset.add_samples(
+        [
+            fo.Sample(
+                str(folder / row["file"]),
+                issue=row["issue"],
+                truth=row["true_label"],
+                cnn=vectors[row["file"]],
+                ground_truth=fo.Classification(label=row["given_label"]),
+            )
+            for row in rows
+        ]
+    )
+    find_label_issues(dataset, embeddings="cnn", label_field="ground_truth")
+    flips = np.array(dataset.values("issue")) == "label_flip"
+    quality, flagged = dataset.values(["label_issues_quality", "label_issues_flagged"])
+    assert average_precision_score(flips, -np.array(quality)) >= 0.95
+    hits = np.sum(flips & np.array(flagged))
+    assert hits >= 0.8 * sum(flagged) and hits >= 0.85 * flips.sum()
