@@ -3,9 +3,11 @@
 from .compute_embeddings import ComputeEmbeddings
 from .compute_separability import ComputeSeparability
 from .compute_visualization import ComputeVisualization
+from .delete_run import DeleteRun
 from .find_duplicates import FindDuplicates
 from .find_label_issues import FindLabelIssues
 from .find_outliers import FindOutliers
+from .list_runs import ListRuns
 from .review_label_issues import ReviewLabelIssues
 
 OPERATORS = (
@@ -16,4 +18,6 @@ OPERATORS = (
     FindLabelIssues,
     ReviewLabelIssues,
     ComputeSeparability,
+    ListRuns,
+    DeleteRun,
 )

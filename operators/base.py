@@ -34,6 +34,12 @@ from ..storage.targets import Target, patches_fields
 from ..storage.vectors import vector_fields
 from .progress import Progress
 
+# FiftyOne's own operators of the App.
+SET_VIEW, OPEN_PANEL = "@voxel51/operators/set_view", "@voxel51/operators/open_panel"
+
+# Saved views that a result offers to open.
+MAX_LINKS = 4
+
 logger = logging.getLogger(__name__)
 
 # What a form asks for its own sake: it is no parameter.
@@ -81,6 +87,13 @@ class QualityOperator(foo.Operator):
     def summary(self, result: dict[str, Any]) -> str:
         """A result in Markdown, for the App and for terminals."""
         raise NotImplementedError
+
+    def links(self, result: dict[str, Any]) -> list[tuple[str, str, dict[str, Any]]]:
+        """Buttons below the summary: a label, the operator of a click, and its parameters."""
+        return [
+            (f"Show {view}", SET_VIEW, {"name": view})
+            for view in result.get("views", ())[:MAX_LINKS]
+        ]
 
     def samples(self, ctx: Any) -> Any:
         """What the operator works on: what the form's choice of a target says."""
@@ -154,6 +167,15 @@ class QualityOperator(foo.Operator):
         outputs = types.Object()
         if result:
             outputs.md(self.summary(result), name="summary")
+            for number, (label, operator, params) in enumerate(self.links(result)):
+                outputs.btn(
+                    f"link{number}",
+                    label=label,
+                    icon="arrow_forward",
+                    variant="outlined",
+                    on_click=operator,
+                    params=params,
+                )
         return types.Property(outputs, view=types.View(label=self.label))
 
     # Parameters

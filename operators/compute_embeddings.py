@@ -136,6 +136,7 @@ class ComputeEmbeddings(QualityOperator):
             "run_key": run.key,
             "embeddings": field,
             "patches_field": target.patches_field,
+            "whole": target.is_whole,
             "model": identity.name,
             "weights": identity.weights,
             "dim": identity.dim,

@@ -15,6 +15,7 @@ from ..storage.targets import resolve_target
 from ..storage.vectors import vector_fields
 from .base import (
     NOT_CHOSEN,
+    OPEN_PANEL,
     QualityOperator,
     embeddings_input,
     labels_input,
@@ -27,6 +28,8 @@ from .progress import Progress, counted, duration
 
 if TYPE_CHECKING:
     from ..analysis.separability import Separability
+
+PANEL = "class_separability"
 
 # Classes and pairs that the summary names.
 NAMED = 5
@@ -127,6 +130,9 @@ class ComputeSeparability(QualityOperator):
         if other not in (None, "", NOT_CHOSEN, given.get("embeddings")):
             given["embeddings"] = [given["embeddings"], other]
         return given
+
+    def links(self, result: dict[str, Any]) -> list[tuple[str, str, dict[str, Any]]]:
+        return [("Open the panel", OPEN_PANEL, {"name": PANEL, "layout": "horizontal"})]
 
     def summary(self, result: dict[str, Any]) -> str:
         overall, things = result["overall"], result["things"]

@@ -124,6 +124,7 @@ class ComputeVisualization(QualityOperator):
         result = {
             "brain_key": brain_key,
             "patches_field": target.patches_field,
+            "whole": target.is_whole,
             "num_points": len(points),
             "num_dims": int(points.shape[1]),
             "trustworthiness": round(trust.trustworthiness, 4),

@@ -227,9 +227,9 @@ def find_and_store(
             made["leaks"] = matching_view(target, F(group).is_in(numbers), [(group, 1), (keep, -1)])
         return made
 
-    store_findings(target, run, columns, inputs.sample_ids, views, result)
+    saved = store_findings(target, run, columns, inputs.sample_ids, views, result)
     inputs.duplicates = (run.key, np.where(found.group >= 0, groups, -1))
-    return result
+    return {**result, "views": list(saved)}
 
 
 def ordered_groups(found: "Duplicates") -> np.ndarray:

@@ -219,8 +219,8 @@ def find_and_store(
 
     # Reviews outlive a run, also those of samples that this one has not judged.
     sample_ids = target.everything().sample_ids()
-    store_findings(target, run, columns, sample_ids, views, result, results=more)
-    return result
+    saved = store_findings(target, run, columns, sample_ids, views, result, results=more)
+    return {**result, "views": list(saved)}
 
 
 Found = tuple[dict[str, Any], dict[str, Column], dict[str, Any], dict[tuple[str, str], int]]

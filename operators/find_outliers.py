@@ -195,5 +195,5 @@ def find_and_store(
         condition = F(f"{run.key}_flagged") == True  # noqa: E712
         return {"flagged": matching_view(target, condition, [(f"{run.key}_score", -1)])}
 
-    store_findings(target, run, columns, inputs.sample_ids, views, result)
-    return result
+    saved = store_findings(target, run, columns, inputs.sample_ids, views, result)
+    return {**result, "views": list(saved)}

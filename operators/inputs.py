@@ -4,16 +4,16 @@ Each is read or computed when it is first asked for, and once: operators that ru
 other on the same ``Inputs`` share them.
 """
 
-import hashlib
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..errors import UserError
+from ..storage.findings import things_of
 from ..storage.graphs import get_graph
 from ..storage.groups import read_duplicate_groups
-from ..storage.labels import read_labels, value_path
+from ..storage.labels import labels_fingerprint, read_labels, value_path
 from ..storage.runs import Run, model_of
 from ..storage.targets import Target, resolve_target
 from ..storage.vectors import VectorSet, read_vectors
@@ -155,13 +155,14 @@ class Inputs:
         skipped = dict(self.vectors.skipped) if self.embeddings is not None else {}
         labels = None
         if self.label_field is not None:
-            text = "\n".join(f"{id_} {label}" for id_, label in zip(self.ids, self.labels))
-            labels = hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+            labels = labels_fingerprint(self.ids, self.labels)
         return {
             "run_key": run.key,
             "embeddings": self.embeddings,
             "patches_field": self.target.patches_field,
+            "of": things_of(self.target),
             "things": self.target.things,
+            "whole": self.target.is_whole,
             "read": len(self.ids) + sum(skipped.values()),
             "judged": len(self.ids),
             "skipped": skipped,

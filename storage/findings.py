@@ -17,6 +17,7 @@ import fiftyone.core.video as fovi
 from bson import ObjectId
 
 from ..errors import UserError
+from .locks import guard, writing
 from .runs import (
     Run,
     check_name,
@@ -78,7 +79,7 @@ def plan_findings(
         )
     fields = tuple(target.dataset_path(f"{key}_{column}") for column in columns)
     names = tuple(f"{key}: {view}" for view in views)
-    run = Run(key, operator, fields, {"things": things_of(target)}, views=names)
+    run = Run(key, operator, fields, {"of": things_of(target)}, views=names)
     check_unclaimed(target.dataset, "run_key", run)
     return run
 
@@ -100,7 +101,7 @@ def store_findings(
     views: Callable[[], Views],
     facts: Mapping[str, Any],
     results: Mapping[str, Any] | None = None,
-) -> None:
+) -> tuple[str, ...]:
     """Replaces what the run wrote before by what it has found now.
 
     Args:
@@ -111,7 +112,18 @@ def store_findings(
         views: makes the saved views, by what they show; called when the fields are written
         facts: what is stored with the run (JSON types)
         results (None): what is stored with it, but too large for facts
+
+    Returns:
+        the names of the saved views
+
+    Raises:
+        UserError: if the name has been taken meanwhile, or another operator writes the same run
     """
+    with writing(target.dataset, run.key), guard:
+        return _store(target, run, columns, sample_ids, views, facts, results or {})
+
+
+def _store(target, run, columns, sample_ids, views, facts, results) -> tuple[str, ...]:
     dataset = target.dataset
     # Another process may have written since the plan was made.
     dataset.reload()
@@ -145,10 +157,11 @@ def store_findings(
         name = f"{run.key}: {what}"
         dataset.save_view(name, view)
         written.append(name)
-    if results is not None:
+    if results:
         write_results(dataset, run.key, **results)
     fields = tuple(target.dataset_path(f"{run.key}_{what}") for what in columns)
     write_run(dataset, replace(run, fields=fields, views=tuple(written), finished=True))
+    return tuple(written)
 
 
 def latest_run(target: Target, operator: str) -> Run | None:
@@ -261,11 +274,11 @@ def things_of(target: Target) -> str:
 
 
 def _same_things(target: Target, run: Run) -> bool:
-    return run.facts.get("things") == things_of(target)
+    return run.facts.get("of") == things_of(target)
 
 
 def _in_words(run: Run) -> str:
-    things = run.facts.get("things")
+    things = run.facts.get("of")
     return f"the {things}" if things in ("samples", "frames") else f"the objects of {things!r}"
 
 

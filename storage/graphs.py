@@ -12,6 +12,7 @@ from typing import Any
 
 from ..analysis.neighbors import NeighborGraph, neighbor_graph
 from .arrays import decode, encode
+from .locks import guard, writing
 from .runs import Run, read_results, read_run, write_results, write_run
 from .targets import Target
 from .vectors import VectorSet
@@ -48,39 +49,52 @@ def get_graph(
         the graph, whose rows are those of ``vectors``, and whether it had been stored before
     """
     k = max(k, SHARED_K)
-    dataset = target.dataset
     prefix = f"{target.dataset_path(embeddings).replace('.', '_')}_graph_"
     key = prefix + vectors.fingerprint[:12]
-    stored = read_run(dataset, key)
-    enough = min(k, len(vectors.ids) - 1)
-    if stored is not None and stored.finished and stored.facts["k"] >= enough:
-        results = read_results(dataset, key)
-        if results is not None and stored.facts["fingerprint"] == vectors.fingerprint:
-            return (
-                NeighborGraph(
-                    decode(results.indices),
-                    decode(results.distances),
-                    stored.facts["method"],
-                    stored.facts["recall"],
-                ),
-                True,
+    # Whoever wants the same graph at the same time waits for it.
+    with writing(target.dataset, key):
+        graph = _stored_graph(target.dataset, key, vectors, k)
+        if graph is not None:
+            return graph, True
+        graph = neighbor_graph(vectors.matrix, k, seed=seed, progress=progress)
+        facts = {
+            "embeddings": embeddings,
+            "patches_field": target.patches_field,
+            "fingerprint": vectors.fingerprint,
+            "metric": METRIC,
+            "k": graph.k,
+            "rows": graph.num_rows,
+            "method": graph.method,
+            "recall": graph.recall,
+            "stored_at": datetime.datetime.now(datetime.timezone.utc).isoformat(),
+        }
+        with guard:
+            write_run(target.dataset, Run(key, OPERATOR, (), facts, finished=True))
+            write_results(
+                target.dataset,
+                key,
+                indices=encode(graph.indices),
+                distances=encode(graph.distances),
             )
-    graph = neighbor_graph(vectors.matrix, k, seed=seed, progress=progress)
-    facts = {
-        "embeddings": embeddings,
-        "patches_field": target.patches_field,
-        "fingerprint": vectors.fingerprint,
-        "metric": METRIC,
-        "k": graph.k,
-        "rows": graph.num_rows,
-        "method": graph.method,
-        "recall": graph.recall,
-        "stored_at": datetime.datetime.now(datetime.timezone.utc).isoformat(),
-    }
-    write_run(dataset, Run(key, OPERATOR, (), facts, finished=True))
-    write_results(dataset, key, indices=encode(graph.indices), distances=encode(graph.distances))
-    _forget_oldest(dataset, prefix)
+            _forget_oldest(target.dataset, prefix)
     return graph, False
+
+
+def _stored_graph(dataset: Any, key: str, vectors: VectorSet, k: int) -> NeighborGraph | None:
+    with guard:
+        stored = read_run(dataset, key)
+        enough = min(k, len(vectors.ids) - 1)
+        if stored is None or not stored.finished or stored.facts["k"] < enough:
+            return None
+        results = read_results(dataset, key)
+    if results is None or stored.facts["fingerprint"] != vectors.fingerprint:
+        return None
+    return NeighborGraph(
+        decode(results.indices),
+        decode(results.distances),
+        stored.facts["method"],
+        stored.facts["recall"],
+    )
 
 
 def _forget_oldest(dataset: Any, prefix: str) -> None:

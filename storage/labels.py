@@ -1,5 +1,6 @@
 """The labels of a target, one for each sample or object, and the splits of its samples."""
 
+import hashlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -98,6 +99,12 @@ def _value_path(name: str, field: fo.Field) -> str | None:
     if getattr(field, "document_type", None) is fo.Classification:
         return f"{name}.label"
     return None
+
+
+def labels_fingerprint(ids: Sequence[str], labels: Sequence[str | None]) -> str:
+    """A hash of labels and of what they belong to."""
+    text = "\n".join(f"{id_} {label}" for id_, label in zip(ids, labels))
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
 
 def is_multilabel(target: Target, label_field: str) -> bool:

@@ -4,10 +4,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import fiftyone as fo
 import numpy as np
 
 from ..errors import UserError
-from .runs import is_used
+from .runs import Run, is_used
 from .targets import Target
 from .vectors import VectorSet
 
@@ -56,24 +57,44 @@ def read_map(target: Target, brain_key: str) -> StoredMap | None:
     return StoredMap(ids, sample_ids, np.asarray(results.points, np.float32), facts)
 
 
+def stored_maps(dataset: fo.Dataset) -> list[Run]:
+    """The plugin's maps of a dataset as runs, named by their brain keys."""
+    maps = []
+    for key in sorted(dataset.list_brain_runs(type="visualization")):
+        info = dataset.get_brain_info(key)
+        facts = getattr(info.config, FACTS, None)
+        if facts is None:
+            continue
+        index = info.config.points_field
+        maps.append(
+            Run(
+                key=key,
+                operator="compute_visualization",
+                fields=(index,) if index else (),
+                facts=facts,
+                finished=True,
+                written_at=info.timestamp.isoformat(timespec="seconds") + "+00:00",
+            )
+        )
+    return maps
+
+
 def latest_trust(target: Target, embeddings: str) -> dict[str, Any] | None:
     """How far the latest map of these vectors can be trusted.
 
     Returns:
         a dict with ``brain_key`` and ``trustworthiness``, or None if the plugin made no map
     """
-    maps = []
-    for key in target.dataset.list_brain_runs(type="visualization"):
-        info = target.dataset.get_brain_info(key)
-        facts = getattr(info.config, FACTS, None)
-        if (
-            facts is not None
-            and facts["parameters"]["embeddings"] == embeddings
-            and info.config.patches_field == target.patches_field
-        ):
-            trust = {"brain_key": key, "trustworthiness": facts["trustworthiness"]}
-            maps.append((info.timestamp, key, trust))
-    return max(maps)[2] if maps else None
+    maps = [
+        run
+        for run in stored_maps(target.dataset)
+        if run.facts["parameters"]["embeddings"] == embeddings
+        and run.facts["patches_field"] == target.patches_field
+    ]
+    if not maps:
+        return None
+    latest = max(maps, key=lambda run: (run.written_at, run.key))
+    return {"brain_key": latest.key, "trustworthiness": latest.facts["trustworthiness"]}
 
 
 def write_map(

@@ -6,17 +6,30 @@ that was killed leaves a run that says so. Runs are FiftyOne's custom runs; the 
 """
 
 import datetime
+import functools
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import fiftyone as fo
 
 from ..errors import UserError
+from .locks import guard
 from .targets import Target
 
 METHOD_PREFIX = "@embedding/quality/"
+
+
+def guarded(function: Callable) -> Callable:
+    """Keeps other threads from the dataset while the function reads or writes its runs."""
+
+    @functools.wraps(function)
+    def alone(*arguments: Any, **parameters: Any) -> Any:
+        with guard:
+            return function(*arguments, **parameters)
+
+    return alone
 
 
 @dataclass(frozen=True)
@@ -42,6 +55,7 @@ class Run:
     written_at: str | None = None
 
 
+@guarded
 def read_run(dataset: fo.Dataset, key: str) -> Run | None:
     """The plugin's run of that key, or None.
 
@@ -68,6 +82,7 @@ def read_run(dataset: fo.Dataset, key: str) -> Run | None:
     )
 
 
+@guarded
 def plugin_runs(dataset: fo.Dataset, operator: str | None = None) -> list[Run]:
     """The plugin's runs on a dataset, of all operators or of one, in the order of their keys."""
     keys = [
@@ -90,6 +105,7 @@ def model_of(target: Target, embeddings: str | None) -> str | None:
     return facts.get("model")
 
 
+@guarded
 def write_run(dataset: fo.Dataset, run: Run) -> None:
     """Stores a run; the same key again replaces it."""
     config = dataset.init_run(
@@ -106,12 +122,14 @@ def write_run(dataset: fo.Dataset, run: Run) -> None:
         dataset.register_run(run.key, config)
 
 
+@guarded
 def write_results(dataset: fo.Dataset, key: str, **values: Any) -> None:
     """Stores what is too large for the facts of a run, as JSON types."""
     results = dataset.init_run_results(key, **values)
     dataset.save_run_results(key, results, overwrite=True, cache=False)
 
 
+@guarded
 def read_results(dataset: fo.Dataset, key: str) -> Any:
     """The results of a run, with their values as attributes; None if there are none."""
     return dataset.load_run_results(key, cache=False)
@@ -142,6 +160,7 @@ def is_used(dataset: fo.Dataset, path: str) -> bool:
     return collection.find_one({path: {"$exists": True}}, {"_id": True}) is not None
 
 
+@guarded
 def check_unclaimed(dataset: fo.Dataset, parameter: str, run: Run) -> None:
     """Refuses to write over fields and saved views that are not the plugin's.
 

@@ -14,6 +14,7 @@ import fiftyone.core.video as fovi
 from fiftyone import ViewField as F
 
 from ..errors import UserError
+from .locks import guard
 
 # Objects of one picture that are read, and so decoded, together.
 MAX_OBJECTS_PER_READ = 16
@@ -106,6 +107,11 @@ class Target:
                 object_ids = [] if object_ids is None else [object_ids]
             found.update(dict.fromkeys(object_ids, sample_id))
         return found
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether nothing of the dataset is left out."""
+        return self.object_ids is None and len(self.view) == len(self.all_samples)
 
     def everything(self) -> "Target":
         """The same field of all samples of the dataset."""
@@ -208,7 +214,8 @@ def resolve_target(samples: Any, patches_field: str | None = None) -> Target:
         UserError: if there is nothing to work on, or not pictures, or no such objects
     """
     # Another process, the App's server say, may have changed fields and runs since.
-    samples._root_dataset.reload()
+    with guard:
+        samples._root_dataset.reload()
     object_ids = None
     if samples._is_generated and type(samples) not in (fop.PatchesView, fovi.FramesView):
         raise UserError(

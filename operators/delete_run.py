@@ -1,0 +1,82 @@
+"""``delete_run``: takes away all that a run wrote, and nothing else."""
+
+from typing import Any
+
+import fiftyone.operators.types as types
+
+from ..errors import UserError
+from ..storage.maps import stored_maps
+from ..storage.removal import owned_by, remove
+from ..storage.runs import plugin_runs
+from .base import QualityOperator
+from .progress import Progress, counted
+
+
+class DeleteRun(QualityOperator):
+    name = "delete_run"
+    label = "Quality: delete run"
+    description = (
+        "Delete a run of this plugin with everything that it wrote to the dataset: fields, saved "
+        "views, stored results, maps and indexes. Files and your own labels stay"
+    )
+    icon = "delete"
+    risk_level = "dangerous"
+
+    def run(self, samples: Any, progress: Progress, *, run_key: str) -> dict[str, Any]:
+        """Deletes a run and what it wrote.
+
+        Labels that ``review_label_issues`` has changed stay as they are; take the reviews back
+        first to have the originals again.
+
+        Args:
+            samples: a dataset, or a view of it
+            run_key: the run, as ``list_runs`` names it
+
+        Returns:
+            a dict with the ``fields``, ``views``, ``runs`` and ``brain_runs`` that were removed
+
+        Raises:
+            UserError: if the plugin has no such run
+        """
+        dataset = samples._root_dataset
+        dataset.reload()
+        removed = remove(dataset, run_key)
+        return {
+            "run_key": run_key,
+            "fields": removed.fields,
+            "views": removed.views,
+            "runs": removed.runs,
+            "brain_runs": removed.brain_runs,
+        }
+
+    def form(self, ctx: Any, samples: Any, inputs: types.Object) -> None:
+        dataset = samples._root_dataset
+        dataset.reload()
+        runs = [*plugin_runs(dataset), *stored_maps(dataset)]
+        if not runs:
+            raise UserError("This plugin has no runs on this dataset")
+        choices = types.DropdownView()
+        for run in runs:
+            choices.add_choice(run.key, label=f"{run.key} ({run.operator})")
+        inputs.enum("run_key", choices.values(), required=True, view=choices, label="Run")
+        key = ctx.params.get("run_key")
+        if key not in [run.key for run in runs]:
+            return
+        owned = owned_by(dataset, key)
+        names = [*owned.fields, *owned.views, *owned.brain_runs]
+        text = f"Will be removed: {', '.join(names) or 'the stored results'}"
+        reviews = next(run for run in runs if run.key == key).facts.get("reviews") or {}
+        if reviews.get("reviewed"):
+            text += (
+                f". {counted(reviews['reviewed'], 'review')} of labels will be forgotten; labels "
+                "that they changed stay changed, unless you take them back first"
+            )
+        inputs.view("plan", types.Warning(label=text))
+
+    def summary(self, result: dict[str, Any]) -> str:
+        lines = [f"**Run `{result['run_key']}` deleted**"]
+        for what in ("fields", "views", "brain_runs"):
+            if result[what]:
+                names = ", ".join(f"`{name}`" for name in result[what])
+                lines.append(f"- {what.replace('_', ' ')}: {names}")
+        return "\n".join(lines)

@@ -1,0 +1,262 @@
+"""Runs on a real database: listed, seen to be stale, removed with all they wrote, kept apart."""
+
+import datetime
+import subprocess
+import sys
+import threading
+
+import fiftyone as fo
+import fiftyone.operators as foo
+import numpy as np
+import pytest
+from fiftyone_embedding_quality.storage import locks
+
+PREFIX = "@embedding/quality/"
+
+
+def operator(name):
+    return foo.get_operator(PREFIX + name)
+
+
+@pytest.fixture
+def clustered(dataset):
+    """120 samples with vectors of four classes, on the samples and on an object each."""
+    random = np.random.default_rng(51)
+    centers = random.normal(size=(4, 16)) * 3
+    labels = [f"class {index % 4}" for index in range(120)]
+    vectors = [
+        (centers[index % 4] + random.normal(size=16)).astype(np.float32) for index in range(120)
+    ]
+    dataset.add_samples(
+        [
+            fo.Sample(
+                f"/none/{index}.png",
+                vec=vector,
+                ground_truth=fo.Classification(label=label),
+                objects=fo.Detections(
+                    detections=[fo.Detection(label=label, bounding_box=[0, 0, 1, 1], vec=vector)]
+                ),
+            )
+            for index, (label, vector) in enumerate(zip(labels, vectors))
+        ]
+    )
+    dataset.add_sample_field("objects.detections.vec", fo.VectorField)
+    return dataset
+
+
+OF_SAMPLES = {"embeddings": "vec", "label_field": "ground_truth"}
+OF_OBJECTS = {"embeddings": "vec", "label_field": "objects", "patches_field": "objects"}
+
+
+def run_all(samples, common):
+    find = {"embeddings": common["embeddings"], "patches_field": common.get("patches_field")}
+    operator("find_duplicates")(samples, **common)
+    operator("find_outliers")(samples, check_pictures=False, **common)
+    operator("find_label_issues")(samples, **common)
+    operator("compute_separability")(samples, **common)
+    operator("compute_visualization")(samples, method="pca", **find)
+
+
+def state(dataset) -> tuple:
+    """All that a run could have written."""
+    dataset.reload()
+    return (
+        sorted(dataset.get_field_schema(flat=True)),
+        sorted(dataset.list_saved_views()),
+        sorted(dataset.list_runs()),
+        sorted(dataset.list_brain_runs()),
+        [sample.to_dict() | {"last_modified_at": None} for sample in dataset],
+    )
+
+
+def listed(dataset) -> dict[str, dict]:
+    return {row["run_key"]: row for row in operator("list_runs")(dataset)["runs"]}
+
+
+@pytest.mark.parametrize("common", [OF_SAMPLES, OF_OBJECTS], ids=["samples", "objects"])
+def test_deleting_all_runs_leaves_the_dataset_as_it_was(clustered, common):
+    before = state(clustered)
+    run_all(clustered, common)
+    rows = listed(clustered)
+    assert len(rows) == 6  # the neighbour graph is one
+    assert all(row["finished"] and not row["stale"] for row in rows.values()), rows
+    delete_run = operator("delete_run")
+    for key in rows:
+        removed = delete_run(clustered, run_key=key)
+        assert removed["run_key"] == key
+        for path in removed["fields"]:
+            assert clustered.get_field(path) is None
+    assert state(clustered) == before
+    assert listed(clustered) == {}
+
+
+def test_deleting_one_run_leaves_the_others(clustered):
+    run_all(clustered, OF_SAMPLES)
+    views, fields = clustered.list_saved_views(), clustered.get_field_schema(flat=True)
+    operator("delete_run")(clustered, run_key="outliers")
+    gone = set(fields) - set(clustered.get_field_schema(flat=True))
+    assert gone == {f"outliers_{what}" for what in ("score", "flagged", "reason")}
+    assert set(views) - set(clustered.list_saved_views()) == {"outliers: flagged"}
+    assert not listed(clustered)["label_issues"]["stale"]
+
+
+def test_deleting_vectors_takes_their_graph_and_error_field_along(digits, compute_embeddings):
+    before = sorted(digits.get_field_schema(flat=True))
+    compute_embeddings(digits, model="cnn")
+    operator("find_outliers")(digits, embeddings="cnn", check_pictures=False)
+    operator("delete_run")(digits, run_key="cnn")
+    row = listed(digits)["outliers"]
+    assert row["stale"] and "the vectors cnn are gone" in row["reasons"]
+    operator("delete_run")(digits, run_key="outliers")
+    assert sorted(digits.get_field_schema(flat=True)) == before and digits.list_runs() == []
+
+
+@pytest.mark.parametrize("change", ["label", "vector", "added", "removed"])
+@pytest.mark.parametrize("common", [OF_SAMPLES, OF_OBJECTS], ids=["samples", "objects"])
+def test_what_has_changed_since_is_told(clustered, common, change):
+    operator("find_label_issues")(clustered, **common)
+    operator("find_outliers")(clustered, embeddings="vec", check_pictures=False)
+    assert not listed(clustered)["label_issues"]["stale"]
+    sample = clustered.first()
+    thing = sample.objects.detections[0] if "patches_field" in common else sample
+    if change == "label":
+        (sample.ground_truth if thing is sample else thing).label = "class 2"
+        sample.save()
+    elif change == "vector":
+        thing["vec"] = thing["vec"] * 2 + 1
+        sample.save()
+    elif change == "added":
+        copy = sample.copy()
+        copy.filepath = "/none/new.png"
+        clustered.add_sample(copy)
+    else:
+        clustered.delete_samples([sample.id])
+    rows = listed(clustered)
+    assert rows["label_issues"]["stale"]
+    why = "labels in" if change == "label" else "have been added, removed or changed"
+    assert why in rows["label_issues"]["reasons"][0]
+    if change == "label":
+        assert not rows["outliers"]["stale"]
+
+
+def test_runs_on_a_view_do_not_ask_for_the_rest(clustered):
+    operator("find_label_issues")(clustered[:60], **OF_SAMPLES)
+    assert clustered.count("label_issues_quality") == 60
+    assert not listed(clustered)["label_issues"]["stale"]
+    operator("find_label_issues")(clustered[60:], **OF_SAMPLES)
+    # The same key again replaces the run, also where it had been before.
+    assert clustered[:60].count("label_issues_quality") == 0
+
+
+def test_a_clone_has_its_own_runs(clustered):
+    run_all(clustered, OF_SAMPLES)
+    clone = clustered.clone()
+    try:
+        before = state(clustered)
+        assert not any(row["stale"] for row in listed(clone).values())
+        operator("delete_run")(clone, run_key="label_issues")
+        operator("find_outliers")(clone[:50], embeddings="vec", check_pictures=False)
+        assert state(clustered) == before
+    finally:
+        clone.delete()
+
+
+def test_a_run_that_fails_half_way_is_listed_as_unfinished(clustered, monkeypatch):
+    operator("find_outliers")(clustered, embeddings="vec", check_pictures=False)
+    module = sys.modules[
+        type(operator("find_outliers")).__module__.replace(
+            "operators.find_outliers", "storage.findings"
+        )
+    ]
+
+    def fail(*_):
+        raise OSError("the disk is full")
+
+    monkeypatch.setattr(module, "write_columns", fail)
+    with pytest.raises(OSError):
+        operator("find_outliers")(clustered, embeddings="vec", check_pictures=False)
+    monkeypatch.undo()
+    row = listed(clustered)["outliers"]
+    assert not row["finished"] and "unfinished" in row["reasons"][0]
+    assert not clustered.has_saved_view("outliers: flagged")
+    operator("find_outliers")(clustered, embeddings="vec", check_pictures=False)
+    assert listed(clustered)["outliers"]["finished"]
+
+
+def test_a_killed_process_leaves_an_unfinished_run(clustered):
+    clustered.persistent = True
+    script = (
+        "import os, signal, sys, fiftyone as fo, fiftyone.operators as foo\n"
+        "operator = foo.get_operator('@embedding/quality/find_outliers')\n"
+        "package = type(operator).__module__.rsplit('.operators.', 1)[0]\n"
+        "findings = sys.modules[package + '.storage.findings']\n"
+        "findings.write_columns = lambda *_: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "operator(fo.load_dataset(sys.argv[1]), embeddings='vec', check_pictures=False)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script, clustered.name], capture_output=True)
+    assert done.returncode == -9, done.stderr.decode()
+    clustered.reload()
+    assert not listed(clustered)["outliers"]["finished"]
+    # Its lock does not keep others out for ever.
+    collection = clustered._sample_collection.database[locks.COLLECTION]
+    assert collection.count_documents({}) == 1
+    collection.update_many({}, {"$set": {"since": datetime.datetime(2020, 1, 1)}})
+    removed = operator("delete_run")(clustered, run_key="outliers")
+    assert removed["fields"] and listed(clustered).keys() == {key for key in clustered.list_runs()}
+    assert clustered.get_field("outliers_score") is None
+
+
+def test_two_at_once_do_not_mix(clustered):
+    """Two operators of one name on halves of the dataset: one of them stands in the end, whole."""
+    halves = [clustered[:60], clustered[60:]]
+    failures = []
+
+    def work(half):
+        try:
+            for _ in range(3):
+                operator("find_label_issues")(half, **OF_SAMPLES)
+        except Exception as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=work, args=(half,)) for half in halves]
+    for thread in threads:
+        thread.start()
+    other = operator("find_outliers")(clustered, embeddings="vec", check_pictures=False)
+    for thread in threads:
+        thread.join()
+    assert not failures
+    clustered.reload()
+    judged = [half.count("label_issues_quality") for half in halves]
+    assert sorted(judged) == [0, 60]
+    assert clustered.count("outliers_score") == 120 and other["judged"] == 120
+    rows = listed(clustered)
+    assert rows["label_issues"]["finished"] and rows["outliers"]["finished"]
+
+
+@pytest.mark.parametrize(
+    "key, message",
+    [
+        ("nothing", "the plugin has no run of that name"),
+        ("mine", "a run 'mine' that this plugin did not make"),
+        ("similar", "is a brain run that this plugin did not make"),
+    ],
+)
+def test_what_is_not_the_plugins_is_not_deleted(clustered, key, message):
+    clustered.register_run("mine", clustered.init_run(method="mine"))
+    import fiftyone.brain as fob
+
+    fob.compute_visualization(
+        clustered, points=np.zeros((120, 2)), brain_key="similar", progress=False
+    )
+    with pytest.raises(ValueError, match=message):
+        operator("delete_run")(clustered, run_key=key)
+    assert clustered.has_run("mine") and clustered.has_brain_run("similar")
+
+
+def test_summaries(clustered):
+    assert "no runs" in operator("list_runs").summary(operator("list_runs")(clustered))
+    run_all(clustered, OF_SAMPLES)
+    summary = operator("list_runs").summary(operator("list_runs")(clustered))
+    assert "| `label_issues` | find_label_issues |" in summary and "up to date" in summary
+    removed = operator("delete_run")(clustered, run_key="outliers")
+    assert "`outliers_score`" in operator("delete_run").summary(removed)
