@@ -28,7 +28,7 @@ def main() -> None:
         return
     print(f"Dataset {dataset.name!r}: {len(dataset):,} samples", flush=True)
     run("compute_embeddings", dataset, embeddings=MODEL, model=MODEL)
-    run("compute_visualization", dataset, embeddings=MODEL)
+    run("audit", dataset, embeddings=MODEL)
     choice = next((f"{key}={os.environ[key]} " for key in SOURCES if os.environ.get(key)), "")
     print(f"\nOpen it in the App:\n    {choice}make app")
 

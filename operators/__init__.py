@@ -1,9 +1,11 @@
 """What a user runs: one operator per file, each with its form, its work and its summary."""
 
+from .audit import Audit
 from .compute_embeddings import ComputeEmbeddings
 from .compute_separability import ComputeSeparability
 from .compute_visualization import ComputeVisualization
 from .delete_run import DeleteRun
+from .export_report import ExportReport
 from .find_duplicates import FindDuplicates
 from .find_label_issues import FindLabelIssues
 from .find_outliers import FindOutliers
@@ -11,6 +13,8 @@ from .list_runs import ListRuns
 from .review_label_issues import ReviewLabelIssues
 
 OPERATORS = (
+    Audit,
+    ExportReport,
     ComputeEmbeddings,
     ComputeVisualization,
     FindDuplicates,

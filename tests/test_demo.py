@@ -18,7 +18,7 @@ def demo_dataset():
     return fo.load_dataset("quality-demo-digits")
 
 
-def test_the_demo_embeds_and_maps_the_digits(demo_dataset):
+def test_the_demo_embeds_and_audits_the_digits(demo_dataset):
     assert len(demo_dataset) == len(demo_dataset.exists("cnn")) == 1797
     assert len(demo_dataset.distinct("ground_truth.label")) == 10
     results = demo_dataset.load_brain_results("cnn_umap")
@@ -26,6 +26,11 @@ def test_the_demo_embeds_and_maps_the_digits(demo_dataset):
     facts = results.config.embedding_quality
     assert facts["trustworthiness"] > 0.9
     assert demo_dataset.persistent
+    keys = {"cnn", "duplicates", "outliers", "label_issues", "separability"}
+    assert keys <= set(demo_dataset.list_runs())
+    # Few of these digits are mislabeled or strange.
+    assert demo_dataset.count_values("label_issues_flagged").get(True, 0) < 0.1 * 1797
+    assert demo_dataset.count_values("outliers_flagged").get(True, 0) < 0.05 * 1797
 
 
 def test_the_picture_of_the_readme(app, demo_dataset):

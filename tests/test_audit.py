@@ -1,0 +1,116 @@
+"""One pass over a dataset: what it finds, what it leaves out, and that it shares its inputs."""
+
+import json
+
+import fiftyone as fo
+import fiftyone.operators as foo
+import numpy as np
+import pytest
+
+
+@pytest.fixture(scope="module")
+def audit():
+    return foo.get_operator("@embedding/quality/audit")
+
+
+@pytest.fixture
+def labeled(photos):
+    """The photos in two classes, one of the mirrored pair in the other split and class."""
+    for sample in photos:
+        flower = sample["name"] in {f"photo-{index}" for index in range(12, 24)}
+        sample["ground_truth"].label = "flower" if flower else "temple"
+        sample.tags = ["test" if sample["name"] == "mirror" else "train"]
+        sample.save()
+    return photos
+
+
+def test_everything_is_found_and_ranked(labeled, audit):
+    mirror = labeled.match(fo.ViewField("name") == "mirror").first()
+    mirror["ground_truth"].label = "flower"
+    mirror.save()
+    result = audit(labeled, split="tags")
+    json.dumps(result)
+    assert set(result["steps"]) == {
+        "find_duplicates",
+        "find_outliers",
+        "find_label_issues",
+        "compute_visualization",
+        "compute_separability",
+    }
+    assert result["left_out"] == {} and result["embeddings"] == "cnn"
+    findings = [finding["what"] for finding in result["findings"]]
+    assert findings[:4] == [
+        "1 group of duplicates across test and train",
+        "1 group of duplicates with different labels",
+        "2 groups of exact copies",
+        "4 groups of near-duplicates",
+    ]
+    for finding in result["findings"]:
+        if finding["view"]:
+            assert len(labeled.load_saved_view(finding["view"])) >= finding["count"]
+    assert {"duplicates", "outliers", "label_issues", "separability"} <= set(labeled.list_runs())
+    summary = audit.summary(result)
+    assert summary.startswith("**Audit of 30 samples** with `cnn`")
+    assert "1. **1 group of duplicates across test and train**" in summary
+    # What is found apart is found in the pass as well.
+    alone = foo.get_operator("@embedding/quality/find_label_issues")(
+        labeled, embeddings="cnn", label_field="ground_truth"
+    )
+    assert alone["flagged"] == result["steps"]["find_label_issues"]["flagged"]
+
+
+def test_without_labels_vectors_or_files(dataset, audit):
+    random = np.random.default_rng(51)
+    dataset.add_samples([fo.Sample(f"/none/{index}.png") for index in range(30)])
+    with pytest.raises(ValueError, match="None of the 30 samples could be embedded"):
+        audit(dataset, model="cnn", check_pictures=False)
+    dataset.set_values("vec", list(random.normal(size=(30, 8)).astype(np.float32)))
+    result = audit(dataset, embeddings="vec")
+    assert set(result["steps"]) == {"find_duplicates", "find_outliers", "compute_visualization"}
+    assert "no field holds a Classification" in result["left_out"]["find_label_issues"]
+    assert result["steps"]["find_duplicates"]["skipped"] == {"file not found": 30}
+    assert "left out: compute_separability" in audit.summary(result)
+
+
+def test_missing_vectors_are_computed_with_their_own_model(labeled, audit):
+    first = labeled.first()
+    first["cnn"] = None
+    first.save()
+    result = audit(labeled, label_field="none", check_pictures=False)
+    assert result["steps"]["compute_embeddings"]["computed"] == 1
+    assert result["steps"]["find_outliers"]["judged"] == 30
+    assert "as asked" in result["left_out"]["find_label_issues"]
+
+
+def test_objects(dataset, audit, digit_files):
+    random = np.random.default_rng(51)
+    centers = random.normal(size=(10, 16)) * 3
+    for path, label in digit_files[:80]:
+        vector = (centers[int(label)] + random.normal(size=16)).astype(np.float32)
+        box = fo.Detection(label=label, bounding_box=[0, 0, 1, 1], vec=vector)
+        dataset.add_sample(fo.Sample(path, objects=fo.Detections(detections=[box])))
+    dataset.add_sample_field("objects.detections.vec", fo.VectorField)
+    result = audit(dataset, patches_field="objects")
+    assert result["left_out"] == {} and result["things"] == "objects"
+    assert dataset.count("objects.detections.outliers_score") == 80
+
+
+@pytest.mark.parametrize(
+    "parameters, message",
+    [
+        ({"patches_field": "nothing"}, "patches_field='nothing': there is no such field"),
+        ({"seed": -1}, "seed=-1"),
+        ({"labels": "x"}, "no parameter 'labels'"),
+    ],
+)
+def test_refusals(labeled, audit, parameters, message):
+    with pytest.raises(ValueError, match=message):
+        audit(labeled, **parameters)
+
+
+def test_a_wrong_label_field_is_an_error_not_an_omission(labeled, audit):
+    with pytest.raises(ValueError, match="label_field='nothing': there is no such field"):
+        audit(labeled, label_field="nothing")
+    with pytest.raises(ValueError, match="split='nothing': there is no such field"):
+        audit(labeled, split="nothing")
+    assert labeled.list_saved_views() == []
