@@ -1,0 +1,224 @@
+"""Separability on a real database: the stored run, comparison, slices, refusals, Caltech-101."""
+
+import json
+import random
+
+import fiftyone as fo
+import fiftyone.operators as foo
+import numpy as np
+import pytest
+from sklearn.metrics import silhouette_score
+
+CLASSES, NUMBER = ("apple", "pear", "plum", "fig"), 160
+
+
+@pytest.fixture(scope="module")
+def compute_separability():
+    return foo.get_operator("@embedding/quality/compute_separability")
+
+
+@pytest.fixture
+def fruit(dataset):
+    """Four classes, of which apples and pears overlap; a better and a useless embedding."""
+    noise = np.random.default_rng(51)
+    centers = noise.normal(size=(4, 16)) * 2
+    centers[1] = centers[0] + noise.normal(size=16) * 0.3
+    apart = noise.normal(size=(4, 16)) * 2
+    samples = []
+    for index in range(NUMBER):
+        number = index % 4
+        vector = centers[number] + noise.normal(size=16)
+        camera = "left" if vector[0] > centers[number][0] else "right"
+        samples.append(
+            fo.Sample(
+                f"/none/{index}.png",
+                ground_truth=fo.Classification(label=CLASSES[number]),
+                good=(apart[number] + noise.normal(size=16)).astype(np.float32),
+                vec=vector.astype(np.float32),
+                useless=noise.normal(size=16).astype(np.float32),
+                camera=camera,
+                bright=bool(index % 3),
+                objects=fo.Detections(
+                    detections=[
+                        fo.Detection(
+                            label=CLASSES[number],
+                            bounding_box=[0, 0, 1, 1],
+                            vec=vector.astype(np.float32),
+                        )
+                    ]
+                ),
+            )
+        )
+    dataset.add_samples(samples)
+    dataset.add_sample_field("objects.detections.vec", fo.VectorField)
+    return dataset
+
+
+COMMON = {"embeddings": "vec", "label_field": "ground_truth"}
+
+
+def test_the_pair_that_overlaps_is_named(fruit, compute_separability):
+    result = compute_separability(fruit, **COMMON)
+    json.dumps(result)
+    rows = {row["label"]: row for row in result["classes"]}
+    assert rows["apple"]["confused_with"] == "pear" and rows["pear"]["confused_with"] == "apple"
+    assert rows["fig"]["recall"] > 0.9 > rows["apple"]["recall"]
+    for row in rows.values():
+        assert row["count"] == 40
+        assert row["recall_low"] <= row["recall"] <= row["recall_high"]
+        assert row["purity_expected"] == pytest.approx(39 / 159, abs=1e-4)
+        assert row["label_issues"] is None and row["outliers"] is None
+    assert {result["classes"][0]["label"], result["classes"][1]["label"]} == {"apple", "pear"}
+    first = result["pairs"][0]
+    assert {first["label"], first["other"]} == {"apple", "pear"} and first["above_chance"]
+    boundary = fruit.select(first["boundary"], ordered=True)
+    assert set(boundary.values("ground_truth.label")) == {first["label"]}
+    overall = result["overall"]
+    recalls = [row["recall"] for row in rows.values()]
+    assert overall["balanced_accuracy"] == pytest.approx(np.mean(recalls), abs=1e-5)
+    labels = fruit.values("ground_truth.label")
+    expected = silhouette_score(np.stack(fruit.values("vec")), labels, metric="cosine")
+    assert overall["silhouette"] == pytest.approx(expected, abs=1e-4)
+    assert overall["map"] is None
+    assert compute_separability.summary(result).startswith("**Balanced accuracy")
+    # Nothing but a run is written.
+    assert fruit.list_runs()[0].startswith("vec_graph") or "separability" in fruit.list_runs()
+    assert not [name for name in fruit.get_field_schema() if name.startswith("separability")]
+
+
+def test_what_other_runs_found_is_counted_by_class(fruit, compute_separability):
+    foo.get_operator("@embedding/quality/find_label_issues")(fruit, **COMMON)
+    foo.get_operator("@embedding/quality/find_outliers")(
+        fruit, embeddings="vec", check_pictures=False
+    )
+    foo.get_operator("@embedding/quality/compute_visualization")(
+        fruit, embeddings="vec", method="pca"
+    )
+    result = compute_separability(fruit, **COMMON)
+    flagged = fruit.load_saved_view("label_issues: flagged")
+    counts = flagged.count_values("ground_truth.label")
+    assert {row["label"]: row["label_issues"] for row in result["classes"]} == {
+        label: counts.get(label, 0) for label in CLASSES
+    }
+    assert result["label_issues_run"] == "label_issues"
+    assert all(row["outliers"] is not None for row in result["classes"])
+    assert result["overall"]["map"]["brain_key"] == "vec_pca"
+
+
+def test_several_embeddings_are_compared_on_the_same_samples(fruit, compute_separability):
+    lost = fruit.first()
+    lost["good"] = None
+    lost.save()
+    result = compute_separability(
+        fruit, embeddings=["vec", "good", "useless"], label_field="ground_truth"
+    )
+    comparison = result["comparison"]
+    assert [row["name"] for row in comparison["embeddings"]] == ["good", "vec", "useless"]
+    best, _, worst = comparison["embeddings"]
+    assert best["balanced_accuracy"] > 0.9 and worst["worse"]
+    assert worst["difference_high"] < 0 < best["low"]
+    assert comparison["samples"] == 159
+    assert result["skipped"] == {"no vector in all of the fields": 1}
+    assert "good" in comparison["verdict"]
+
+
+def test_slices_of_a_field_and_whether_the_vectors_tell_it(fruit, compute_separability):
+    leak = compute_separability(fruit, by="camera", **COMMON)
+    assert {row["value"] for row in leak["slices"]} == {"left", "right"}
+    assert leak["field_prediction"]["low"] > 0.5
+    fair = compute_separability(fruit, by="bright", **COMMON)
+    assert fair["field_prediction"]["low"] < 0.5 + 0.1
+    assert sum(row["count"] for row in fair["slices"]) == NUMBER
+
+
+def test_objects(fruit, compute_separability):
+    of_samples = compute_separability(fruit, **COMMON)
+    result = compute_separability(
+        fruit, embeddings="vec", label_field="objects", patches_field="objects"
+    )
+    assert result["things"] == "objects" and result["run_key"] == "separability_objects"
+    assert result["overall"]["silhouette"] == pytest.approx(
+        of_samples["overall"]["silhouette"], abs=1e-6
+    )
+    ids = fruit.values("objects.detections.id", unwind=True)
+    assert set(result["pairs"][0]["boundary"]) <= set(ids)
+
+
+def test_the_order_of_the_samples_does_not_matter(fruit, compute_separability):
+    first = compute_separability(fruit, **COMMON)
+    ids = fruit.values("id")
+    random.Random(3).shuffle(ids)
+    second = compute_separability(fruit.select(ids, ordered=True), **COMMON)
+    assert second["classes"] == first["classes"] and second["pairs"] == first["pairs"]
+
+
+def test_rare_classes_and_unlabeled_samples(fruit, compute_separability):
+    alone, none = fruit[:2]
+    alone["ground_truth"].label = "quince"
+    none["ground_truth"] = None
+    alone.save()
+    none.save()
+    result = compute_separability(fruit, **COMMON)
+    quince = next(row for row in result["classes"] if row["label"] == "quince")
+    assert quince["recall"] is None and "too few" in quince["verdict"]
+    assert result["skipped"] == {"no label": 1} and result["judged"] == NUMBER - 1
+
+
+@pytest.mark.parametrize(
+    "parameters, message",
+    [
+        ({"embeddings": []}, "embeddings must be the name of a field"),
+        ({"embeddings": ["vec", "vec"]}, "names a field twice"),
+        ({"embeddings": "nothing"}, "embeddings='nothing': there is no such field"),
+        ({"embeddings": ["vec", "nothing"]}, "embeddings='nothing': there is no such field"),
+        ({"label_field": "nothing"}, "label_field='nothing': there is no such field"),
+        ({"by": "nothing"}, "by='nothing': there is no such field"),
+        ({"by": "filepath"}, "has 160 different values"),
+        ({"by": "vec"}, "by='vec' is a VectorField"),
+        ({"run_key": "vec"}, "the dataset already has|cannot be|belongs"),
+    ],
+)
+def test_refusals(fruit, compute_separability, parameters, message):
+    if parameters == {"run_key": "vec"}:
+        fruit.register_run("vec", fruit.init_run(method="mine"))
+        message = "that this plugin did not make"
+    with pytest.raises(ValueError, match=message):
+        compute_separability(fruit, **{**COMMON, **parameters})
+    assert not fruit.has_run("separability")
+
+
+def test_confusable_classes_of_caltech101(shared, dataset, compute_separability):
+    folder = shared / "data" / "caltech101"
+    stored = np.load(folder / "embeddings_efficientnet_lite0.npz")
+    dataset.add_samples(
+        [
+            fo.Sample(
+                str(folder / file),
+                cnn=vector,
+                ground_truth=fo.Classification(label=file.split("/")[1]),
+            )
+            for file, vector in zip(stored["files"], stored["embeddings"].astype(np.float32))
+            if file.startswith("images/") and "BACKGROUND" not in file
+        ]
+    )
+    clean = compute_separability(dataset, embeddings="cnn", label_field="ground_truth")
+    mixed = {(pair["label"], pair["other"]) for pair in clean["pairs"] if pair["above_chance"]}
+    for one, other in (
+        ("crayfish", "lobster"),
+        ("ketch", "schooner"),
+        ("chair", "windsor_chair"),
+        ("cougar_body", "cougar_face"),
+    ):
+        assert (one, other) in mixed or (other, one) in mixed
+
+    # A fifth of one class gets the label of another: these two change, and no others.
+    okapis = dataset.match(fo.ViewField("ground_truth.label") == "okapi")
+    wrong = okapis[: len(okapis) // 5]
+    wrong.set_values("ground_truth.label", ["dolphin"] * len(wrong))
+    planted = compute_separability(dataset, embeddings="cnn", label_field="ground_truth")
+    before, after = (
+        {row["label"]: row["f1"] for row in result["classes"]} for result in (clean, planted)
+    )
+    moved = {label: before[label] - after[label] for label in before}
+    assert min(moved["dolphin"], moved["okapi"]) > 0.04
+    assert max(abs(moved[label]) for label in before if label not in ("dolphin", "okapi")) < 0.04
