@@ -204,11 +204,8 @@ class Audit(QualityOperator):
         return given
 
     def links(self, result: dict[str, Any]) -> list[tuple[str, str, dict[str, Any]]]:
-        links = [
-            (f"Show {finding['view']}", SET_VIEW, {"name": finding["view"]})
-            for finding in result["findings"]
-            if finding["view"]
-        ]
+        views = dict.fromkeys(finding["view"] for finding in result["findings"])
+        links = [(f"Show {view}", SET_VIEW, {"name": view}) for view in views if view]
         panels = []
         if "compute_separability" in result["steps"]:
             panel = {"name": compute_separability.PANEL, "layout": "horizontal"}
@@ -383,7 +380,8 @@ def _findings(steps: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
             outliers["flagged"],
             f"{outliers['run_key']}: flagged",
         )
-    if separability := steps.get("compute_separability"):
+    separability = steps.get("compute_separability")
+    if separability and len(separability["classes"]) > 1:
         weak = [
             row
             for row in separability["classes"]

@@ -92,6 +92,14 @@ class App:
         self.page.get_by_role("option", name=value).first.click()
         expect(field).to_have_value(value)
 
+    def select_first(self, number: int) -> None:
+        """Selects the first samples of the grid."""
+        for place in range(number):
+            looker = self.page.locator("[data-cy=looker]").nth(place)
+            looker.hover()
+            looker.locator("input[type=checkbox]").dispatch_event("click")
+        expect(self.page.locator("[data-cy=action-manage-selected]")).to_contain_text(str(number))
+
     @property
     def dialog(self) -> Locator:
         return self.page.locator("[role=dialog]").last

@@ -1,6 +1,11 @@
-"""Duplicates and outliers in FiftyOne's App: forms, results, and the saved views they leave."""
+"""What operators find, in FiftyOne's App: forms, results, saved views, reviews, runs."""
 
+import fiftyone as fo
+import fiftyone.operators as foo
+import numpy as np
+import pytest
 from playwright.sync_api import expect
+from sklearn.datasets import load_digits
 
 
 def _shown(app, text: str) -> None:
@@ -62,3 +67,108 @@ def test_outliers_form_result_and_view(app, photos, tmp_path):
     app.open(photos.name, view="outliers-flagged")
     _shown(app, str(len(photos.load_saved_view("outliers: flagged"))))
     app.screenshot("outliers-flagged")
+
+
+@pytest.fixture
+def flipped(dataset, digit_files):
+    """200 digits, their pixels as vectors, the first six with a wrong label."""
+    digits = load_digits()
+    dataset.add_samples(
+        [
+            fo.Sample(
+                path,
+                truth=label,
+                ground_truth=fo.Classification(
+                    label=label if index >= 6 else str((int(label) + 5) % 10)
+                ),
+                pixels=digits.data[index].astype(np.float32),
+            )
+            for index, (path, label) in enumerate(digit_files)
+        ]
+    )
+    dataset.persistent = True
+    return dataset
+
+
+def test_label_issues_are_found_reviewed_and_taken_back(app, flipped):
+    app.open(flipped.name)
+    form = app.open_operator("Quality: find label issues")
+    expect(form.get_by_text("200 of 200 samples have vectors and will be judged")).to_be_visible()
+    app.screenshot("label-issues-form")
+    form.get_by_role("button", name="Execute").click()
+    expect(app.dialog.get_by_text("are expected to be real")).to_be_visible(timeout=60_000)
+    app.screenshot("label-issues-result")
+    # The result leads to what it found.
+    app.dialog.get_by_role("button", name="Show label_issues: flagged").click()
+    flipped.reload()
+    flagged = len(flipped.load_saved_view("label_issues: flagged"))
+    _shown(app, f"{flagged} samples")
+    app.page.keyboard.press("Escape")
+    app.screenshot("label-issues-flagged")
+
+    app.select_first(2)
+    form = app.open_operator("Quality: review label issues")
+    expect(form.get_by_text("2 labels will be reviewed, 2 of them changed")).to_be_visible()
+    app.screenshot("review-form")
+    form.get_by_role("button", name="Execute").click()
+    expect(app.dialog.get_by_text("2 labels reviewed, 2 of them changed")).to_be_visible(
+        timeout=30_000
+    )
+    app.screenshot("review-result")
+    app.page.keyboard.press("Escape")
+    flipped.reload()
+    assert flipped.count_values("label_issues_review")["accepted"] == 2
+    app.open(flipped.name, view="label-issues-flagged")
+    _shown(app, f"{flagged - 2} samples")
+
+    foo.get_operator("@embedding/quality/review_label_issues")(flipped, decision="undo")
+    app.open(flipped.name, view="label-issues-flagged")
+    _shown(app, f"{flagged} samples")
+
+
+def test_nothing_selected_is_an_error_in_the_form(app, flipped):
+    foo.get_operator("@embedding/quality/find_label_issues")(
+        flipped, embeddings="pixels", label_field="ground_truth"
+    )
+    app.open(flipped.name)
+    form = app.open_operator("Quality: review label issues")
+    expect(form.get_by_text("Select the samples or objects to review")).to_be_visible()
+    app.screenshot("review-nothing-selected")
+
+
+def test_audit_and_its_buttons(app, photos):
+    photos.persistent = True
+    app.open(photos.name)
+    form = app.open_operator("Quality: audit")
+    expect(form.get_by_text("30 samples will be audited")).to_be_visible()
+    app.screenshot("audit-form")
+    form.get_by_role("button", name="Execute").click()
+    expect(app.dialog.get_by_text("Look at first:")).to_be_visible(timeout=90_000)
+    app.screenshot("audit-result")
+    app.dialog.get_by_role("button", name="Show duplicates: redundant").first.click()
+    _shown(app, "6 samples")
+    app.page.keyboard.press("Escape")
+    app.screenshot("audit-view")
+
+
+def test_runs_are_listed_and_deleted(app, photos):
+    photos.persistent = True
+    foo.get_operator("@embedding/quality/find_duplicates")(photos)
+    app.open(photos.name)
+    form = app.open_operator("Quality: list runs")
+    form.get_by_role("button", name="Execute").click()
+    expect(app.dialog.get_by_text("find_duplicates")).to_be_visible(timeout=30_000)
+    expect(app.dialog.get_by_text("up to date").first).to_be_visible()
+    app.screenshot("runs")
+    app.page.keyboard.press("Escape")
+
+    form = app.open_operator("Quality: delete run")
+    form.get_by_role("combobox").first.click()
+    app.page.get_by_role("option", name="duplicates (find_duplicates)").click()
+    expect(form.get_by_text("Will be removed: duplicates_group")).to_be_visible()
+    app.screenshot("delete-form")
+    form.get_by_role("button", name="Execute").click()
+    expect(app.dialog.get_by_text("deleted")).to_be_visible(timeout=30_000)
+    app.screenshot("delete-result")
+    photos.reload()
+    assert photos.get_field("duplicates_group") is None and photos.list_saved_views() == []
