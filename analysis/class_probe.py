@@ -8,18 +8,31 @@ Witnesses that fail differently are asked, and averaged:
 - cross-validated multinomial logistic regression on the same features;
 - the vote of the nearest neighbours.
 
-Ridge and vote learn twice: the second time, a label counts as much as the first pass believes it.
-No witness was best on all of Caltech-101 with label flips and CIFAR-10N; their mean was.
+The neighbours vote twice: the second time, a label counts as much as ridge regression and the first
+vote believe it. No witness was best on all of Caltech-101 with label flips and CIFAR-10N; their
+mean was.
+
+Rows are learned in the order of a random number that depends on what they hold, fold by fold, so
+that sums, and with them the results, do not depend on where a row stands.
 """
 
 from __future__ import annotations
 
+import functools
+import itertools
+from collections.abc import Callable
+from concurrent.futures import Executor
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ._exact_search import Progress
+from ._exact_search import Progress, _product_threads
+from ._parallel import in_parts
 from .neighbors import NeighborGraph
+
+if TYPE_CHECKING:
+    import torch
 
 # Landmarks: as many as keep rows * landmarks^2, the cost, near this, between the two bounds. On
 # CIFAR-10N (25,000 rows) twice as many gained nothing and 565 instead of 692 lost 0.003 average
@@ -60,15 +73,15 @@ VOTE_DISTANCE = 0.1
 # A vote that is shared by all classes, so that one far neighbour does not decide alone.
 VOTE_PRIOR = 1e-3
 
-# What a label counts in the second pass when the first one does not believe it at all.
+# What a label counts in the second vote when it is not believed at all.
 LEAST_WEIGHT = 0.02
 
-# Share of the neighbours in the mean; the three probes have the rest. Without them, average
+# Share of the neighbours in the mean; the two probes have the rest. Without them, average
 # precision is lower by up to 0.015, but not under the heaviest noise.
 VOTE_SHARE = 0.25
 
 # Rows handled at once where a block of (rows, classes) is needed.
-BLOCK_ROWS = 8192
+BLOCK_ROWS = 2048
 
 
 @dataclass(frozen=True)
@@ -76,7 +89,7 @@ class ClassEvidence:
     """Held-out class probabilities of every row, and the witnesses they come from.
 
     A row's own label and those of its duplicate group played no part in its probabilities. (In the
-    second pass they have a say in how far the other labels are believed.) Every row sums to 1.
+    second vote they have a say in how far the other labels are believed.) Every row sums to 1.
 
     Attributes:
         probabilities: (n, c) float32, calibrated; for unlabeled rows ordinary predictions
@@ -123,24 +136,25 @@ def held_out_probabilities(
         raise ValueError("None of the vectors has a label to learn from")
     report = progress or (lambda share: None)
 
-    keys = _content_keys(rows, seed)
-    features = _kernel_features(rows, directed, keys)
-    report(0.3)
-    weights = np.ones(len(rows), np.float32)
-    learner = _Ridge(features, labels, num_classes, weights, groups, keys)
-    probe = learner.probabilities()
-    votes = neighbor_votes(graph, labels, num_classes, weights, groups)
-    report(0.5)
+    import torch
 
-    weights = _belief((probe + votes) / 2, labels)
-    probe += _Ridge(features, labels, num_classes, weights, groups, keys).probabilities()
-    votes += neighbor_votes(graph, labels, num_classes, weights, groups)
-    report(0.7)
-    probe += _logistic(learner.known, labels, num_classes, groups, keys)
-    probe /= 3
-    votes /= 2
-    probabilities = (1 - VOTE_SHARE) * probe + VOTE_SHARE * votes
-    probabilities /= probabilities.sum(axis=1, keepdims=True)
+    with _product_threads(several=True) as pool:
+        # Restored at the end. Threads of torch's own would wait by spinning while the pool works.
+        torch.set_num_threads(1)
+        keys = _content_keys(rows, seed, pool)
+        known = _learn(rows, directed, labels, num_classes, groups, keys, pool)
+        report(0.3)
+        probe = np.zeros((len(rows), num_classes), np.float32)
+        votes = np.zeros_like(probe)
+        ridge = _Ridge(known)
+        ridge.add_probabilities(probe)
+        weights = np.ones(len(rows), np.float32)
+        _add_votes(votes, 0.5, graph, labels, weights, groups, pool)
+        weights = _belief(probe, votes, labels, pool)
+        _add_votes(votes, 0.5, graph, labels, weights, groups, pool)
+        report(0.6)
+        _Logistic(known, ridge.values).add_probabilities(probe)
+        probabilities = _mixed(probe, votes, pool)
     report(1.0)
     return ClassEvidence(probabilities, probe, votes)
 
@@ -162,227 +176,368 @@ def neighbor_votes(
     Returns:
         (n, c) float32, rows sum to 1; uniform where no neighbour may vote
     """
-    num_rows = graph.num_rows
-    votes = np.full((num_rows, num_classes), VOTE_PRIOR / num_classes, np.float32)
-    for column in range(graph.k):
-        neighbor = graph.indices[:, column]
-        of = labels[neighbor]
-        vote = np.exp(graph.distances[:, column] / -VOTE_DISTANCE) * weights[neighbor]
-        counts = (of >= 0) & ((groups < 0) | (groups[neighbor] != groups))
-        voting = np.flatnonzero(counts)
-        votes[voting, of[voting]] += vote[voting]
-    votes /= votes.sum(axis=1, keepdims=True)
+    votes = np.zeros((graph.num_rows, num_classes), np.float32)
+    with _product_threads(several=True) as pool:
+        _add_votes(votes, 1.0, graph, labels, weights, groups, pool)
     return votes
 
 
+def _add_votes(
+    votes: np.ndarray,
+    share: float,
+    graph: NeighborGraph,
+    labels: np.ndarray,
+    weights: np.ndarray,
+    groups: np.ndarray,
+    pool: Executor,
+) -> None:
+    from ._probe_kernels import add_votes
+
+    heard = np.exp(graph.distances / np.float32(-VOTE_DISTANCE))
+
+    def work(start: int, stop: int) -> None:
+        add_votes(
+            graph.indices, heard, labels, weights, groups, VOTE_PRIOR, share, votes, start, stop
+        )
+
+    in_parts(work, graph.num_rows, pool)
+
+
+@dataclass(frozen=True)
+class _Known:
+    """Rows as the probes learn them: labeled ones first, those of a fold side by side.
+
+    Attributes:
+        features: (n, m) float32 or bfloat16; over the labeled rows, around 0 and uncorrelated
+        labels, groups, fold: (n,) int64; the fold of unlabeled rows is the number of folds
+        order: (n,) int64, the row that stands at each place
+        tuning: (t,) int64, places of some labeled rows, picked at random
+        num_labeled: the labeled rows are those at the first places
+        pool: one thread per core
+    """
+
+    features: torch.Tensor
+    labels: np.ndarray
+    groups: np.ndarray
+    fold: np.ndarray
+    order: np.ndarray
+    tuning: np.ndarray
+    num_labeled: int
+    num_classes: int
+    pool: Executor
+
+    def add_probabilities(self, out: np.ndarray, scores_of: Callable, temperature: float) -> None:
+        """Adds half the softmax of the scores of each block of places to their rows in ``out``."""
+
+        def add(part: slice) -> None:
+            out[self.order[part]] += _softmax(scores_of(part), temperature).mul_(0.5).numpy()
+
+        _run(self.pool, add, _blocks(0, len(self.order)))
+
+
 class _Ridge:
-    """Ridge regression on the classes, its intercept not penalised, by one decomposition."""
+    """Ridge regression on the classes, its intercept not penalised."""
 
-    def __init__(
-        self,
-        features: np.ndarray,
-        labels: np.ndarray,
-        num_classes: int,
-        weights: np.ndarray,
-        groups: np.ndarray,
-        keys: np.ndarray,
-    ) -> None:
-        self.labeled = np.flatnonzero(labels >= 0)
-        self.labels = labels
-        self.groups = groups
-        self.weights = weights[self.labeled]
-        self.total = self.weights.sum()
-        self.share = np.bincount(labels[self.labeled], self.weights, num_classes).astype(np.float32)
-        self.share /= self.total
-        self.center = (self.weights @ features[self.labeled]) / self.total
-        values, axes = np.linalg.eigh(self._scatter(features).astype(np.float64))
-        self.values = np.maximum(values, 0).astype(np.float32)
-        self.axes = axes.astype(np.float32)
-        self.known = self.axes_of(features)
-        self.products = self._class_sums(num_classes)
-        self.tuning = _tuning_rows(labels, num_classes, keys)
+    def __init__(self, known: _Known) -> None:
+        import torch
 
-    def axes_of(self, features: np.ndarray) -> np.ndarray:
-        """The features, centered and turned so that they are uncorrelated: (n, m) float32."""
-        turned = features @ self.axes
-        turned -= self.center @ self.axes
-        return turned
+        self.known = known
+        self.labels = torch.from_numpy(known.labels)
+        features, num_labeled = known.features, known.num_labeled
 
-    def probabilities(self) -> np.ndarray:
-        """Held-out probabilities, (n, c) float32, by the penalty that predicts the labels best."""
-        tried = [self._tuned(penalty) for penalty in PENALTIES]
-        _, temperature, penalty = min(tried)
-        scores = self.held_out(penalty, slice(None))
-        for members in _members(self.groups, self.labels):
-            scores[members] = self.held_out_group(penalty, members)
-        return _softmax(scores, temperature)
+        def sums(part: slice) -> tuple[torch.Tensor, torch.Tensor]:
+            block = features[part].float()
+            of = torch.zeros((known.num_classes, features.shape[1]))
+            return block.square().sum(dim=0), of.index_add_(0, self.labels[part], block)
 
-    def held_out(self, penalty: float, rows: np.ndarray | slice) -> np.ndarray:
-        """Scores of rows by all labels but their own: (rows, c) float32."""
+        self.values, of_classes = _total(known.pool, sums, _blocks(0, num_labeled))
+        counts = torch.bincount(self.labels[:num_labeled], minlength=known.num_classes)
+        self.share = counts.float() / num_labeled
+        self.products = of_classes.T - torch.outer(of_classes.sum(dim=0), self.share)
+
+    def add_probabilities(self, out: np.ndarray) -> None:
+        """Adds half the held-out probabilities, by the penalty that predicts the labels best."""
+        _, temperature, penalty = min(self._tuned(penalty) for penalty in PENALTIES)
+        self.known.add_probabilities(out, functools.partial(self.held_out, penalty), temperature)
+        for members in _members(self.known.groups, self.known.labels):
+            alone = _softmax(self.held_out(penalty, members), temperature)
+            apart = _softmax(self.held_out_group(penalty, members), temperature)
+            out[self.known.order[members]] += (apart - alone).mul_(0.5).numpy()
+
+    def held_out(self, penalty: float, places: np.ndarray | slice) -> torch.Tensor:
+        """Scores by all labels but the own one: (places, c) float32."""
+        import torch
+
         scale = self._scale(penalty)
-        known = self.known[rows]
-        scores = known @ (self.products * scale[:, None])
-        scores += self.share
-        weight = self._weight_of(rows)
-        leverage = weight * (np.einsum("ij,ij,j->i", known, known, scale) + 1 / self.total)
+        known, labels = self.known.features[places].float(), self.labels[places]
+        scores = (known @ (self.products * scale[:, None])).add_(self.share)
+        leverage = known.square() @ scale + 1 / self.known.num_labeled
+        leverage[labels < 0] = 0
+        scores[torch.arange(len(labels)), labels.clamp(min=0)] -= leverage
         # A leverage of 1 means that nothing is left to learn from.
-        left = np.maximum(1 - leverage, 1e-5)
-        labels = self.labels[rows]
-        own = np.flatnonzero(labels >= 0)
-        scores[own, labels[own]] -= leverage[own]
-        scores /= left[:, None]
-        return scores
+        return scores.div_((1 - leverage).clamp_(min=1e-5)[:, None])
 
-    def held_out_group(self, penalty: float, members: np.ndarray) -> np.ndarray:
+    def held_out_group(self, penalty: float, members: np.ndarray) -> torch.Tensor:
         """Scores of labeled rows by all labels but those of these rows: (members, c) float32."""
+        import torch
+
         scale = self._scale(penalty)
-        known = self.known[members].astype(np.float64)
-        fitted = known @ (self.products * scale[:, None]) + self.share
+        known = self.known.features[members].float()
+        fitted = (known @ (self.products * scale[:, None]) + self.share).numpy().astype(np.float64)
         targets = np.zeros_like(fitted)
-        targets[np.arange(len(members)), self.labels[members]] = 1
-        weight = self._weight_of(members)
-        # (I - H W)^-1 (fitted - H W targets), through the smaller of the two sides of H, to which
-        # the intercept adds one column.
-        sides = np.c_[known * np.sqrt(scale), np.full(len(members), self.total**-0.5)]
-        residual = fitted - sides @ (sides.T @ (weight[:, None] * targets))
+        targets[np.arange(len(members)), self.known.labels[members]] = 1
+        # (I - H)^-1 (fitted - H targets), through the smaller of the two sides of H, to which the
+        # intercept adds one column.
+        intercept = np.full((len(members), 1), self.known.num_labeled**-0.5)
+        sides = np.hstack([(known * scale.sqrt()).numpy().astype(np.float64), intercept])
+        residual = fitted - sides @ (sides.T @ targets)
         if len(members) <= sides.shape[1]:
-            left = np.eye(len(members)) - (sides @ sides.T) * weight
-            return np.linalg.lstsq(left, residual, rcond=1e-6)[0]
-        left = np.eye(sides.shape[1]) - sides.T @ (sides * weight[:, None])
-        inner = sides.T @ (weight[:, None] * residual)
-        return residual + sides @ np.linalg.lstsq(left, inner, rcond=1e-6)[0]
+            left = np.eye(len(members)) - sides @ sides.T
+            scores = np.linalg.lstsq(left, residual, rcond=1e-6)[0]
+        else:
+            left = np.eye(sides.shape[1]) - sides.T @ sides
+            scores = residual + sides @ np.linalg.lstsq(left, sides.T @ residual, rcond=1e-6)[0]
+        return torch.from_numpy(scores.astype(np.float32))
 
     def _tuned(self, penalty: float) -> tuple[float, float, float]:
-        loss, temperature = _temperature(
-            self.held_out(penalty, self.tuning), self.labels[self.tuning]
-        )
-        return loss, temperature, penalty
+        tuning = self.known.tuning
+        scores = self.held_out(penalty, tuning).numpy()
+        return (*_temperature(scores, self.known.labels[tuning]), penalty)
 
-    def _scale(self, penalty: float) -> np.ndarray:
-        mean = max(float(self.values.mean()), 1e-6)
-        return 1 / (self.values + np.float32(penalty * mean))
-
-    def _weight_of(self, rows: np.ndarray | slice) -> np.ndarray:
-        weights = np.zeros(len(self.labels), np.float32)
-        weights[self.labeled] = self.weights
-        return weights[rows]
-
-    def _scatter(self, features: np.ndarray) -> np.ndarray:
-        scatter = np.zeros((features.shape[1],) * 2, np.float32)
-        for start in range(0, len(self.labeled), BLOCK_ROWS):
-            part = slice(start, start + BLOCK_ROWS)
-            known = features[self.labeled[part]] - self.center
-            known *= np.sqrt(self.weights[part])[:, None]
-            scatter += known.T @ known
-        return scatter
-
-    def _class_sums(self, num_classes: int) -> np.ndarray:
-        targets = np.zeros((len(self.known), num_classes), np.float32)
-        targets[self.labeled, self.labels[self.labeled]] = self.weights
-        targets[self.labeled] -= self.weights[:, None] * self.share
-        return self.known.T @ targets
+    def _scale(self, penalty: float) -> torch.Tensor:
+        return 1 / (self.values + penalty * max(float(self.values.mean()), 1e-6))
 
 
-def _logistic(
-    features: np.ndarray,
-    labels: np.ndarray,
-    num_classes: int,
-    groups: np.ndarray,
-    keys: np.ndarray,
-) -> np.ndarray:
+class _Logistic:
     """Cross-validated multinomial logistic regression, duplicate groups held together.
 
     A few accelerated steps (Nesterov) of fixed curvature from the shares of the classes. On
     uncorrelated features the curvature is diagonal, so a step costs two products.
+    """
 
-    Args:
-        features: (n, m) float32, uncorrelated
+    def __init__(self, known: _Known, values: torch.Tensor) -> None:
+        self.known = known
+        self.values = values
+        edges = np.searchsorted(known.fold, np.arange(known.fold[known.num_labeled - 1] + 2))
+        self.folds = [slice(*pair) for pair in itertools.pairwise(edges.tolist())]
+        self.fitted = [self._fit(held_out) for held_out in self.folds]
+
+    def add_probabilities(self, out: np.ndarray) -> None:
+        """Adds half the held-out probabilities; of unlabeled rows, by the mean of the folds."""
+        tuning = self.known.tuning
+        _, temperature = _temperature(self.held_out(tuning).numpy(), self.known.labels[tuning])
+        self.known.add_probabilities(out, self.held_out, temperature)
+
+    def held_out(self, places: np.ndarray | slice) -> torch.Tensor:
+        """Scores by the folds that a row is not in: (places, c) float32."""
+        import torch
+
+        known, fold = self.known.features[places].float(), self.known.fold[places]
+        scores = torch.empty((len(known), self.known.num_classes))
+        for number in np.unique(fold):
+            coefficients, start = self._of_fold(number)
+            at = np.flatnonzero(fold == number)
+            scores[at] = known[at] @ coefficients + start
+        return scores
+
+    def _of_fold(self, number: int) -> tuple[torch.Tensor, torch.Tensor]:
+        if number < len(self.fitted):
+            return self.fitted[number]
+        coefficients, starts = zip(*self.fitted)
+        return sum(coefficients) / len(coefficients), sum(starts) / len(starts)
+
+    def _fit(self, held_out: slice) -> tuple[torch.Tensor, torch.Tensor]:
+        import torch
+
+        features, num_labeled = self.known.features, self.known.num_labeled
+        train = _blocks(0, held_out.start) + _blocks(held_out.stop, num_labeled)
+        labels = torch.from_numpy(self.known.labels)
+        none = torch.zeros(self.known.num_classes, dtype=torch.int64)
+        counts = sum((torch.bincount(labels[part], minlength=len(none)) for part in train), none)
+        size = max(int(counts.sum()), 1)
+        # A class that is not seen counts as half a row.
+        start = (counts.clamp(min=0.5) / size).log()
+        step = 1 / (LOGISTIC_CURVATURE * size / num_labeled * self.values + LOGISTIC_PENALTY)
+        ahead = torch.zeros((features.shape[1], self.known.num_classes))
+
+        def gradient(part: slice) -> torch.Tensor:
+            known = features[part]
+            missing = _softmax((known @ rounded).float().add_(start), 1.0).neg_()
+            missing[torch.arange(len(known)), labels[part]] += 1
+            return (known.T @ missing.to(known.dtype)).float()
+
+        previous, momentum = ahead, 1.0
+        for _ in range(LOGISTIC_STEPS if train else 0):
+            rounded = ahead.to(features.dtype)
+            reached = _total(self.known.pool, gradient, train).sub_(ahead, alpha=LOGISTIC_PENALTY)
+            reached = ahead + step[:, None] * reached
+            faster = (1 + (1 + 4 * momentum**2) ** 0.5) / 2
+            ahead = reached + (momentum - 1) / faster * (reached - previous)
+            previous, momentum = reached, faster
+        return ahead, start
+
+
+def _learn(
+    rows: np.ndarray,
+    directed: np.ndarray,
+    labels: np.ndarray,
+    num_classes: int,
+    groups: np.ndarray,
+    keys: np.ndarray,
+    pool: Executor,
+) -> _Known:
+    num_labeled = int((labels >= 0).sum())
+    near, whitening = _kernel(rows, directed, keys, pool)
+    num_features = whitening.shape[1]
+    affordable = int(FOLD_PRODUCTS / (len(rows) * num_features * num_classes))
+    fold = _folds(labels, groups, keys, min(max(affordable, MIN_FOLDS), MAX_FOLDS))
+    order = np.lexsort((keys, fold))
+    features = _uncorrelated(near, order, num_labeled, whitening, pool)
+    by_key = np.argsort(keys[order[:num_labeled]], kind="stable")
+    wanted = int(np.clip(TUNING_VALUES / num_classes, MIN_TUNING_ROWS, MAX_TUNING_ROWS))
+    return _Known(
+        features=features,
+        labels=labels[order],
+        groups=groups[order],
+        fold=fold[order],
+        order=order,
+        tuning=by_key[:wanted],
+        num_labeled=num_labeled,
+        num_classes=num_classes,
+        pool=pool,
+    )
+
+
+def _kernel(
+    rows: np.ndarray, directed: np.ndarray, keys: np.ndarray, pool: Executor
+) -> tuple[Callable[[np.ndarray], torch.Tensor], torch.Tensor]:
+    """The kernel exp(-cosine distance / width) around the mean, between rows and landmarks.
 
     Returns:
-        (n, c) float32; unlabeled rows get the mean of the folds
+        a function from row numbers (r,) to their kernel (r, landmarks) float32, roughly around 0,
+        and a matrix (landmarks, m) float32 that turns it into features whose products are the
+        kernel
     """
-    affordable = int(FOLD_PRODUCTS / (features.size * num_classes))
-    fold = _folds(labels, groups, keys, min(max(affordable, MIN_FOLDS), MAX_FOLDS))
-    values = np.einsum("ij,ij->j", features[labels >= 0], features[labels >= 0])
-    scores = np.zeros((len(labels), num_classes), np.float32)
-    unlabeled = np.flatnonzero(labels < 0)
-    present = np.unique(fold[labels >= 0])
-    for held_out in present:
-        train = np.flatnonzero((labels >= 0) & (fold != held_out))
-        test = np.flatnonzero((labels >= 0) & (fold == held_out))
-        if len(train) == 0:
-            continue
-        coefficients, start = _logistic_fit(
-            features[train], labels[train], num_classes, values * (len(train) / len(labels))
-        )
-        scores[test] = features[test] @ coefficients + start
-        scores[unlabeled] += (features[unlabeled] @ coefficients + start) / len(present)
-    tuning = _tuning_rows(labels, num_classes, keys)
-    _, temperature = _temperature(scores[tuning], labels[tuning])
-    return _softmax(scores, temperature)
+    import torch
 
+    dtype = _product_type()
+    by_key = np.argsort(keys, kind="stable")
 
-def _logistic_fit(
-    features: np.ndarray, labels: np.ndarray, num_classes: int, values: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    counts = np.bincount(labels, minlength=num_classes)
-    # A class that is not seen counts as half a row.
-    start = np.log(np.maximum(counts, 0.5) / len(labels)).astype(np.float32)
-    step = (1 / (LOGISTIC_CURVATURE * values + LOGISTIC_PENALTY)).astype(np.float32)
-    ahead = np.zeros((features.shape[1], num_classes), np.float32)
-    previous, momentum = ahead, 1.0
-    for _ in range(LOGISTIC_STEPS):
-        gradient = -LOGISTIC_PENALTY * ahead
-        for first in range(0, len(labels), BLOCK_ROWS):
-            part = slice(first, first + BLOCK_ROWS)
-            wrong = _softmax(features[part] @ ahead + start, 1.0)
-            np.negative(wrong, out=wrong)
-            wrong[np.arange(len(wrong)), labels[part]] += 1
-            gradient += features[part].T @ wrong
-        reached = ahead + step[:, None] * gradient
-        faster = (1 + np.sqrt(1 + 4 * momentum**2)) / 2
-        ahead = reached + np.float32((momentum - 1) / faster) * (reached - previous)
-        previous, momentum = reached, faster
-    return ahead, start
+    def sums(part: slice) -> torch.Tensor:
+        return torch.from_numpy(rows[by_key[part]].sum(axis=0))
 
+    mean = _total(pool, sums, _blocks(0, len(rows))).numpy() / np.float32(directed.sum())
 
-def _kernel_features(rows: np.ndarray, directed: np.ndarray, keys: np.ndarray) -> np.ndarray:
-    """Features whose products are exp(-cosine distance / width) around the mean, (n, m) float32."""
-    centered = rows - rows[directed].mean(axis=0)
-    length = np.sqrt(np.einsum("ij,ij->i", centered, centered))
-    # Rows at the mean itself, all of them where all are equal, have no direction from there.
-    centered /= np.where(length > 1e-6, length, np.inf)[:, None]
-    centered[~directed] = 0
+    def centered(which: np.ndarray) -> torch.Tensor:
+        part = rows[which] - mean
+        length = np.sqrt(np.einsum("ij,ij->i", part, part))
+        # Rows at the mean itself, all of them where all are equal, have no direction from there.
+        length[(length < 1e-6) | ~directed[which]] = np.inf
+        part /= length[:, None]
+        return torch.from_numpy(part)
+
     several = np.flatnonzero(directed)
     _, first = np.unique(keys[several], return_index=True)
     wanted = int(np.clip((LANDMARK_PRODUCTS / len(rows)) ** 0.5, MIN_LANDMARKS, MAX_LANDMARKS))
-    landmarks = centered[several[first[:wanted]]]
+    landmarks = centered(several[first[:wanted]])
     # Around their mean, unit rows are at a mean distance of about 1 from each other.
-    width = np.float32(KERNEL_WIDTH)
-    values, axes = np.linalg.eigh(np.exp((landmarks @ landmarks.T - 1) / width).astype(np.float64))
+    between = (landmarks @ landmarks.T).sub_(1).div_(KERNEL_WIDTH).exp_()
+    usual = between.mean(dim=0)
+    values, axes = torch.linalg.eigh(between)
     kept = values > 1e-4 * values[-1]
-    axes = (axes[:, kept] / np.sqrt(values[kept])).astype(np.float32)
-    features = np.empty((len(rows), axes.shape[1]), np.float32)
-    for start in range(0, len(rows), BLOCK_ROWS):
-        part = slice(start, start + BLOCK_ROWS)
-        kernel = centered[part] @ landmarks.T
-        kernel -= 1
-        kernel /= width
-        features[part] = np.exp(kernel, out=kernel) @ axes
-    return features
+    across = landmarks.T.to(dtype)
+
+    def near(which: np.ndarray) -> torch.Tensor:
+        cosine = (centered(which).to(dtype) @ across).float()
+        return cosine.sub_(1).div_(KERNEL_WIDTH).exp_().sub_(usual)
+
+    return near, axes[:, kept] / values[kept].sqrt()
 
 
-def _content_keys(rows: np.ndarray, seed: int | None) -> np.ndarray:
+def _uncorrelated(
+    near: Callable[[np.ndarray], torch.Tensor],
+    order: np.ndarray,
+    num_labeled: int,
+    whitening: torch.Tensor,
+    pool: Executor,
+) -> torch.Tensor:
+    """Features of the rows in this order, around 0 and uncorrelated over the first ones."""
+    import torch
+
+    dtype = _product_type()
+    features = torch.empty((len(order), len(whitening)), dtype=dtype)
+
+    def moments(part: slice) -> tuple[torch.Tensor, torch.Tensor]:
+        block = near(order[part])
+        features[part] = block
+        return block.T @ block, block.sum(dim=0)
+
+    scatter, total = _total(pool, moments, _blocks(0, num_labeled))
+    _run(pool, moments, _blocks(num_labeled, len(order)))
+    scatter -= torch.outer(total, total / num_labeled)
+    turn = whitening @ torch.linalg.eigh(whitening.T @ scatter @ whitening)[1]
+    center = total / num_labeled @ turn
+    # In bfloat16 alone, the turned features would correlate: 0.002 less average precision.
+    high = turn.to(dtype)
+    low = (turn - high.float()).to(dtype)
+    kept = turn.shape[1]
+
+    def rotate(part: slice) -> None:
+        turned = (features[part] @ high).float().sub_(center)
+        if dtype != turned.dtype:
+            turned += features[part] @ low
+        features[part, :kept] = turned
+
+    _run(pool, rotate, _blocks(0, len(order)))
+    return features[:, :kept]
+
+
+@functools.lru_cache(maxsize=1)
+def _product_type() -> torch.dtype:
+    """bfloat16 where the CPU multiplies it faster than float32."""
+    import torch
+
+    features = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
+    fast = features.get("amx_bf16") or features.get("avx512_bf16")
+    return torch.bfloat16 if fast else torch.float32
+
+
+def _blocks(start: int, stop: int) -> list[slice]:
+    return [slice(at, min(at + BLOCK_ROWS, stop)) for at in range(start, stop, BLOCK_ROWS)]
+
+
+def _run(pool: Executor, work: Callable[[slice], object], blocks: list[slice]) -> None:
+    for _ in pool.map(work, blocks):
+        pass
+
+
+def _total(pool: Executor, work: Callable[[slice], object], blocks: list[slice]):
+    """The sum of what ``work`` returns for the blocks, always in the same order."""
+    results = pool.map(work, blocks)
+    total = next(results)
+    for result in results:
+        if isinstance(total, tuple):
+            for sum_, summand in zip(total, result):
+                sum_.add_(summand)
+        else:
+            total.add_(result)
+    return total
+
+
+def _content_keys(rows: np.ndarray, seed: int | None, pool: Executor) -> np.ndarray:
     """A random number per row that depends on what it holds, not on where it stands."""
+    from ._probe_kernels import content_keys
+
     factors = np.random.default_rng(seed).integers(1, 2**63, rows.shape[1], np.uint64)
     factors |= np.uint64(1)
+    bits = np.ascontiguousarray(rows, np.float32).view(np.uint32)
     keys = np.empty(len(rows), np.uint64)
-    for start in range(0, len(rows), BLOCK_ROWS):
-        part = slice(start, start + BLOCK_ROWS)
-        # Adding zero makes one of the two zeros of floating point.
-        bits = (np.ascontiguousarray(rows[part], np.float32) + np.float32(0)).view(np.uint32)
-        keys[part] = bits.astype(np.uint64) @ factors
-    return keys ^ (keys >> np.uint64(31))
+
+    def work(start: int, stop: int) -> None:
+        content_keys(bits, factors, keys, start, stop)
+
+    in_parts(work, len(rows), pool)
+    return keys
 
 
 def _folds(labels: np.ndarray, groups: np.ndarray, keys: np.ndarray, num_folds: int) -> np.ndarray:
@@ -395,15 +550,9 @@ def _folds(labels: np.ndarray, groups: np.ndarray, keys: np.ndarray, num_folds: 
         np.minimum.at(lowest, of, keys[grouped])
         keys[grouped] = lowest[of]
     _, rank = np.unique(keys[labels >= 0], return_inverse=True)
-    fold = np.full(len(labels), -1)
+    fold = np.full(len(labels), num_folds)
     fold[labels >= 0] = rank % num_folds
     return fold
-
-
-def _tuning_rows(labels: np.ndarray, num_classes: int, keys: np.ndarray) -> np.ndarray:
-    labeled = np.flatnonzero(labels >= 0)
-    wanted = int(np.clip(TUNING_VALUES / num_classes, MIN_TUNING_ROWS, MAX_TUNING_ROWS))
-    return labeled[np.argsort(keys[labeled], kind="stable")[:wanted]]
 
 
 def _members(groups: np.ndarray, labels: np.ndarray) -> list[np.ndarray]:
@@ -414,10 +563,29 @@ def _members(groups: np.ndarray, labels: np.ndarray) -> list[np.ndarray]:
     return [members for members in several if len(members) > 1]
 
 
-def _belief(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
+def _belief(probe: np.ndarray, votes: np.ndarray, labels: np.ndarray, pool: Executor) -> np.ndarray:
     """How likely the given label is beside the likeliest one, (n,) float32 in (0, 1]."""
-    given = probabilities[np.arange(len(labels)), np.maximum(labels, 0)]
-    return np.maximum(given / probabilities.max(axis=1), LEAST_WEIGHT).astype(np.float32)
+    belief = np.empty(len(labels), np.float32)
+
+    def work(part: slice) -> None:
+        both = probe[part] + votes[part]
+        given = both[np.arange(len(both)), np.maximum(labels[part], 0)]
+        belief[part] = np.maximum(given / both.max(axis=1), LEAST_WEIGHT)
+
+    _run(pool, work, _blocks(0, len(labels)))
+    return belief
+
+
+def _mixed(probe: np.ndarray, votes: np.ndarray, pool: Executor) -> np.ndarray:
+    mixed = np.empty_like(probe)
+
+    def work(part: slice) -> None:
+        block = np.multiply(probe[part], 1 - VOTE_SHARE, out=mixed[part])
+        block += VOTE_SHARE * votes[part]
+        block /= block.sum(axis=1, keepdims=True)
+
+    _run(pool, work, _blocks(0, len(probe)))
+    return mixed
 
 
 def _temperature(scores: np.ndarray, labels: np.ndarray) -> tuple[float, float]:
@@ -439,12 +607,8 @@ def _temperature(scores: np.ndarray, labels: np.ndarray) -> tuple[float, float]:
     return float(found.fun), float(np.exp(found.x))
 
 
-def _softmax(scores: np.ndarray, factor: float) -> np.ndarray:
-    scores *= np.float32(factor)
-    scores -= scores.max(axis=1, keepdims=True)
-    np.exp(scores, out=scores)
-    scores /= scores.sum(axis=1, keepdims=True)
-    return scores
+def _softmax(scores: torch.Tensor, factor: float) -> torch.Tensor:
+    return scores.mul_(factor).softmax(dim=1)
 
 
 def _checked(

@@ -144,12 +144,13 @@ def find_label_issues(
         raise ValueError(f"Labels must be below {num_classes}")
 
     labeled = np.flatnonzero(labels >= 0)
-    given = _given(probabilities[labeled], labels[labeled])
+    known = probabilities if len(labeled) == num_rows else probabilities[labeled]
+    given = _given(known, labels[labeled])
     suggested = np.full(num_rows, -1)
     confidence = np.full(num_rows, np.nan, np.float32)
     ratio = np.ones(len(labeled))
     if num_classes > 1:
-        suggested[labeled], confidence[labeled] = _likeliest_other(probabilities, labels, labeled)
+        suggested[labeled], confidence[labeled] = _likeliest_other(known, labels[labeled])
         ratio = given / np.maximum(given + confidence[labeled], 1e-30)
     quality = np.full(num_rows, np.nan, np.float32)
     # cleanlab's self-confidence, and how the label stands beside the likeliest other one. With half
@@ -158,9 +159,8 @@ def find_label_issues(
     quality[labeled] = given * np.sqrt(ratio)
 
     flagged = np.zeros(num_rows, bool)
-    joint = _confident_joint(labels[labeled], probabilities[labeled])
+    joint, count = _confident_joint(labels[labeled], known)
     if num_classes > 1 and len(labeled):
-        count = _count(labels[labeled], probabilities[labeled])
         lowest = np.lexsort((ratio, quality[labeled]))[:count]
         flagged[labeled[lowest]] = True
         flagged[labeled] &= ratio < 0.5
@@ -187,9 +187,7 @@ def find_label_issues(
         order=order,
         noise=_noise(joint),
         overlaps=_overlaps(joint, len(labeled)),
-        expected_precision=_expected_precision(
-            probabilities[labeled], labels[labeled], int(flagged.sum())
-        ),
+        expected_precision=_expected_precision(known, labels[labeled], int(flagged.sum())),
         class_counts=counts,
         class_flagged=np.bincount(labels[flagged], minlength=num_classes),
     )
@@ -325,10 +323,10 @@ def _given(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
 
 
 def _likeliest_other(
-    probabilities: np.ndarray, labels: np.ndarray, rows: np.ndarray
+    probabilities: np.ndarray, labels: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    others = probabilities[rows]
-    others[np.arange(len(rows)), labels[rows]] = -1
+    others = probabilities.copy()
+    others[np.arange(len(labels)), labels] = -1
     suggested = others.argmax(axis=1)
     return suggested, _given(others, suggested)
 
@@ -343,49 +341,42 @@ def _against(
     labels: np.ndarray, voted: np.ndarray, graph: NeighborGraph, groups: np.ndarray
 ) -> np.ndarray:
     against = np.full((len(labels), MAX_AGAINST), -1, np.int32)
-    found = np.zeros(len(labels), np.int64)
-    for column in range(graph.k):
-        neighbor = graph.indices[:, column]
-        other = (voted >= 0) & (voted != labels) & (labels >= 0) & (found < MAX_AGAINST)
-        other &= (labels[neighbor] == voted) & ((groups < 0) | (groups[neighbor] != groups))
-        rows = np.flatnonzero(other)
-        against[rows, found[rows]] = neighbor[rows]
-        found[rows] += 1
+    rows = np.flatnonzero((voted >= 0) & (voted != labels) & (labels >= 0))
+    neighbors = graph.indices[rows]
+    speaks = labels[neighbors] == voted[rows, None]
+    speaks &= (groups[rows, None] < 0) | (groups[neighbors] != groups[rows, None])
+    rank = speaks.cumsum(axis=1) - 1
+    at, column = np.nonzero(speaks & (rank < MAX_AGAINST))
+    against[rows[at], rank[at, column]] = neighbors[at, column]
     return against
 
 
-def _present(labels: np.ndarray, probabilities: np.ndarray) -> tuple[np.ndarray, ...]:
-    """Labels and probabilities of the classes that some row is labeled with, as cleanlab wants."""
-    classes, renumbered = np.unique(labels, return_inverse=True)
-    kept = probabilities[:, classes].astype(np.float64)
-    kept /= np.maximum(kept.sum(axis=1, keepdims=True), 1e-30)
-    return classes, renumbered, kept
+def _confident_joint(labels: np.ndarray, probabilities: np.ndarray) -> tuple[np.ndarray, int]:
+    """What cleanlab estimates, of the classes that some row is labeled with.
 
-
-def _count(labels: np.ndarray, probabilities: np.ndarray) -> int:
-    """How many labels cleanlab takes for wrong."""
+    Returns:
+        (c, c) float64, estimated rows of each given label (row) and true one (column), and how many
+        labels are taken for wrong
+    """
+    from cleanlab.count import compute_confident_joint
     from cleanlab.filter import find_label_issues as find
 
-    classes, renumbered, kept = _present(labels, probabilities)
+    num_classes = probabilities.shape[1]
+    joint = np.zeros((num_classes, num_classes))
+    classes, renumbered = np.unique(labels, return_inverse=True)
     if len(classes) < 2:
-        return 0
+        joint[classes, classes] = len(labels)
+        return joint, 0
+    if len(classes) < num_classes:
+        probabilities = probabilities[:, classes]
+        probabilities /= np.maximum(probabilities.sum(axis=1, keepdims=True), 1e-30)
     with warnings.catch_warnings():
         # About classes of too few members to judge, for which it flags none.
         warnings.simplefilter("ignore")
-        return int(find(renumbered, kept, n_jobs=1).sum())
-
-
-def _confident_joint(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
-    """(c, c) float64: estimated rows of each given label (row) and true one (column)."""
-    from cleanlab.count import compute_confident_joint
-
-    joint = np.zeros((probabilities.shape[1],) * 2)
-    if len(labels):
-        classes, renumbered, kept = _present(labels, probabilities)
-        joint[np.ix_(classes, classes)] = (
-            compute_confident_joint(renumbered, kept) if len(classes) > 1 else len(labels)
-        )
-    return joint
+        confident = compute_confident_joint(renumbered, probabilities)
+        wrong = find(renumbered, probabilities, confident_joint=confident, n_jobs=1)
+    joint[np.ix_(classes, classes)] = confident
+    return joint, int(wrong.sum())
 
 
 def _noise(joint: np.ndarray) -> np.ndarray:

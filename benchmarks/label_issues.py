@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import csv
+import importlib.util
 import io
 import os
 from dataclasses import dataclass, replace
@@ -210,7 +211,10 @@ def main() -> None:
         print_found("  ours", labeled, ours(labeled, graph, labeled.groups))
         if not options.no_peers:
             print_found("  5-fold logistic regression", labeled, peer_logistic_regression(labeled))
-            print_found("  Datalab, features only", labeled, peer_datalab(labeled))
+            if importlib.util.find_spec("datasets"):
+                print_found("  Datalab, features only", labeled, peer_datalab(labeled))
+            else:
+                print_row("  Datalab, features only", "needs pip install cleanlab[datalab]")
     print("caltech101, every flipped picture copied twice")
     labeled = copied(sets["caltech101 label flips"])
     graph = neighbor_graph(labeled.rows)

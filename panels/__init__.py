@@ -1,3 +1,5 @@
-"""What a user looks at: panels that read stored runs. None has landed yet."""
+"""What a user looks at: panels that read stored runs. No maths, no database detail."""
 
-PANELS = ()
+from .class_separability import ClassSeparability
+
+PANELS = (ClassSeparability,)

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -31,49 +32,85 @@ def assert_probabilities(evidence, num_rows, num_classes):
         np.testing.assert_allclose(part.sum(axis=1), 1, atol=1e-5)
 
 
-def refitted(features, labels, weights, num_classes, penalty, held_out):
-    """Scores of the held-out rows by weighted ridge regression on the others, in float64."""
+def refitted(features, labels, num_classes, penalty, held_out):
+    """Scores of the held-out rows by ridge regression on the others, in float64."""
     train = (labels >= 0) & ~held_out
-    known, weight = features[train].astype(np.float64), weights[train].astype(np.float64)
+    known = features[train].astype(np.float64)
     targets = np.eye(num_classes)[labels[train]]
-    center, share = weight @ known / weight.sum(), weight @ targets / weight.sum()
+    center, share = known.mean(axis=0), targets.mean(axis=0)
     known = known - center
-    gram = (known * weight[:, None]).T @ known + penalty * np.eye(known.shape[1])
-    found = np.linalg.solve(gram, known.T @ (weight[:, None] * (targets - share)))
+    gram = known.T @ known + penalty * np.eye(known.shape[1])
+    found = np.linalg.solve(gram, known.T @ (targets - share))
     return (features[held_out] - center) @ found + share
 
 
 @pytest.fixture
 def ridge():
-    rng = np.random.default_rng(4)
+    """Ridge regression on 52 labeled rows and 8 others, and the features that it knows."""
+    import torch
+
     rows, labels = blobs(60, 12, 4)
-    labels[rng.choice(60, 8, replace=False)] = -1
+    labels[52:] = -1
     groups = np.full(60, -1)
-    groups[[3, 9, 11]], groups[20:40], groups[[50, 51]] = 0, 1, 7
-    weights = rng.uniform(0.1, 1, 60).astype(np.float32)
-    keys = class_probe._content_keys(rows, 51)
-    return class_probe._Ridge(rows, labels, 4, weights, groups, keys), rows, weights
+    groups[[3, 9, 11]], groups[20:40], groups[[50, 51, 52]] = 0, 1, 7
+    known = rows[:52] - rows[:52].mean(axis=0)
+    _, axes = np.linalg.eigh(known.T @ known)
+    features = (rows - rows[:52].mean(axis=0)) @ axes
+    with ThreadPoolExecutor(1) as pool:
+        learned = class_probe._Known(
+            features=torch.from_numpy(features),
+            labels=labels,
+            groups=groups,
+            fold=np.arange(60) % 3,
+            order=np.arange(60),
+            tuning=np.arange(52),
+            num_labeled=52,
+            num_classes=4,
+            pool=pool,
+        )
+        yield class_probe._Ridge(learned), features
 
 
 def test_leaving_one_out_is_refitting_without_it(ridge):
-    ridge, rows, weights = ridge
-    penalty = 0.1 * ridge.values.mean()
+    ridge, features = ridge
+    penalty = 0.1 * float(ridge.values.mean())
     scores = ridge.held_out(0.1, np.arange(60))
     for row in range(60):
-        truth = refitted(rows, ridge.labels, weights, 4, penalty, np.arange(60) == row)
+        truth = refitted(features, ridge.known.labels, 4, penalty, np.arange(60) == row)
         np.testing.assert_allclose(scores[row], truth[0], atol=2e-5)
 
 
 def test_leaving_a_group_out_is_refitting_without_it(ridge):
     """The group of 20 has more labeled members than there are dimensions."""
-    ridge, rows, weights = ridge
-    penalty = 0.1 * ridge.values.mean()
-    groups = class_probe._members(ridge.groups, ridge.labels)
-    assert max(len(members) for members in groups) > 13 and len(groups) == 2
+    ridge, features = ridge
+    labels = ridge.known.labels
+    penalty = 0.1 * float(ridge.values.mean())
+    groups = class_probe._members(ridge.known.groups, labels)
+    assert max(len(members) for members in groups) > 13 and len(groups) == 3
     for members in groups:
-        held_out = np.isin(np.arange(60), members)
-        truth = refitted(rows, ridge.labels, weights, 4, penalty, held_out)
+        truth = refitted(features, labels, 4, penalty, np.isin(np.arange(60), members))
         np.testing.assert_allclose(ridge.held_out_group(0.1, members), truth, atol=2e-5)
+
+
+def test_kernel_features_are_uncorrelated_and_their_products_the_kernel():
+    """In float32, with all rows as landmarks: exact but for directions that hardly vary."""
+    rows, _ = blobs(200)
+    directed = np.ones(200, bool)
+    with ThreadPoolExecutor(1) as pool:
+        keys = class_probe._content_keys(rows, 51, pool)
+        near, whitening = class_probe._kernel(rows, directed, keys, pool)
+        order = np.random.default_rng(0).permutation(200)
+        features = class_probe._uncorrelated(near, order, 150, whitening, pool).float().numpy()
+    known = features[:150]
+    np.testing.assert_allclose(known.mean(axis=0), 0, atol=1e-3)
+    scatter = known.T @ known
+    assert np.abs(scatter - np.diag(np.diag(scatter))).max() < 0.01 * np.diag(scatter).max()
+    centered = rows[order] - rows.mean(axis=0)
+    centered /= np.linalg.norm(centered, axis=1, keepdims=True)
+    kernel = np.exp((centered @ centered.T - 1) / class_probe.KERNEL_WIDTH)
+    around = kernel - kernel[:150].mean(axis=0)
+    around -= around[:, :150].mean(axis=1, keepdims=True)
+    np.testing.assert_allclose(features @ features.T, around, atol=0.01)
 
 
 def test_votes_are_those_of_other_groups():
@@ -99,7 +136,8 @@ def test_folds_keep_groups_and_equal_rows_together():
     rows[50] = rows[120]
     groups = np.full(200, -1)
     groups[:40] = np.arange(40) // 8
-    keys = class_probe._content_keys(rows, 51)
+    with ThreadPoolExecutor(1) as pool:
+        keys = class_probe._content_keys(rows, 51, pool)
     fold = class_probe._folds(labels, groups, keys, 5)
     assert all(len(set(fold[groups == group])) == 1 for group in range(5))
     assert fold[50] == fold[120]

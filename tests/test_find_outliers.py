@@ -162,3 +162,42 @@ def test_clutter_among_real_photos(shared, dataset, find_outliers):
     assert roc_auc_score(clutter, scores) >= 0.975
     hits = np.sum(clutter & np.array(flagged))
     assert 2 * hits / (sum(flagged) + clutter.sum()) >= 0.6
+
+
+def test_frames(dataset, digit_files, find_outliers, compute_embeddings, tmp_path):
+    """Frames of a video, judged and found again; their run is removed with all it wrote."""
+    import cv2
+
+    video = cv2.VideoWriter(
+        str(tmp_path / "video.mp4"), cv2.VideoWriter_fourcc(*"mp4v"), 10, (48, 48)
+    )
+    for path, _ in digit_files[:12]:
+        video.write(cv2.imread(path))
+    video.release()
+    sample = fo.Sample(str(tmp_path / "video.mp4"))
+    for number, (path, label) in enumerate(digit_files[:12], start=1):
+        sample.frames[number] = fo.Frame(filepath=path, label=fo.Classification(label=label))
+    dataset.add_sample(sample)
+    frames = dataset.to_frames()
+    compute_embeddings(frames, model="cnn")
+    result = find_outliers(frames, embeddings="cnn", check_pictures=False)
+    assert result["judged"] == 12 and dataset.count("frames.outliers_score") == 12
+    foo.get_operator("@embedding/quality/find_duplicates")(frames, embeddings="cnn")
+    view = dataset.load_saved_view("outliers: flagged")
+    assert len(view) == result["flagged"]
+    foo.get_operator("@embedding/quality/delete_run")(dataset, run_key="outliers")
+    assert "outliers_score" not in dataset.get_frame_field_schema()
+
+
+def test_a_grouped_dataset_stands_for_its_active_slice(dataset, digit_files, find_outliers):
+    dataset.add_group_field("group", default="left")
+    for index in range(20):
+        group = fo.Group()
+        for name in ("left", "right"):
+            vector = np.float32([index % 3, 1, index == 7]) if name == "left" else None
+            path = digit_files[index][0]
+            dataset.add_sample(fo.Sample(path, group=group.element(name), vec=vector))
+    result = find_outliers(dataset, embeddings="vec", check_pictures=False)
+    assert result["judged"] == result["read"] == 20
+    assert len(dataset.load_saved_view("outliers: flagged")) == result["flagged"]
+    assert dataset.select_group_slices("left").count("outliers_score") == 20
