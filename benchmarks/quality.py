@@ -1,0 +1,16 @@
+"""All findings against ground truth, beside the peers: duplicates, outliers, label issues.
+
+    pip install "cleanlab[datalab]"
+    python benchmarks/quality.py DATA
+
+DATA is the folder of the development sets. The three parts also run alone, with options.
+"""
+
+import duplicates
+import label_issues
+import outliers
+
+if __name__ == "__main__":
+    for part in (duplicates, outliers, label_issues):
+        print(f"\n# {part.__name__.replace('_', ' ')}\n")
+        part.main()

@@ -1,0 +1,250 @@
+"""``export_report``: what was found, as one HTML page for people without the App, CSV and JSON."""
+
+import datetime
+import hashlib
+import json
+import os
+import time
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import fiftyone as fo
+import fiftyone.operators.types as types
+
+from ..errors import UserError
+from ..report.tables import GENERATOR, as_csv, as_json, as_rows
+from ..storage.report import COLUMNS, plan_report, read_contents
+from .base import QualityOperator
+from .progress import Progress, duration
+
+PAGE, TABLE, DOCUMENT = "report.html", "findings.csv", "findings.json"
+FILES = (PAGE, TABLE, DOCUMENT)
+
+
+class ExportReport(QualityOperator):
+    name = "export_report"
+    label = "Quality: export report"
+    description = (
+        "Write what was found (duplicates, outliers, label issues, class separability, the map) as "
+        "one self-contained HTML page with pictures for people without the App, and all findings "
+        "as CSV and JSON"
+    )
+    icon = "description"
+
+    def run(
+        self,
+        samples: Any,
+        progress: Progress,
+        *,
+        path: str | None = None,
+        run_keys: list | str | None = None,
+        overwrite: bool = False,
+    ) -> dict[str, Any]:
+        """Writes ``report.html``, ``findings.csv`` and ``findings.json`` into a folder.
+
+        The page needs no network and nothing beside it: pictures, figures and styles are inside.
+        The dataset is only read.
+
+        Args:
+            samples: a dataset, or a view: the findings on its samples are reported
+            path (None): the folder, made if need be; by default ``<dataset>-quality-report`` in
+                the current folder
+            run_keys (None): the runs and maps to report; by default all finished runs of this
+                plugin and the latest map
+            overwrite (False): also replace files of these names that this operator did not write
+                for this dataset, or that were changed since
+
+        Returns:
+            a dict with ``path``, ``files``, ``findings`` (counts by kind), ``runs``,
+            ``left_out``, ``bytes`` and ``seconds``
+
+        Raises:
+            UserError: if there is nothing to report or the folder cannot be written; nothing is
+                written then
+        """
+        # Imported here: it brings Pillow's codecs, which opening the App need not wait for.
+        from ..report.page import pictures_of, plan_galleries, render
+        from ..report.thumbnails import make_thumbnails
+
+        started = time.monotonic()
+        dataset = samples._root_dataset
+        dataset.reload()
+        wanted = [run_keys] if isinstance(run_keys, str) else run_keys
+        runs, maps = plan_report(dataset, wanted)
+        folder = _folder(dataset, path)
+        _check_files(folder, dataset.name, overwrite)
+        progress.say("Reading the findings")
+        contents = read_contents(samples, runs, maps)
+        galleries = plan_galleries(contents)
+        pictures = pictures_of(galleries)
+        with progress.share("Making thumbnails", len(pictures), "pictures") as report:
+            thumbnails = make_thumbnails(pictures, report)
+        progress.say("Writing the report")
+        now = datetime.datetime.now(datetime.timezone.utc)
+        rows = as_rows(contents, COLUMNS)
+        texts = {
+            PAGE: render(contents, galleries, thumbnails, f"{now:%Y-%m-%d %H:%M} UTC"),
+            TABLE: as_csv(rows, COLUMNS),
+        }
+        sums = {name: _checksum(text.encode()) for name, text in texts.items()}
+        texts[DOCUMENT] = as_json(contents, rows, now.isoformat(timespec="seconds"), sums)
+        _write(folder, texts)
+        kinds = Counter(finding.what for finding in contents.findings)
+        return {
+            "path": str(folder),
+            "files": [str(folder / name) for name in FILES],
+            "findings": dict(kinds),
+            "runs": [reported.run.key for reported in contents.runs]
+            + [one.brain_key for one in contents.maps],
+            "left_out": contents.left_out,
+            "bytes": {name: len(text.encode()) for name, text in texts.items()},
+            "seconds": round(time.monotonic() - started, 2),
+        }
+
+    def form(self, ctx: Any, samples: Any, inputs: types.Object) -> None:
+        dataset = samples._root_dataset
+        runs, maps = plan_report(dataset, None)
+        inputs.str(
+            "path",
+            default=str(Path(fo.config.default_dataset_dir) / _folder_name(dataset)),
+            label="Folder",
+            description="Where the server of the App runs; it is made if need be",
+        )
+        choices = types.DropdownView(multiple=True)
+        for run in runs:
+            choices.add_choice(run.key, label=f"{run.key} ({run.operator})")
+        for key in maps:
+            choices.add_choice(key, label=f"{key} (map)")
+        inputs.list(
+            "run_keys",
+            types.String(),
+            view=choices,
+            label="Runs",
+            description="What to report; all of them if none is chosen",
+        )
+        inputs.bool(
+            "overwrite",
+            default=False,
+            label="Overwrite",
+            description=f"Replace {', '.join(FILES)} in that folder, whoever wrote them",
+        )
+        # The App sends the default a moment later: required=True would complain until then.
+        if (path := ctx.params.get("path")) is not None:
+            overwrite = bool(ctx.params.get("overwrite"))
+            _check_files(_absolute(path.strip()), dataset.name, overwrite)
+        wanted = ctx.params.get("run_keys") or None
+        told, shown = plan_report(dataset, wanted)
+        keys = ", ".join([run.key for run in told] + shown)
+        inputs.view("plan", types.Notice(label=f"{', '.join(FILES)} will tell of {keys}"))
+
+    def from_form(self, given: dict[str, Any]) -> dict[str, Any]:
+        path = (given.get("path") or "").strip()
+        if not path:
+            raise UserError("path: name the folder in which the report shall be written")
+        return {**given, "path": str(_absolute(path)), "run_keys": given.get("run_keys") or None}
+
+    def summary(self, result: dict[str, Any]) -> str:
+        lines = [f"**The report was written to** `{result['files'][0]}`: open it in any browser"]
+        lines += [f"- {what}s: {count:,}" for what, count in result["findings"].items()]
+        lines.append(f"- all of them as a table in `{TABLE}`, with the runs in `{DOCUMENT}`")
+        lines += [f"- left out `{key}`: {reason}" for key, reason in result["left_out"].items()]
+        size = result["bytes"][PAGE] / 1e6
+        lines.append(f"- a page of {size:.1f} MB, {duration(result['seconds'])} in all")
+        return "\n".join(lines)
+
+
+def _folder_name(dataset: fo.Dataset) -> str:
+    return f"{dataset.slug}-quality-report"
+
+
+def _folder(dataset: fo.Dataset, path: str | None) -> Path:
+    if path is None:
+        return Path.cwd() / _folder_name(dataset)
+    if not path:
+        raise UserError("path is empty; name a folder")
+    if "://" in path:
+        raise UserError(f"path={path!r} is no folder of this machine")
+    return Path(os.path.expanduser(path)).absolute()
+
+
+def _absolute(path: str) -> Path:
+    """A folder that was typed in the App, where nobody knows the server's current folder."""
+    folder = Path(os.path.expanduser(path))
+    if "://" in path or not folder.is_absolute():
+        raise UserError(f"path={path!r} is no full path of a folder; begin it with / or ~")
+    return folder
+
+
+def _check_files(folder: Path, dataset: str, overwrite: bool) -> None:
+    """Refuses a folder that is none, or whose files are not this operator's.
+
+    Raises:
+        UserError: with the way out
+    """
+    if os.path.exists(folder) and not folder.is_dir():
+        raise UserError(f"path={str(folder)!r} is a file; name a folder")
+    if overwrite:
+        return
+    present = [name for name in FILES if os.path.lexists(folder / name)]
+    if not present:
+        return
+    way_out = "name another folder, or pass overwrite=True"
+    before = _earlier_report(folder)
+    if before is not None and before.get("dataset") != dataset:
+        raise UserError(
+            f"path={str(folder)!r} holds the report of the dataset {before.get('dataset')!r}; "
+            f"{way_out}"
+        )
+    sums = before["files"] if before is not None else {}
+    for name in present:
+        ours = before is not None if name == DOCUMENT else _is_as_written(folder / name, sums)
+        if not ours:
+            raise UserError(
+                f"path={str(folder)!r} holds a {name} that this plugin did not write, or that was "
+                f"changed since; {way_out}"
+            )
+
+
+def _earlier_report(folder: Path) -> dict[str, Any] | None:
+    """The document of an earlier report, which has the checksums of its other files."""
+    try:
+        document = json.loads((folder / DOCUMENT).read_text("utf-8"))
+    except (OSError, ValueError):
+        return None
+    if not isinstance(document, dict) or document.get("generator") != GENERATOR:
+        return None
+    return document if isinstance(document.get("files"), dict) else None
+
+
+def _is_as_written(file: Path, sums: Mapping[str, str]) -> bool:
+    return file.is_file() and sums.get(file.name) == _checksum(file.read_bytes())
+
+
+def _checksum(content: bytes) -> str:
+    return hashlib.blake2b(content, digest_size=16).hexdigest()
+
+
+def _write(folder: Path, texts: Mapping[str, str]) -> None:
+    """Writes all files, each in one step, so that none is ever half a file.
+
+    Raises:
+        UserError: if the folder cannot be written
+    """
+    written = []
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, text in texts.items():
+            passing = folder / f".{name}.part"
+            written.append(passing)
+            passing.write_text(text, "utf-8", newline="")
+        for name in texts:
+            os.replace(folder / f".{name}.part", folder / name)
+    except OSError as error:
+        for passing in written:
+            passing.unlink(missing_ok=True)
+        raise UserError(
+            f"path={str(folder)!r} cannot be written ({error.strerror or error}); name another "
+            "folder"
+        ) from error

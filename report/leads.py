@@ -1,0 +1,168 @@
+"""What to look at first: one line for each kind of finding, the most urgent in front."""
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ..storage.report import Contents, ReportedRun
+
+# Classes that are named as the weakest.
+NAMED = 3
+
+# Classes whose F1 is below this are worth naming.
+GOOD_F1 = 0.9
+
+
+@dataclass(frozen=True)
+class Lead:
+    """One line of the list.
+
+    Attributes:
+        urgency: 0 for what makes results wrong, 1 for what to review, 2 for what is to know
+        number: what was found, as a number to show
+        title: of what
+        text: why it matters and what to do
+        anchor: the section of the page, or None
+    """
+
+    urgency: int
+    number: str
+    title: str
+    text: str
+    anchor: str | None
+
+
+def leads(contents: "Contents") -> list[Lead]:
+    """What was found, in the order in which to look at it."""
+    made = {
+        "find_duplicates": _of_duplicates,
+        "find_label_issues": _of_label_issues,
+        "find_outliers": _of_outliers,
+        "compute_separability": _of_separability,
+    }
+    found = []
+    for name, of in made.items():
+        runs = contents.of(name)
+        for reported in runs:
+            which = f" (run {reported.run.key})" if len(runs) > 1 else ""
+            found += [replace(lead, title=lead.title + which) for lead in of(reported)]
+    return sorted(found, key=lambda lead: lead.urgency)
+
+
+def not_looked_for(contents: "Contents") -> list[str]:
+    """The operators that were not run, and what they would find."""
+    operators = {
+        "find_duplicates": "duplicates and leaks between splits",
+        "find_label_issues": "wrong labels",
+        "find_outliers": "outliers",
+        "compute_separability": "classes that are mixed up",
+    }
+    return [f"{what} ({name})" for name, what in operators.items() if not contents.of(name)]
+
+
+def percent(share: float | None) -> str:
+    if share is None:
+        return "–"
+    if 0 < share < 0.005:
+        return "<1\u00a0%"
+    if 0.995 <= share < 1:
+        return ">99\u00a0%"
+    return f"{100 * share:.0f}\u00a0%"
+
+
+def _of_duplicates(reported: "ReportedRun") -> list[Lead]:
+    things, anchor = reported.things, f"run-{reported.run.key}"
+    groups: dict[int, list] = {}
+    for finding in reported.findings:
+        groups.setdefault(finding.group, []).append(finding)
+    made = []
+    if leaking := sum(group in reported.leaking for group in groups):
+        made.append(
+            Lead(
+                0,
+                f"{leaking:,}",
+                _noun(leaking, "leak between splits", "leaks between splits"),
+                f"The same picture in {_splits(reported)}: figures measured on such a test set are "
+                "too good. Remove one side first.",
+                anchor,
+            )
+        )
+    conflicts = sum(len({f.label for f in group if f.label}) > 1 for group in groups.values())
+    if conflicts and reported.run.facts.get("conflicts"):
+        made.append(
+            Lead(
+                0,
+                f"{conflicts:,}",
+                _noun(conflicts, "group of copies", "groups of copies") + " with unequal labels",
+                "At least one label in each is wrong or ambiguous.",
+                anchor,
+            )
+        )
+    for kind, text in (
+        ("exact", "Identical pixels: one of each is enough."),
+        ("near", "Mirrored, cropped, resized or retouched: look at them, then keep one."),
+    ):
+        some = [group for group in groups.values() if group[0].kind == kind]
+        extra = sum(not f.keep for group in some for f in group)
+        if some:
+            made.append(
+                Lead(
+                    1,
+                    f"{extra:,}",
+                    f"redundant {things}, {kind} duplicates",
+                    f"In {len(some):,} {_noun(len(some), 'group', 'groups')}. {text}",
+                    anchor,
+                )
+            )
+    if not groups:
+        made.append(Lead(2, "0", "duplicates", "None among what was compared.", anchor))
+    return made
+
+
+def _splits(reported: "ReportedRun") -> str:
+    pairs = [" and ".join(leak["splits"]) for leak in reported.run.facts.get("leaks", ())]
+    return ", ".join(pairs) or "several splits"
+
+
+def _of_label_issues(reported: "ReportedRun") -> list[Lead]:
+    count, facts = len(reported.findings), reported.run.facts
+    anchor = f"run-{reported.run.key}"
+    if not count:
+        return [Lead(2, "0", "label issues", "No label looks wrong.", anchor)]
+    text = "Review the worst first; a flag is a reason to look, not a verdict."
+    if (precision := facts.get("expected_precision")) is not None:
+        text = (
+            f"About {round(count * precision):,} of them ({percent(precision)}) are expected to be "
+        )
+        text += "real. Review the worst first; a flag is a reason to look, not a verdict."
+    made = [Lead(1, f"{count:,}", _noun(count, "label issue", "label issues"), text, anchor)]
+    for warning in facts.get("warnings", ()):
+        made.append(Lead(0, "!", "warning", warning, anchor))
+    return made
+
+
+def _of_outliers(reported: "ReportedRun") -> list[Lead]:
+    count, anchor = len(reported.findings), f"run-{reported.run.key}"
+    if not count:
+        return [Lead(2, "0", "outliers", "Nothing is unlike the rest.", anchor)]
+    reasons: dict[str, int] = {}
+    for finding in reported.findings:
+        reasons[finding.reason or "unlike the others"] = reasons.get(finding.reason, 0) + 1
+    largest = sorted(reasons.items(), key=lambda item: -item[1])
+    text = ", ".join(f"{number:,} {reason}" for reason, number in largest) + "."
+    title = _noun(count, "outlier", "outliers")
+    return [Lead(1, f"{count:,}", title, f"{text} Some are rare, not wrong: look first.", anchor)]
+
+
+def _of_separability(reported: "ReportedRun") -> list[Lead]:
+    report, anchor = reported.separability, f"run-{reported.run.key}"
+    classes = [row for row in report["classes"] if row["f1"] is not None and row["f1"] < GOOD_F1]
+    if not classes:
+        return [Lead(2, "0", "weak classes", "All classes can be told apart.", anchor)]
+    worst = "; ".join(f"{row['label']}, {row['verdict']}" for row in classes[:NAMED])
+    title = _noun(len(classes), "class", "classes") + f" with F1 below {percent(GOOD_F1)}"
+    return [Lead(1, f"{len(classes):,}", title, f"Weakest: {worst}.", anchor)]
+
+
+def _noun(count: int, one: str, many: str) -> str:
+    return one if count == 1 else many

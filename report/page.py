@@ -1,0 +1,216 @@
+"""The page: which findings get a picture, and everything filled into ``template.html``.
+
+The page has no source outside of itself: pictures are data URIs, figures are SVG, and its policy
+forbids the browser to load anything. Whatever comes from the dataset is escaped by Jinja2.
+"""
+
+import os
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .figures import HEIGHT, WIDTH, confusion, draw_map
+from .leads import leads, not_looked_for, percent
+from .tables import GENERATOR
+from .thumbnails import Picture, Thumbnail
+
+if TYPE_CHECKING:
+    from ..storage.report import Contents, Finding, ReportedRun
+
+# Pictures on the page and of one run, at 4 to 10 kB each: less than 4 MB.
+MAX_PICTURES, MAX_PICTURES_OF_RUN = 360, 120
+
+# Pictures of one gallery, and of one group of duplicates.
+MAX_IN_GALLERY, MAX_MEMBERS = 40, 6
+
+# The kinds of groups of duplicates, in the order in which to look at them.
+LEAKS, LABELS = "Leaks between splits", "Unequal labels"
+EXACT, NEAR = "Exact duplicates", "Near-duplicates"
+
+# Rows of the table of classes, and bars of a chart.
+MAX_CLASSES, MAX_BARS = 200, 12
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """Some findings shown side by side.
+
+    Attributes:
+        heading: what they have in common
+        findings: the worst of them
+        total: how many there are
+        group: the name of a group of duplicates, or None
+        leaks: whether the group has members in several splits
+        labels_differ: whether the labels within the group disagree
+    """
+
+    heading: str
+    findings: tuple["Finding", ...]
+    total: int
+    group: str | None = None
+    leaks: bool = False
+    labels_differ: bool = False
+
+    @property
+    def left_out(self) -> int:
+        return self.total - len(self.findings)
+
+
+def plan_galleries(contents: "Contents") -> dict[str, list[Gallery]]:
+    """The galleries of each run, by its key, within what a page can carry."""
+    runs = [reported for reported in contents.runs if reported.findings]
+    room = min(MAX_PICTURES_OF_RUN, MAX_PICTURES // max(len(runs), 1))
+    return {
+        reported.run.key: (
+            _groups(reported, room)
+            if reported.run.operator == "find_duplicates"
+            else _by_reason(reported, room)
+        )
+        for reported in runs
+    }
+
+
+def pictures_of(galleries: Mapping[str, list[Gallery]]) -> list[Picture]:
+    """The pictures that the galleries show."""
+    return [
+        (finding.filepath, finding.box)
+        for of_run in galleries.values()
+        for gallery in of_run
+        for finding in gallery.findings
+    ]
+
+
+def render(
+    contents: "Contents",
+    galleries: Mapping[str, list[Gallery]],
+    thumbnails: Mapping[Picture, Thumbnail],
+    created: str,
+) -> str:
+    """The page as HTML.
+
+    Args:
+        contents: what the report tells
+        galleries: from ``plan_galleries``
+        thumbnails: of the pictures of the galleries
+        created: when, for people
+    """
+    # Imported here: it takes a tenth of a second, at which no App's start should wait.
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "percent": percent,
+        "decimal": decimal,
+        "number": lambda count: f"{count:,}",
+        "date": lambda time: (time or "").replace("T", " ")[:16],
+    }
+    folder = _common_folder([finding.filepath for finding in contents.findings])
+    return environment.get_template("template.html").render(
+        generator=GENERATOR,
+        contents=contents,
+        created=created,
+        leads=leads(contents),
+        not_looked_for=not_looked_for(contents),
+        galleries=galleries,
+        thumbnail=lambda finding: thumbnails[finding.filepath, finding.box],
+        folder=folder,
+        shorten=lambda path: os.path.relpath(path, folder) if folder else path,
+        by_heading=lambda shown: groupby(shown, lambda gallery: gallery.heading),
+        bars=_bars,
+        witnesses=_witnesses,
+        confusion=confusion,
+        draw_map=lambda one: draw_map(one.points, one.labels),
+        map_size=(WIDTH, HEIGHT),
+        max_classes=MAX_CLASSES,
+    )
+
+
+def decimal(value: float | None) -> str:
+    return "–" if value is None else f"{value:.2f}".replace("-", "−")
+
+
+def _groups(reported: "ReportedRun", room: int) -> list[Gallery]:
+    """Groups of duplicates, some of each kind: leaks, unequal labels, exact copies, near ones."""
+    groups: dict[int, list[Finding]] = {}
+    for finding in reported.findings:
+        groups.setdefault(finding.group, []).append(finding)
+    kinds: dict[str, list[Gallery]] = {LEAKS: [], LABELS: [], EXACT: [], NEAR: []}
+    for number, members in groups.items():
+        leaks = number in reported.leaking
+        differ = len({finding.label for finding in members if finding.label}) > 1
+        exact = members[0].kind == "exact"
+        heading = LEAKS if leaks else LABELS if differ else EXACT if exact else NEAR
+        some = tuple(members[:MAX_MEMBERS])
+        kinds[heading].append(
+            Gallery(heading, some, len(members), f"Group {number}", leaks, differ)
+        )
+    present = [some for some in kinds.values() if some]
+    shown: list[Gallery] = []
+    for place, some in enumerate(present):
+        # What one kind does not need is left to those after it.
+        left = (room - sum(len(gallery.findings) for gallery in shown)) // (len(present) - place)
+        for gallery in some:
+            left -= len(gallery.findings)
+            if left < 0:
+                break
+            shown.append(gallery)
+    return shown
+
+
+def _by_reason(reported: "ReportedRun", room: int) -> list[Gallery]:
+    """Outliers by reason, for dark pictures say nothing about the score of strange ones.
+
+    Label issues, the reasons for which are all different, in one gallery.
+    """
+    if reported.run.operator == "find_label_issues":
+        findings = reported.findings
+        return [Gallery("Worst first", findings[: min(room, MAX_IN_GALLERY)], len(findings))]
+    reasons: dict[str, list[Finding]] = {}
+    for finding in reported.findings:
+        reasons.setdefault(finding.reason or "flagged", []).append(finding)
+    each = min(max(room // len(reasons), 1), MAX_IN_GALLERY)
+    ordered = sorted(reasons.items(), key=lambda item: -len(item[1]))
+    return [Gallery(reason.capitalize(), tuple(some[:each]), len(some)) for reason, some in ordered]
+
+
+def _bars(reported: "ReportedRun") -> list[tuple[str, int, float]]:
+    """What was found most often: text, count, and length of the bar from 0 to 1."""
+    if reported.run.operator == "find_label_issues":
+        texts = [
+            f"{finding.label} → {finding.suggestion}" if finding.suggestion else finding.reason
+            for finding in reported.findings
+        ]
+    else:
+        texts = [finding.change or finding.reason for finding in reported.findings]
+    counts = Counter(text for text in texts if text).most_common(MAX_BARS)
+    return [(text, count, count / counts[0][1]) for text, count in counts]
+
+
+def _witnesses(finding: "Finding") -> str:
+    """Who says so."""
+    said = {"classifier": finding.probe, "neighbours": finding.neighbors}
+    agreeing = [who for who, label in said.items() if label and label == finding.suggestion]
+    if len(agreeing) == 2:
+        return "classifier and neighbours agree"
+    if agreeing:
+        return f"{agreeing[0]} only"
+    return ""
+
+
+def _common_folder(paths: list[str]) -> str | None:
+    """The folder that all files share; None if there is none, or some are not on a disk."""
+    if not paths or any("://" in path for path in paths):
+        return None
+    try:
+        return os.path.commonpath([os.path.dirname(path) for path in paths])
+    except ValueError:  # on several drives
+        return None

@@ -1,0 +1,77 @@
+"""Findings for other programs: one row each as CSV, and with all facts of the runs as JSON."""
+
+import csv
+import io
+import json
+import math
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ..storage.report import Contents
+
+# Says that a file was written by this plugin.
+GENERATOR = "@embedding/quality export_report"
+
+
+def as_rows(contents: "Contents", columns: tuple[str, ...]) -> list[dict[str, Any]]:
+    """One dict of JSON types for each finding."""
+    return [
+        {column: _json_type(getattr(finding, column)) for column in columns}
+        for finding in contents.findings
+    ]
+
+
+def as_csv(rows: list[dict[str, Any]], columns: tuple[str, ...]) -> str:
+    """A table with a head; what does not apply is empty."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def as_json(
+    contents: "Contents", rows: list[dict[str, Any]], created: str, files: dict[str, str]
+) -> str:
+    """What was read, the facts of every run and map, and the findings.
+
+    Args:
+        contents: what the report tells
+        rows: the findings
+        created: when, in ISO 8601
+        files: the checksums of the other files of the report, by name
+    """
+    document = {
+        "generator": GENERATOR,
+        "dataset": contents.dataset,
+        "created": created,
+        "samples": contents.num_samples,
+        "files": files,
+        "runs": [
+            {
+                "run_key": reported.run.key,
+                "operator": reported.run.operator,
+                "written_at": reported.run.written_at,
+                "facts": reported.run.facts,
+                "separability": reported.separability,
+            }
+            for reported in contents.runs
+        ],
+        "maps": [{"brain_key": one.brain_key, "facts": one.facts} for one in contents.maps],
+        "left_out": contents.left_out,
+        "findings": rows,
+    }
+    return json.dumps(_json_type(document), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def _json_type(value: Any) -> Any:
+    """JSON has no NaN and no infinity."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, dict):
+        return {str(key): _json_type(one) for key, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_json_type(one) for one in value]
+    if hasattr(value, "items"):  # a document of the database
+        return {str(key): _json_type(one) for key, one in value.items()}
+    return value

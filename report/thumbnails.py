@@ -1,0 +1,74 @@
+"""Small pictures that travel inside a page, as data URIs."""
+
+import base64
+import io
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from PIL import Image
+
+from ..cores import num_cores
+from ..embedding.images import UnreadableImageError, crop_square, load_image
+
+# The longer side in pixels, and a JPEG quality at which photos of that size take 4 to 8 kB.
+SIDE, QUALITY = 160, 72
+
+Box = tuple[float, ...] | None
+Picture = tuple[str, Box]
+
+
+@dataclass(frozen=True)
+class Thumbnail:
+    """A small picture, or the reason why there is none.
+
+    Attributes:
+        uri: the JPEG as a data URI, or None
+        width, height: of the thumbnail in pixels, 0 without one
+        error: the reason, or None
+    """
+
+    uri: str | None
+    width: int = 0
+    height: int = 0
+    error: str | None = None
+
+
+def make_thumbnails(
+    pictures: Iterable[Picture], progress: Callable[[float], None] | None = None
+) -> dict[Picture, Thumbnail]:
+    """Makes a thumbnail of each picture, or of the object in its box.
+
+    Args:
+        pictures: files, each with None or the relative box of an object
+        progress (None): called with the share that is done
+
+    Returns:
+        the thumbnail of each
+    """
+    wanted = list(dict.fromkeys(pictures))
+    made = {}
+    with ThreadPoolExecutor(num_cores()) as pool:
+        for number, (picture, thumbnail) in enumerate(zip(wanted, pool.map(_thumbnail, wanted)), 1):
+            made[picture] = thumbnail
+            if progress is not None:
+                progress(number / len(wanted))
+    return made
+
+
+def _thumbnail(picture: Picture) -> Thumbnail:
+    path, box = picture
+    try:
+        # Of a small object, the picture is needed in a size at which the object has its pixels.
+        share = min((side for side in (box or ())[2:] if side > 0), default=1.0)
+        image = load_image(path, min_side=round(SIDE / max(share, 0.01)))
+        if box is not None:
+            image = crop_square(image, box)
+    except UnreadableImageError as error:
+        return Thumbnail(None, error=str(error))
+    image.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)
+    stream = io.BytesIO()
+    # Without the EXIF block and the colour profile of the original, which can be large.
+    image.save(stream, "JPEG", quality=QUALITY, optimize=True, exif=b"", icc_profile=None)
+    text = base64.b64encode(stream.getvalue()).decode()
+    return Thumbnail(f"data:image/jpeg;base64,{text}", *image.size)
