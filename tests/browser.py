@@ -143,3 +143,16 @@ class App:
                 mouse.move(x, y, steps=8)
             mouse.up()
         self.page.wait_for_timeout(1500)
+
+    # Python panels
+
+    def open_panel(self, name: str) -> Locator:
+        """Opens a panel beside the samples and returns it."""
+        self.page.locator("[data-cy=new-panel-btn]").first.click()
+        self.page.locator(f"[data-cy=new-panel-option-{name}]").click()
+        return self.page.locator(f"[data-cy=panel-content-{name}]")
+
+    def expect_count(self, text: str) -> None:
+        """Waits until the grid shows so many, for example ``"12 samples"``."""
+        shown = self.page.locator("[data-cy=entry-counts]").first
+        expect(shown).to_have_text(text, timeout=20_000)

@@ -1,0 +1,194 @@
+"""Plotly figures of the panel, as dictionaries: bars of a measure, and the confusion of classes.
+
+Text and lines take the colours of the App's theme. What carries meaning is coloured so that it can
+be told apart by everyone, on dark and on light: a blue and an orange of Okabe and Ito's palette
+that differ in lightness, and cividis.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from ._measures import Measure, percent
+
+BLUE, ORANGE, GRAY = "#4a90c4", "#e69f00", "#8c8c8c"
+FAINT = "rgba(128, 128, 128, 0.25)"
+
+# Long names are cut at their end, on axes only.
+MAX_NAME = 18
+
+CONFIG = {"displayModeBar": False, "scrollZoom": False, "doubleClick": False}
+
+Figure = tuple[list[dict[str, Any]], dict[str, Any]]
+
+
+def bars(
+    measure: Measure,
+    rows: Sequence[dict[str, Any]],
+    run_key: str,
+    others: dict[str, dict[str, Any]] | None = None,
+    other_key: str | None = None,
+) -> Figure:
+    """One bar for each class, the first on top; a second for the run compared with.
+
+    Returns:
+        the traces and the layout
+    """
+    labels = [row["label"] for row in rows]
+    values = [row[measure.key] for row in rows]
+    shown = "%{x:.0%}" if measure.is_share else "%{x:,.3~g}"
+    hover = f"%{{y}}: {shown}"
+    trace = {
+        "type": "bar",
+        "orientation": "h",
+        "name": run_key,
+        "y": labels,
+        "x": values,
+        "marker": {"color": BLUE},
+        "hovertemplate": f"{hover}<extra>{run_key}</extra>",
+    }
+    if measure.key == "recall":
+        trace["error_x"] = {
+            "type": "data",
+            "symmetric": False,
+            "array": [_difference(row["recall_high"], row["recall"]) for row in rows],
+            "arrayminus": [_difference(row["recall"], row["recall_low"]) for row in rows],
+            "color": GRAY,
+            "thickness": 1,
+            "width": 2,
+        }
+    traces = [trace]
+    if others is not None:
+        traces.append(
+            {
+                **{key: value for key, value in trace.items() if key != "error_x"},
+                "name": other_key,
+                "x": [others.get(label, {}).get(measure.key) for label in labels],
+                "marker": {"color": ORANGE},
+                "hovertemplate": f"{hover}<extra>{other_key}</extra>",
+            }
+        )
+    if measure.key == "purity":
+        traces.append(
+            {
+                "type": "scatter",
+                "mode": "markers",
+                "name": "by chance",
+                "y": labels,
+                "x": [row["purity_expected"] for row in rows],
+                "marker": {"symbol": "line-ns-open", "size": 9, "color": GRAY},
+                "hovertemplate": "by chance %{x:.0%}<extra>%{y}</extra>",
+            }
+        )
+    height = 22 if others is None else 32
+    axis = {"side": "top", "fixedrange": True, "title": {"text": ""}, "nticks": 6}
+    if measure.is_share:
+        axis |= {"range": [0, 1.02], "tickformat": ".0%"}
+    layout = {
+        "height": 70 + height * len(rows) + (24 if len(traces) > 1 else 0),
+        "margin": {"t": 36, "l": 8, "r": 12, "b": 8 if len(traces) == 1 else 30},
+        "bargap": 0.25,
+        "barmode": "group",
+        "dragmode": False,
+        "xaxis": axis,
+        "yaxis": _names(labels) | {"autorange": "reversed", "showgrid": False},
+        "showlegend": len(traces) > 1,
+        "legend": {"orientation": "h", "x": 0, "y": 0, "yanchor": "top", "traceorder": "normal"},
+        "hoverlabel": {"align": "left"},
+        "font": {"size": 12},
+    }
+    return traces, layout
+
+
+def confusion(
+    labels: Sequence[str],
+    pairs: dict[tuple[str, str], dict[str, Any]],
+    classes: dict[str, dict[str, Any]],
+    key: str,
+) -> Figure:
+    """What each class (row) is taken for (column); the diagonal is grey.
+
+    Args:
+        labels: the classes, in their order
+        pairs: the measures of pairs
+        classes: the measures of classes
+        key: ``"predicted_share"`` or ``"neighbor_share"``
+
+    Returns:
+        the traces and the layout
+    """
+    what = "predicted as" if key == "predicted_share" else "neighbours of class"
+    own = "recall" if key == "predicted_share" else "purity"
+    shares = [
+        [None if a == b else pairs.get((a, b), {}).get(key, 0.0) for b in labels] for a in labels
+    ]
+    largest = max((share for row in shares for share in row if share is not None), default=0)
+    heat = {
+        "type": "heatmap",
+        "x": list(labels),
+        "y": list(labels),
+        "z": shares,
+        "zmin": 0,
+        "zmax": max(largest, 0.05),
+        "colorscale": "Cividis",
+        "hoverongaps": False,
+        "xgap": 1 if len(labels) <= 60 else 0,
+        "ygap": 1 if len(labels) <= 60 else 0,
+        "hovertemplate": f"%{{z:.1%}} of %{{y}} {what} %{{x}}<extra></extra>",
+        "colorbar": {
+            "orientation": "h",
+            "y": 1,
+            "yanchor": "bottom",
+            "x": 0.5,
+            "thickness": 8,
+            "len": 1,
+            "tickformat": ".0%",
+            "nticks": 6,
+            "ypad": 4,
+            "outlinewidth": 0,
+            "tickfont": {"size": 10},
+        },
+    }
+    diagonal = {
+        "type": "heatmap",
+        "x": list(labels),
+        "y": list(labels),
+        "z": [[0 if a == b else None for b in labels] for a in labels],
+        "text": [[percent(classes[a][own]) if a == b else "" for b in labels] for a in labels],
+        "colorscale": [[0, FAINT], [1, FAINT]],
+        "showscale": False,
+        "hoverongaps": False,
+        "xgap": heat["xgap"],
+        "ygap": heat["ygap"],
+        "hovertemplate": f"%{{y}}: {own} %{{text}}<extra></extra>",
+    }
+    cell = 15 if len(labels) <= 60 else 5
+    layout = {
+        "height": 190 + max(cell * len(labels), 130),
+        "margin": {"t": 48, "l": 8, "r": 12, "b": 8},
+        "dragmode": False,
+        "xaxis": _names(labels) | {"tickangle": 90, "showgrid": False},
+        "yaxis": _names(labels) | {"autorange": "reversed", "showgrid": False},
+        "hoverlabel": {"align": "left"},
+        "font": {"size": 11},
+    }
+    return [heat, diagonal], layout
+
+
+def _names(labels: Sequence[str]) -> dict[str, Any]:
+    """An axis of names: those that look like numbers are still names."""
+    return {
+        "type": "category",
+        "fixedrange": True,
+        "title": {"text": ""},
+        "zeroline": False,
+        "tickmode": "array",
+        "tickvals": list(labels),
+        "ticktext": [
+            label if len(label) <= MAX_NAME else label[: MAX_NAME - 1] + "…" for label in labels
+        ],
+        "showticklabels": len(labels) <= 60,
+    }
+
+
+def _difference(high: float | None, low: float | None) -> float:
+    return 0.0 if high is None or low is None else high - low
