@@ -260,9 +260,11 @@ class _Ridge:
         _, temperature, penalty = min(self._tuned(penalty) for penalty in PENALTIES)
         self.known.add_probabilities(out, functools.partial(self.held_out, penalty), temperature)
         for members in _members(self.known.groups, self.known.labels):
-            alone = _softmax(self.held_out(penalty, members), temperature)
-            apart = _softmax(self.held_out_group(penalty, members), temperature)
-            out[self.known.order[members]] += (apart - alone).mul_(0.5).numpy()
+            places = members.ravel()
+            alone = _softmax(self.held_out(penalty, places), temperature)
+            scores = self.held_out_groups(penalty, members).reshape(alone.shape)
+            apart = _softmax(scores, temperature)
+            out[self.known.order[places]] += (apart - alone).mul_(0.5).numpy()
 
     def held_out(self, penalty: float, places: np.ndarray | slice) -> torch.Tensor:
         """Scores by all labels but the own one: (places, c) float32."""
@@ -277,26 +279,35 @@ class _Ridge:
         # A leverage of 1 means that nothing is left to learn from.
         return scores.div_((1 - leverage).clamp_(min=1e-5)[:, None])
 
-    def held_out_group(self, penalty: float, members: np.ndarray) -> torch.Tensor:
-        """Scores of labeled rows by all labels but those of these rows: (members, c) float32."""
+    def held_out_groups(self, penalty: float, members: np.ndarray) -> torch.Tensor:
+        """Scores of labeled rows by all labels but those of their group.
+
+        Args:
+            members: (g, s) places, of a group each
+
+        Returns:
+            (g, s, c) float32
+        """
         import torch
 
-        scale = self._scale(penalty)
+        size, scale = members.shape[1], self._scale(penalty)
         known = self.known.features[members].float()
         fitted = (known @ (self.products * scale[:, None]) + self.share).numpy().astype(np.float64)
         targets = np.zeros_like(fitted)
-        targets[np.arange(len(members)), self.known.labels[members]] = 1
+        np.put_along_axis(targets, self.known.labels[members][..., None], 1, axis=2)
         # (I - H)^-1 (fitted - H targets), through the smaller of the two sides of H, to which the
         # intercept adds one column.
-        intercept = np.full((len(members), 1), self.known.num_labeled**-0.5)
-        sides = np.hstack([(known * scale.sqrt()).numpy().astype(np.float64), intercept])
-        residual = fitted - sides @ (sides.T @ targets)
-        if len(members) <= sides.shape[1]:
-            left = np.eye(len(members)) - sides @ sides.T
-            scores = np.linalg.lstsq(left, residual, rcond=1e-6)[0]
+        intercept = np.full((*members.shape, 1), self.known.num_labeled**-0.5)
+        sides = np.concatenate([(known * scale.sqrt()).numpy(), intercept], axis=2)
+        across = sides.transpose(0, 2, 1)
+        if size <= sides.shape[2]:
+            leverage = sides @ across
+            left = np.linalg.pinv(np.eye(size) - leverage, rcond=1e-6)
+            scores = left @ (fitted - leverage @ targets)
         else:
-            left = np.eye(sides.shape[1]) - sides.T @ sides
-            scores = residual + sides @ np.linalg.lstsq(left, sides.T @ residual, rcond=1e-6)[0]
+            residual = fitted - sides @ (across @ targets)
+            left = np.linalg.pinv(np.eye(sides.shape[2]) - across @ sides, rcond=1e-6)
+            scores = residual + sides @ (left @ (across @ residual))
         return torch.from_numpy(scores.astype(np.float32))
 
     def _tuned(self, penalty: float) -> tuple[float, float, float]:
@@ -556,11 +567,19 @@ def _folds(labels: np.ndarray, groups: np.ndarray, keys: np.ndarray, num_folds: 
 
 
 def _members(groups: np.ndarray, labels: np.ndarray) -> list[np.ndarray]:
-    """The labeled rows of each duplicate group that has at least two of them."""
+    """The labeled rows of duplicate groups that have at least two of them, some groups at once.
+
+    Returns:
+        arrays (g, s), a row per group; s is the number of its labeled rows
+    """
     grouped = np.flatnonzero((groups >= 0) & (labels >= 0))
     grouped = grouped[np.argsort(groups[grouped], kind="stable")]
-    several = np.split(grouped, np.flatnonzero(np.diff(groups[grouped])) + 1)
-    return [members for members in several if len(members) > 1]
+    _, first, sizes = np.unique(groups[grouped], return_index=True, return_counts=True)
+    batches = []
+    for size in np.unique(sizes[sizes > 1]):
+        members = grouped[first[sizes == size, None] + np.arange(size)]
+        batches += np.array_split(members, -(-members.size // BLOCK_ROWS))
+    return [batch for batch in batches if len(batch)]
 
 
 def _belief(probe: np.ndarray, votes: np.ndarray, labels: np.ndarray, pool: Executor) -> np.ndarray:

@@ -147,6 +147,11 @@ def test_audit_and_its_buttons(app, photos):
     app.screenshot("audit-result")
     app.dialog.get_by_role("button", name="Show duplicates: redundant").first.click()
     _shown(app, "6 samples")
+    app.dialog.get_by_role("button", name="Open class separability").click()
+    panel = app.page.locator("[data-cy*=panel-content-class_separability]")
+    expect(panel).to_be_visible(timeout=20_000)
+    app.dialog.get_by_role("button", name="Open the map").click()
+    expect(app.embeddings).to_be_visible(timeout=20_000)
     app.page.keyboard.press("Escape")
     app.screenshot("audit-view")
 
