@@ -97,8 +97,20 @@ class Audit(QualityOperator):
                 left_out[name] = str(error)
 
         field = _vectors(samples, target, field, model, progress, steps, left_out)
-        common = {"patches_field": patches_field, "label_field": labels, "seed": seed}
-        inputs = Inputs(samples, progress, embeddings=field, **common)
+        several = labels is not None and is_multilabel(target, labels)
+
+        def read(label_field: str | None) -> Inputs:
+            return Inputs(
+                samples,
+                progress,
+                embeddings=field,
+                patches_field=patches_field,
+                label_field=label_field,
+                seed=seed,
+            )
+
+        # Only label issues are defined for several labels of one sample.
+        inputs = read(None if several else labels)
         if check_pictures:
             step(
                 "find_duplicates",
@@ -119,7 +131,7 @@ class Audit(QualityOperator):
                 step(
                     "find_label_issues",
                     lambda: find_label_issues.find_and_store(
-                        inputs, predictions_field=None, run_key=None
+                        read(labels) if several else inputs, predictions_field=None, run_key=None
                     ),
                 )
             step(
@@ -132,7 +144,9 @@ class Audit(QualityOperator):
                     seed=seed,
                 ),
             )
-            if labels is not None:
+            if several:
+                left_out["compute_separability"] = f"{labels!r} holds several labels per sample"
+            elif labels is not None:
                 step(
                     "compute_separability",
                     lambda: compute_separability.measure_and_store([inputs], by=None, run_key=None),

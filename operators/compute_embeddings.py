@@ -154,10 +154,10 @@ class ComputeEmbeddings(QualityOperator):
         if similarity_index or (result["similarity_index"] and computed):
             progress.say("Creating the similarity index")
             create_text_index(target, field, result["similarity_index"], *clip)
-        write_run(
-            target.dataset,
-            dataclasses.replace(run, facts={**facts, **result}, finished=True),
-        )
+        # Findings are out of date since new vectors came, not since somebody looked for some.
+        unchanged = before.written_at if before is not None and not computed else None
+        done = dataclasses.replace(run, facts={**facts, **result}, finished=True)
+        write_run(target.dataset, done, written_at=unchanged)
         return result
 
     def form(self, ctx: Any, samples: Any, inputs: types.Object) -> None:

@@ -275,6 +275,11 @@ def _count_findings(inputs: Inputs, report: dict[str, Any]) -> None:
     """Adds the label issues and outliers of each class, where such runs exist."""
     for operator, name in (("find_label_issues", "label_issues"), ("find_outliers", "outliers")):
         run = latest_run(inputs.target, operator)
+        if run is not None and run.facts["parameters"]["label_field"] not in (
+            None,
+            inputs.label_field,
+        ):
+            run = None  # it judged other classes
         flags = read_values(inputs.target, f"{run.key}_flagged", inputs.ids) if run else []
         counts: dict[str, int] = {}
         for label, flag in zip(inputs.labels, flags):

@@ -1,5 +1,6 @@
 """``delete_run``: takes away all that a run wrote, and nothing else."""
 
+import time
 from typing import Any
 
 import fiftyone.operators.types as types
@@ -38,8 +39,8 @@ class DeleteRun(QualityOperator):
         Raises:
             UserError: if the plugin has no such run
         """
+        started = time.monotonic()
         dataset = samples._root_dataset
-        dataset.reload()
         removed = remove(dataset, run_key)
         return {
             "run_key": run_key,
@@ -47,6 +48,7 @@ class DeleteRun(QualityOperator):
             "views": removed.views,
             "runs": removed.runs,
             "brain_runs": removed.brain_runs,
+            "seconds": round(time.monotonic() - started, 2),
         }
 
     def form(self, ctx: Any, samples: Any, inputs: types.Object) -> None:

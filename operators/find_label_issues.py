@@ -8,6 +8,7 @@ import fiftyone as fo
 import fiftyone.operators.types as types
 import numpy as np
 from fiftyone import ViewField as F
+from fiftyone.core.expressions import ViewExpression
 
 from ..errors import UserError
 from ..storage.arrays import encode
@@ -18,7 +19,9 @@ from ..storage.labels import (
     read_label_sets,
     read_predictions,
 )
+from ..storage.reviews import COLUMNS as REVIEW_COLUMNS
 from ..storage.reviews import Reviews, read_reviews
+from ..storage.runs import read_run
 from ..storage.targets import resolve_target
 from .base import (
     NOT_CHOSEN,
@@ -37,6 +40,7 @@ if TYPE_CHECKING:
 
 VIEWS = ("flagged",)
 COLUMNS = ("quality", "flagged", "suggested", "probe", "neighbors", "against")
+OBJECT_COLUMNS = (*COLUMNS, "confidence")
 MULTILABEL_COLUMNS = ("quality", "flagged", "wrong", "missing")
 
 # Pairs of classes that get a saved view, and the flags that a pair needs for it.
@@ -168,22 +172,28 @@ def find_and_store(
     """Finds label issues among the inputs, stores them, and returns the operator's result."""
     started = time.monotonic()
     target = inputs.target
-    if is_multilabel(target, inputs.label_field):
+    several = is_multilabel(target, inputs.label_field)
+    columns = MULTILABEL_COLUMNS if several else OBJECT_COLUMNS if target.patches_field else COLUMNS
+    names = (*columns, *REVIEW_COLUMNS)
+    run = plan_findings(target, FindLabelIssues.name, run_key, names, VIEWS)
+    before = read_run(target.dataset, run.key)
+    reviews = read_reviews(target, before)
+    if reviews.decisions and before.facts["parameters"]["label_field"] != inputs.label_field:
+        raise UserError(
+            f"run_key={run.key!r} holds reviews of {before.facts['parameters']['label_field']!r}; "
+            "choose another run_key, take the reviews back, or delete that run"
+        )
+    if several:
         if predictions_field is not None:
             raise UserError(
                 f"predictions_field= is for one label per sample; {inputs.label_field!r} holds "
                 "several"
             )
-        run = plan_findings(target, FindLabelIssues.name, run_key, MULTILABEL_COLUMNS, VIEWS)
-        reviews = Reviews({}, {})
-        result, columns, more, pairs = _find_multilabel(inputs)
+        result, columns, more, pairs, labels = _find_multilabel(inputs)
     else:
-        run = plan_findings(target, FindLabelIssues.name, run_key, COLUMNS, VIEWS)
-        reviews = read_reviews(target, run.key)
-        result, columns, more, pairs = _find(inputs, predictions_field, reviews)
-    columns |= reviews.columns()
+        result, columns, more, pairs, labels = _find(inputs, predictions_field, reviews)
     inputs.progress.say("Storing the findings")
-    facts = inputs.facts(run, {"predictions_field": predictions_field})
+    facts = inputs.facts(run, {"predictions_field": predictions_field}, labels)
     unlabeled = result.pop("unlabeled")
     result = {
         **facts,
@@ -213,21 +223,40 @@ def find_and_store(
         path = suggested if target.patches_field else f"{suggested}.label"
         given = "label" if target.patches_field else inputs.label_path
         for label, other in pairs:
-            pair = condition & (F(given) == label) & (F(path) == other)
+            # A label may look like the name of a field to the database.
+            names = [ViewExpression.literal(name) for name in (label, other)]
+            pair = condition & (F(given) == names[0]) & (F(path) == names[1])
             made[f"{label} → {other}"] = matching_view(target, pair, worst)
         return made
 
-    # Reviews outlive a run, also those of samples that this one has not judged.
-    sample_ids = target.everything().sample_ids()
-    saved = store_findings(target, run, columns, sample_ids, views, result, results=more)
+    def heeding_reviews() -> dict[str, Column]:
+        """The fields, without flags on what was reviewed while the labels were judged."""
+        now = read_reviews(target, read_run(target.dataset, run.key))
+        new = now.decisions.keys() - reviews.decisions.keys()
+        flags = columns["flagged"].values
+        kept = {id_: flag and id_ not in new for id_, flag in flags.items()}
+        return {**columns, "flagged": Column(fo.BooleanField, kept)}
+
+    saved = store_findings(
+        target,
+        run,
+        heeding_reviews,
+        inputs.sample_ids,
+        views,
+        result,
+        results=more,
+        kept=REVIEW_COLUMNS,
+    )
     return {**result, "views": list(saved)}
 
 
-Found = tuple[dict[str, Any], dict[str, Column], dict[str, Any], dict[tuple[str, str], int]]
+Found = tuple[
+    dict[str, Any], dict[str, Column], dict[str, Any], dict[tuple[str, str], int], list[str | None]
+]
 
 
 def _find(inputs: Inputs, predictions_field: str | None, reviews: Reviews) -> Found:
-    """Issues of one label each: what the result says, fields, stored results, pairs of classes."""
+    """Issues of one label each: result, fields, stored results, pairs of classes, labels."""
     from ..analysis.label_issues import check_predictions, find_label_issues
 
     target, names, codes = inputs.target, inputs.class_names, inputs.codes
@@ -242,7 +271,7 @@ def _find(inputs: Inputs, predictions_field: str | None, reviews: Reviews) -> Fo
         evidence, warning = check_predictions(predictions, codes, evidence)
     inputs.progress.say("Judging the labels")
     found = find_label_issues(codes, evidence, inputs.graph, inputs.groups)
-    flagged = found.flagged & ~reviews.confirmed(inputs.ids, inputs.labels)
+    flagged = found.flagged & ~reviews.settled(inputs.ids, inputs.labels)
     pairs = Counter(
         (names[codes[row]], names[found.suggested[row]])
         for row in np.flatnonzero(flagged).tolist()
@@ -282,7 +311,7 @@ def _find(inputs: Inputs, predictions_field: str | None, reviews: Reviews) -> Fo
     largest = dict(list(pairs.items())[:MAX_PAIR_VIEWS])
     stored = {"class_names": list(names), "noise": encode(found.noise)}
     given = evidence.probabilities[np.arange(len(codes)), np.maximum(codes, 0)]
-    return result, _columns(inputs, found, flagged, given), stored, largest
+    return result, _columns(inputs, found, flagged, given), stored, largest, inputs.labels
 
 
 def _find_multilabel(inputs: Inputs) -> Found:
@@ -290,7 +319,7 @@ def _find_multilabel(inputs: Inputs) -> Found:
 
     target = inputs.target
     sets = read_label_sets(target, inputs.label_field, inputs.ids)
-    inputs.labels = [None if labels is None else ", ".join(sorted(labels)) for labels in sets]
+    texts = [None if labels is None else ", ".join(sorted(labels)) for labels in sets]
     names = tuple(sorted(set().union(*filter(None, sets))))
     places = {name: place for place, name in enumerate(names)}
     has = np.zeros((len(sets), len(names)), bool)
@@ -334,7 +363,7 @@ def _find_multilabel(inputs: Inputs) -> Found:
         "warnings": [],
         "unlabeled": int(skipped.sum()),
     }
-    return result, columns, {"class_names": list(names)}, {}
+    return result, columns, {"class_names": list(names)}, {}, texts
 
 
 def _columns(

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..errors import UserError
-from ..storage.findings import things_of
 from ..storage.graphs import get_graph
 from ..storage.groups import read_duplicate_groups
 from ..storage.labels import labels_fingerprint, read_labels, value_path
@@ -150,17 +149,19 @@ class Inputs:
                 report,
             )
 
-    def facts(self, run: Run, parameters: dict[str, Any]) -> dict[str, Any]:
+    def facts(
+        self, run: Run, parameters: dict[str, Any], labels: list[str | None] | None = None
+    ) -> dict[str, Any]:
         """What every result and stored run says of what was read."""
         skipped = dict(self.vectors.skipped) if self.embeddings is not None else {}
-        labels = None
+        fingerprint = None
         if self.label_field is not None:
-            labels = labels_fingerprint(self.ids, self.labels)
+            fingerprint = labels_fingerprint(self.ids, labels or self.labels)
         return {
             "run_key": run.key,
             "embeddings": self.embeddings,
             "patches_field": self.target.patches_field,
-            "of": things_of(self.target),
+            "of": self.target.about,
             "things": self.target.things,
             "whole": self.target.is_whole,
             "read": len(self.ids) + sum(skipped.values()),
@@ -175,5 +176,5 @@ class Inputs:
             },
             "model": model_of(self.target, self.embeddings),
             "fingerprint": self.vectors.fingerprint if self.embeddings is not None else None,
-            "labels_fingerprint": labels,
+            "labels_fingerprint": fingerprint,
         }

@@ -11,16 +11,19 @@ import fiftyone.operators.types as types
 from ..errors import UserError
 from ..storage.findings import read_values
 from ..storage.labels import read_labels, value_path
+from ..storage.locks import guard, writing
 from ..storage.reviews import (
     ACCEPTED,
     CHANGED,
+    COLUMNS,
     CORRECTED,
     KEPT,
     OF_FLAGS,
     VERIFIED,
+    Reviews,
     read_reviews,
 )
-from ..storage.runs import Run, plugin_runs, read_run, write_run
+from ..storage.runs import Run, check_unclaimed, plugin_runs, read_run, write_run
 from ..storage.targets import Target, resolve_target
 from .base import QualityOperator
 from .find_label_issues import FindLabelIssues
@@ -52,19 +55,21 @@ class ReviewLabelIssues(QualityOperator):
         *,
         decision: str,
         label: str | None = None,
+        unflagged: bool = False,
         run_key: str = "label_issues",
     ) -> dict[str, Any]:
         """Reviews labels that ``find_label_issues`` has judged.
 
-        The label before a review is kept in ``<run_key>_original`` and the decision in
-        ``<run_key>_review``. Reviewed labels leave the saved view of flagged ones and are not
-        flagged again by the next run.
+        The label before a review is kept in ``<run_key>_original``, the one after it in
+        ``<run_key>_reviewed`` and the decision in ``<run_key>_review``. Reviewed labels leave the
+        saved view of flagged ones, and are not flagged again until they change.
 
         Args:
             samples: a dataset or view: what is reviewed
             decision: ``"accept"`` the suggestions of flagged labels, ``"keep"`` the labels,
                 ``"set"`` another label, or ``"undo"`` reviews of these samples
             label (None): the label to set
+            unflagged (False): keep or set labels that are not flagged as well
             run_key ("label_issues"): the run that flagged the labels
 
         Returns:
@@ -76,23 +81,16 @@ class ReviewLabelIssues(QualityOperator):
         """
         started = time.monotonic()
         _check_decision(decision, label)
-        run, target, label_field = _reviewed_run(samples, run_key)
-        ids = target.ids()
-        before = read_reviews(target, run_key)
-        if decision == "undo":
-            outcome = _undone(target, run, ids, before)
-        else:
-            outcome = _decided(target, run, label_field, ids, before, decision, label)
-        _write(target, run, label_field, outcome)
-        reviews = read_reviews(target, run_key)
-        facts = {**run.facts, "reviews": reviews.counts()}
-        written = tuple(target.dataset_path(f"{run_key}_{what}") for what in ("review", "original"))
-        fields = tuple(dict.fromkeys((*run.fields, *written)))
-        write_run(target.dataset, dataclasses.replace(run, facts=facts, fields=fields))
+        with writing(samples._root_dataset, run_key), guard:
+            run, target, label_field = _reviewed_run(samples, run_key)
+            outcome = _outcome(target, run, label_field, decision, label, unflagged)
+            run = _write(target, run, label_field, outcome)
+            reviews = read_reviews(target, run)
         return {
             "run_key": run_key,
             "decision": decision,
             "things": target.things,
+            "read": len(outcome.decisions) + outcome.skipped.total(),
             "reviewed": len(outcome.decisions),
             "changed": len(outcome.labels),
             "skipped": dict(outcome.skipped),
@@ -127,27 +125,27 @@ class ReviewLabelIssues(QualityOperator):
         inputs.enum("decision", choices.values(), default="accept", view=choices, label="Decision")
         decision = ctx.params.get("decision") or "accept"
         run_key = ctx.params.get("run_key")
+        unflagged = bool(ctx.params.get("unflagged"))
         run, target, label_field = _reviewed_run(samples, run_key if run_key in runs else runs[0])
         label = None
         if decision == "set":
             names = _class_choices(target, label_field)
             inputs.str("label", label="Label", view=names)
             label = (ctx.params.get("label") or "").strip()
-        ids = target.ids()
-        if decision == "undo":
-            reviews = read_reviews(target, run.key)
-            count = sum(id_ in reviews.decisions for id_ in ids)
-            text = f"{counted(count, 'review')} will be taken back, and the labels with them"
-        else:
-            if decision != "set" or label:
-                outcome = _decided(
-                    target, run, label_field, ids, read_reviews(target, run.key), decision, label
-                )
-                text = f"{counted(len(outcome.decisions), 'label')} will be reviewed"
-                text += f", {len(outcome.labels):,} of them changed"
-            else:
-                text = f"{counted(len(ids), 'label')} will be set"
-        text += f". The originals stay in {run.key}_original"
+        if decision in ("keep", "set"):
+            inputs.bool(
+                "unflagged",
+                default=False,
+                label="Also labels that are not flagged",
+            )
+        outcome = _outcome(target, run, label_field, decision, label or "…", unflagged)
+        count = len(outcome.decisions)
+        verb = "taken back" if decision == "undo" else "reviewed"
+        text = f"{counted(count, 'label')} will be {verb}, {len(outcome.labels):,} of them changed"
+        for why, number in outcome.skipped.items():
+            text += f"; {number:,} left as they are: {why}"
+        if decision != "undo":
+            text += f". The originals stay in {run.key}_original"
         inputs.view("plan", types.Notice(label=text))
 
     def summary(self, result: dict[str, Any]) -> str:
@@ -176,6 +174,7 @@ class Outcome:
         labels: labels to write
         decisions: the decision, or None to remove it
         originals: the label before the first review, or None to remove it
+        reviewed: the label after the review, or None to remove it
         flagged: flags to write
         skipped: how many are left as they are, by reason
     """
@@ -183,8 +182,13 @@ class Outcome:
     labels: dict[str, str]
     decisions: dict[str, str | None]
     originals: dict[str, str | None]
+    reviewed: dict[str, str | None]
     flagged: dict[str, bool]
     skipped: Counter
+
+    @classmethod
+    def empty(cls) -> "Outcome":
+        return cls({}, {}, {}, {}, {}, Counter())
 
 
 def _check_decision(decision: str, label: str | None) -> None:
@@ -227,32 +231,38 @@ def _reviewed_run(samples: Any, run_key: str) -> tuple[Run, Target, str]:
     return run, target, label_field
 
 
-def _decided(
+def _outcome(
     target: Target,
     run: Run,
     label_field: str,
-    ids: list[str],
-    before: Any,
     decision: str,
     label: str | None,
+    unflagged: bool,
 ) -> Outcome:
+    """What a review will do; nothing is written."""
+    ids = target.ids()
     labels = read_labels(target, label_field, ids)
+    before = read_reviews(target, run)
+    if decision == "undo":
+        return _undone(ids, labels, before)
     flags = read_values(target, f"{run.key}_flagged", ids)
     suggested = [None] * len(ids)
     if decision == "accept":
         path = f"{run.key}_suggested" + ("" if target.patches_field else ".label")
         suggested = read_values(target, path, ids)
-    outcome = Outcome({}, {}, {}, {}, Counter())
+    outcome = Outcome.empty()
     for id_, current, flag, suggestion in zip(ids, labels, flags, suggested):
         new = {"accept": suggestion, "keep": current, "set": label}[decision]
+        was_flagged = flag or before.decisions.get(id_) in OF_FLAGS
         if current is None:
             outcome.skipped["no label"] += 1
+        elif not was_flagged and (decision == "accept" or not unflagged):
+            outcome.skipped["not flagged"] += 1
         elif decision == "accept" and not flag:
-            outcome.skipped["not flagged, or reviewed already"] += 1
+            outcome.skipped["reviewed already"] += 1
         elif new is None:
             outcome.skipped["no suggestion"] += 1
         else:
-            was_flagged = flag or before.decisions.get(id_) in OF_FLAGS
             if new == current:
                 outcome.decisions[id_] = KEPT if was_flagged else VERIFIED
             else:
@@ -260,32 +270,46 @@ def _decided(
                 outcome.decisions[id_] = taken if was_flagged else CORRECTED
                 outcome.labels[id_] = new
             outcome.originals[id_] = before.originals.get(id_, current)
+            outcome.reviewed[id_] = new
             outcome.flagged[id_] = False
     return outcome
 
 
-def _undone(target: Target, run: Run, ids: list[str], before: Any) -> Outcome:
-    outcome = Outcome({}, {}, {}, {}, Counter())
-    for id_ in ids:
+def _undone(ids: list[str], labels: list[str | None], before: Reviews) -> Outcome:
+    outcome = Outcome.empty()
+    for id_, current in zip(ids, labels):
         decision = before.decisions.get(id_)
         if decision is None:
             outcome.skipped["not reviewed"] += 1
-            continue
-        if decision in (ACCEPTED, CHANGED, CORRECTED):
-            outcome.labels[id_] = before.originals[id_]
-        outcome.decisions[id_] = outcome.originals[id_] = None
-        outcome.flagged[id_] = decision in OF_FLAGS
+        elif current != before.reviewed.get(id_):
+            outcome.skipped["the label was edited after its review"] += 1
+        else:
+            if current != before.originals[id_]:
+                outcome.labels[id_] = before.originals[id_]
+            for values in (outcome.decisions, outcome.originals, outcome.reviewed):
+                values[id_] = None
+            outcome.flagged[id_] = decision in OF_FLAGS
     return outcome
 
 
-def _write(target: Target, run: Run, label_field: str, outcome: Outcome) -> None:
+def _write(target: Target, run: Run, label_field: str, outcome: Outcome) -> Run:
+    """Writes what a review does, and returns the run with it."""
+    names = [f"{run.key}_{what}" for what in COLUMNS]
+    paths = tuple(target.dataset_path(name) for name in names)
+    run = dataclasses.replace(run, fields=tuple(dict.fromkeys((*run.fields, *paths))))
+    check_unclaimed(target.dataset, "run_key", run)
     sample_ids = target.sample_ids()
-    for what, values in (("review", outcome.decisions), ("original", outcome.originals)):
-        target.declare(f"{run.key}_{what}", fo.StringField)
-        target.write(f"{run.key}_{what}", values, sample_ids)
+    for name, values in zip(names, (outcome.decisions, outcome.originals, outcome.reviewed)):
+        target.declare(name, fo.StringField)
+        target.write(name, values, sample_ids)
     target.write(f"{run.key}_flagged", outcome.flagged, sample_ids)
     path = "label" if target.patches_field else value_path(target, label_field)
     target.write(path, outcome.labels, sample_ids)
+    facts = {**run.facts, "reviews": read_reviews(target, run).counts()}
+    run = dataclasses.replace(run, facts=facts)
+    # When the labels were judged does not change by a review.
+    write_run(target.dataset, run, written_at=run.written_at)
+    return run
 
 
 def _class_choices(target: Target, label_field: str) -> types.AutocompleteView:

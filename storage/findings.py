@@ -22,6 +22,7 @@ from .runs import (
     Run,
     check_name,
     check_unclaimed,
+    free_view_name,
     plugin_runs,
     read_run,
     write_results,
@@ -79,7 +80,7 @@ def plan_findings(
         )
     fields = tuple(target.dataset_path(f"{key}_{column}") for column in columns)
     names = tuple(f"{key}: {view}" for view in views)
-    run = Run(key, operator, fields, {"of": things_of(target)}, views=names)
+    run = Run(key, operator, fields, {"of": target.about}, views=names)
     check_unclaimed(target.dataset, "run_key", run)
     return run
 
@@ -90,28 +91,30 @@ def default_run_key(target: Target, operator: str) -> str:
     before = read_run(target.dataset, name)
     if before is None or before.operator != operator or _same_things(target, before):
         return name
-    return f"{name}_{things_of(target).replace('.', '_')}"
+    return f"{name}_{target.about.replace('.', '_')}"
 
 
 def store_findings(
     target: Target,
     run: Run,
-    columns: Mapping[str, Column],
+    columns: Mapping[str, Column] | Callable[[], Mapping[str, Column]],
     sample_ids: Mapping[str, str],
     views: Callable[[], Views],
     facts: Mapping[str, Any],
     results: Mapping[str, Any] | None = None,
+    kept: Sequence[str] = (),
 ) -> tuple[str, ...]:
     """Replaces what the run wrote before by what it has found now.
 
     Args:
         target: the samples or objects
         run: from ``plan_findings``
-        columns: the fields, by what they hold
+        columns: the fields, by what they hold, or what makes them when nobody else writes
         sample_ids: the sample of each sample or object that has a value
         views: makes the saved views, by what they show; called when the fields are written
         facts: what is stored with the run (JSON types)
         results (None): what is stored with it, but too large for facts
+        kept: what other fields of the run hold that stay as they are
 
     Returns:
         the names of the saved views
@@ -120,47 +123,49 @@ def store_findings(
         UserError: if the name has been taken meanwhile, or another operator writes the same run
     """
     with writing(target.dataset, run.key), guard:
-        return _store(target, run, columns, sample_ids, views, facts, results or {})
+        return _store(target, run, columns, sample_ids, views, facts, results or {}, kept)
 
 
-def _store(target, run, columns, sample_ids, views, facts, results) -> tuple[str, ...]:
+def _store(target, run, columns, sample_ids, views, facts, results, kept) -> tuple[str, ...]:
     dataset = target.dataset
     # Another process may have written since the plan was made.
     dataset.reload()
     check_unclaimed(dataset, "run_key", run)
     before = read_run(dataset, run.key)
+    columns = columns() if callable(columns) else columns
     run = replace(run, facts={**run.facts, **facts, "libraries": _versions()})
+    kept_fields = [target.dataset_path(f"{run.key}_{what}") for what in kept]
+    kept_fields = [path for path in kept_fields if dataset.get_field(path) is not None]
+    fields = [target.dataset_path(f"{run.key}_{what}") for what in columns] + kept_fields
     owned = replace(
         run,
-        fields=tuple(dict.fromkeys((*run.fields, *(before.fields if before else ())))),
+        fields=tuple(dict.fromkeys((*fields, *(before.fields if before else ())))),
         views=tuple(dict.fromkeys((*run.views, *(before.views if before else ())))),
     )
     write_run(dataset, owned)
     for name in owned.views:
         if dataset.has_saved_view(name):
             dataset.delete_saved_view(name)
-    kept = set()
     for what, column in columns.items():
         name = f"{run.key}_{what}"
-        kept.add(target.dataset_path(name))
-        present = target.view.get_field(target.path(name))
-        if present is not None:
+        # A view may hide the field.
+        if dataset.get_field(target.dataset_path(name)) is not None:
             target.clear(name)
         target.declare(name, column.field_type, **column.options)
-    for path in set(owned.fields) - kept:
+    for path in set(owned.fields) - set(fields):
         _delete_field(dataset, path)
     write_columns(
         target, {f"{run.key}_{what}": column.values for what, column in columns.items()}, sample_ids
     )
     written = []
     for what, view in views().items():
-        name = f"{run.key}: {what}"
+        name = free_view_name(dataset, f"{run.key}: {what}")
         dataset.save_view(name, view)
         written.append(name)
     if results:
         write_results(dataset, run.key, **results)
-    fields = tuple(target.dataset_path(f"{run.key}_{what}") for what in columns)
-    write_run(dataset, replace(run, fields=fields, views=tuple(written), finished=True))
+    done = replace(run, fields=tuple(fields), views=tuple(written), finished=True)
+    write_run(dataset, done)
     return tuple(written)
 
 
@@ -176,6 +181,8 @@ def latest_run(target: Target, operator: str) -> Run | None:
 
 def read_values(target: Target, field_name: str, ids: Sequence[str]) -> list[Any]:
     """The values of a field of samples or objects; None for all if there is no such field."""
+    # The view may hide the field.
+    target = target.everything()
     if target.view.get_field(target.path(field_name)) is None:
         return [None] * len(ids)
     columns = target.view.values([target.path("id"), target.path(field_name)], unwind=True)
@@ -266,15 +273,8 @@ def _delete_field(dataset: fo.Dataset, path: str) -> None:
         dataset.delete_sample_field(path)
 
 
-def things_of(target: Target) -> str:
-    """What a run is about: ``samples``, ``frames`` or the field of the objects."""
-    if target.patches_field is not None:
-        return target.patches_field
-    return "frames" if isinstance(target.view, fovi.FramesView) else "samples"
-
-
 def _same_things(target: Target, run: Run) -> bool:
-    return run.facts.get("of") == things_of(target)
+    return run.facts.get("of") == target.about
 
 
 def _in_words(run: Run) -> str:

@@ -58,8 +58,9 @@ def get_graph(
             return graph, True
         graph = neighbor_graph(vectors.matrix, k, seed=seed, progress=progress)
         facts = {
-            "embeddings": embeddings,
-            "patches_field": target.patches_field,
+            "parameters": {"embeddings": embeddings, "patches_field": target.patches_field},
+            "of": target.about,
+            "whole": target.is_whole,
             "fingerprint": vectors.fingerprint,
             "metric": METRIC,
             "k": graph.k,

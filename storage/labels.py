@@ -71,7 +71,8 @@ def read_labels(target: Target, label_field: str, ids: Sequence[str]) -> list[st
                 f"fields with labels: {available}"
             )
     values = dict(zip(*target.view.values([id_path, path], unwind=True)))
-    labels = [values.get(id_) for id_ in ids]
+    # An empty text is no label.
+    labels = [values.get(id_) or None for id_ in ids]
     if not any(label is not None for label in labels):
         raise UserError(f"label_field={label_field!r} holds no labels for these {target.things}")
     return labels
@@ -203,6 +204,12 @@ def _logits(
     if len({len(logits) for _, _, logits in rows}) > 1:
         raise UserError(f"{name}: the logits are not all of one length")
     logits = np.array([np.asarray(logits, np.float64) for _, _, logits in rows])
+    broken = int((~np.isfinite(logits).all(axis=1)).sum())
+    if broken:
+        raise UserError(
+            f"{name}: the logits of {broken:,} of {len(rows):,} samples hold NaN or infinity; pass "
+            "a view without these"
+        )
     order = dataset.classes.get(predictions_field) or dataset.default_classes
     if not order:
         told = dict(zip(logits.argmax(axis=1).tolist(), (label for label, _, _ in rows)))
@@ -235,7 +242,7 @@ def read_slices(
         UserError: if there is no such field, or it has one value only, or too many
     """
     if field == "tags":
-        return read_splits(target, field, sample_ids)
+        return _few(field, read_splits(target, field, sample_ids), target)
     view, of_object = target.view, False
     found = view.get_field(field)
     if target.patches_field is not None and view.get_field(target.path(field)) is not None:
@@ -253,6 +260,10 @@ def read_slices(
     id_path, wanted = (target.path("id"), ids) if of_object else ("id", sample_ids)
     values = dict(zip(*view.values([id_path, path], unwind=True)))
     texts = [None if (value := values.get(id_)) is None else str(value) for id_ in wanted]
+    return _few(field, texts, target)
+
+
+def _few(field: str, texts: list[str | None], target: Target) -> list[str | None]:
     number = len(set(texts) - {None})
     if not 2 <= number <= MAX_SLICES:
         raise UserError(
@@ -285,6 +296,8 @@ def read_splits(
         UserError: if there is no such field, it holds something else, or no sample has a split
     """
     view = target.view
+    if not isinstance(split, str) and not (split and all(isinstance(tag, str) for tag in split)):
+        raise UserError(f"split={split!r} must be the name of a field, or a list of tags")
     if split == "tags" or not isinstance(split, str):
         wanted = SPLIT_TAGS if split == "tags" else tuple(split)
         tags = dict(zip(*view.values(["id", "tags"])))

@@ -4,6 +4,7 @@ import contextlib
 import datetime
 import threading
 import time
+import uuid
 from collections.abc import Iterator
 
 import fiftyone as fo
@@ -17,11 +18,11 @@ guard = threading.RLock()
 
 COLLECTION = "embedding_quality.locks"
 
-# A lock this old belongs to a process that was killed: writing takes seconds, a graph a minute.
-ABANDONED_SECONDS = 300
+# A writer says that it is alive this often; a lock that is this old belongs to a killed process.
+HEARTBEAT_SECONDS, ABANDONED_SECONDS = 5, 30
 
-# How long to wait for another writer: until it has to be dead.
-PATIENCE_SECONDS = ABANDONED_SECONDS + 60
+# How long to wait for another writer.
+PATIENCE_SECONDS = 600
 
 
 @contextlib.contextmanager
@@ -32,14 +33,14 @@ def writing(dataset: fo.Dataset, key: str) -> Iterator[None]:
         UserError: if the other writer takes too long
     """
     locks = dataset._sample_collection.database[COLLECTION]
-    name = f"{dataset._doc.id} {key}"
+    name, owner = f"{dataset._doc.id} {key}", uuid.uuid4().hex
     deadline = time.monotonic() + PATIENCE_SECONDS
     while True:
         now = datetime.datetime.now(datetime.timezone.utc)
         oldest = now - datetime.timedelta(seconds=ABANDONED_SECONDS)
         locks.delete_one({"_id": name, "since": {"$lt": oldest}})
         try:
-            locks.insert_one({"_id": name, "since": now})
+            locks.insert_one({"_id": name, "since": now, "owner": owner})
             break
         except DuplicateKeyError:
             if time.monotonic() > deadline:
@@ -48,7 +49,18 @@ def writing(dataset: fo.Dataset, key: str) -> Iterator[None]:
                     "is done, or choose another run_key"
                 ) from None
             time.sleep(0.1)
+    done = threading.Event()
+
+    def stay_alive() -> None:
+        while not done.wait(HEARTBEAT_SECONDS):
+            now = datetime.datetime.now(datetime.timezone.utc)
+            locks.update_one({"_id": name, "owner": owner}, {"$set": {"since": now}})
+
+    heartbeat = threading.Thread(target=stay_alive, name="lock-heartbeat", daemon=True)
+    heartbeat.start()
     try:
         yield
     finally:
-        locks.delete_one({"_id": name})
+        done.set()
+        heartbeat.join()
+        locks.delete_one({"_id": name, "owner": owner})

@@ -14,7 +14,7 @@ import numpy as np
 from fiftyone import ViewField as F
 
 from ..errors import UserError
-from .findings import read_values, things_of
+from .findings import read_values
 from .labels import is_multilabel, label_fields, read_label_sets, read_labels, read_splits
 from .maps import FACTS, read_map
 from .runs import Run, plugin_runs
@@ -253,13 +253,13 @@ def _target_of(samples: Any, run: Run) -> Target:
     """
     target = resolve_target(samples, run.facts.get("patches_field"))
     things = run.facts.get("things")
-    if run.operator != "compute_embeddings" and things != things_of(target):
+    if run.operator != "compute_embeddings" and things != target.about:
         raise UserError(f"it is about {things!r}, which this view does not show")
     return target
 
 
 def _read_run(target: Target, run: Run) -> ReportedRun:
-    things = "frames" if things_of(target) == "frames" else target.things
+    things = "frames" if target.about == "frames" else target.things
     if run.operator == SEPARABILITY:
         stored = read_separability(target.dataset, run)
         return ReportedRun(run, things, separability=stored.report)
@@ -417,7 +417,7 @@ def _read_map(target: Target, key: str, runs: Sequence[ReportedRun]) -> Reported
     total = len(rows)
     if total > MAX_POINTS:
         rows = np.sort(np.random.default_rng(SEED).choice(rows, MAX_POINTS, replace=False))
-    things = "frames" if things_of(target) == "frames" else target.things
+    things = "frames" if target.about == "frames" else target.things
     label_field = next(
         (
             name

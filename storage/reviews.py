@@ -1,7 +1,7 @@
 """What people have decided about flagged labels: kept beside the flags, and taken back from there.
 
-Two fields of a run of ``find_label_issues``: ``<run_key>_review``, the decision, and
-``<run_key>_original``, the label before it.
+Three fields of a run of ``find_label_issues``: ``<run_key>_review``, the decision,
+``<run_key>_original``, the label before it, and ``<run_key>_reviewed``, the label after it.
 """
 
 from collections import Counter
@@ -9,10 +9,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import fiftyone as fo
 import numpy as np
 
-from .findings import Column, read_values
+from .findings import read_values
+from .runs import Run
 from .targets import Target
 
 # Decisions on flagged labels: the suggestion was taken, another label was set, or the label stays;
@@ -22,6 +22,9 @@ CORRECTED, VERIFIED = "corrected", "verified"
 
 OF_FLAGS = (ACCEPTED, CHANGED, KEPT)
 
+# What the fields of a run hold.
+COLUMNS = ("review", "original", "reviewed")
+
 
 @dataclass(frozen=True)
 class Reviews:
@@ -29,11 +32,13 @@ class Reviews:
 
     Attributes:
         decisions: by the id of the sample or object
-        originals: the label before the decision, by id
+        originals: the label before the first decision, by id
+        reviewed: the label that the decision left, by id
     """
 
     decisions: Mapping[str, str]
     originals: Mapping[str, str]
+    reviewed: Mapping[str, str]
 
     def counts(self) -> dict[str, Any]:
         """How many reviews there are, and which share of the reviewed flags was right."""
@@ -46,38 +51,29 @@ class Reviews:
             "measured_precision": round(right / flags, 3) if flags else None,
         }
 
-    def confirmed(self, ids: Sequence[str], labels: Sequence[str | None]) -> np.ndarray:
-        """Which labels a person has settled: ``(num_ids,)`` bool.
-
-        A label that was kept, and has been changed since, is no longer settled.
-        """
-        settled = [
-            (decision := self.decisions.get(id_)) is not None
-            and (decision not in (KEPT, VERIFIED) or self.originals.get(id_) == label)
-            for id_, label in zip(ids, labels)
-        ]
-        return np.array(settled, bool)
-
-    def columns(self) -> dict[str, Column]:
-        """The decisions as fields, or none if nothing was reviewed."""
-        if not self.decisions:
-            return {}
-        return {
-            "review": Column(fo.StringField, self.decisions),
-            "original": Column(fo.StringField, self.originals),
-        }
+    def settled(self, ids: Sequence[str], labels: Sequence[str | None]) -> np.ndarray:
+        """Which labels are those that a person has decided on: ``(num_ids,)`` bool."""
+        return np.array(
+            [
+                id_ in self.reviewed and self.reviewed[id_] == label
+                for id_, label in zip(ids, labels)
+            ],
+            bool,
+        )
 
 
-def read_reviews(target: Target, run_key: str) -> Reviews:
+def read_reviews(target: Target, run: Run | None) -> Reviews:
     """The decisions of a run on all samples or objects of the dataset, not only of the view."""
-    everything = target.everything()
-    ids = everything.ids()
-    decisions, originals = (
+    paths = [target.dataset_path(f"{run.key}_{what}") for what in COLUMNS] if run else []
+    if run is None or not set(paths) <= set(run.fields):
+        return Reviews({}, {}, {})
+    ids = target.everything().ids()
+    columns = (
         {
             id_: value
-            for id_, value in zip(ids, read_values(everything, f"{run_key}_{what}", ids))
+            for id_, value in zip(ids, read_values(target, f"{run.key}_{what}", ids))
             if value is not None
         }
-        for what in ("review", "original")
+        for what in COLUMNS
     )
-    return Reviews(decisions, originals)
+    return Reviews(*columns)

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import fiftyone as fo
+import fiftyone.core.utils as fou
 
 from ..errors import UserError
 from .locks import guard
@@ -106,15 +107,16 @@ def model_of(target: Target, embeddings: str | None) -> str | None:
 
 
 @guarded
-def write_run(dataset: fo.Dataset, run: Run) -> None:
-    """Stores a run; the same key again replaces it."""
+def write_run(dataset: fo.Dataset, run: Run, written_at: str | None = None) -> None:
+    """Stores a run; the same key again replaces it. Its time is now, unless it is given."""
+    now = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
     config = dataset.init_run(
         method=METHOD_PREFIX + run.operator,
         fields=list(run.fields),
         facts=dict(run.facts),
         finished=run.finished,
         views=list(run.views),
-        written_at=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        written_at=written_at or now,
     )
     if dataset.has_run(run.key):
         dataset.update_run_config(run.key, config)
@@ -185,9 +187,25 @@ def check_unclaimed(dataset: fo.Dataset, parameter: str, run: Run) -> None:
                 f"{parameter}: the dataset already has a field {path!r} that this plugin did not "
                 "write, and it is not overwritten; choose another name"
             )
+    others = {
+        fou.to_slug(name): name
+        for name in dataset.list_saved_views()
+        if name not in (before.views if before else ())
+    }
     for name in run.views:
-        if dataset.has_saved_view(name) and name not in (before.views if before else ()):
+        # FiftyOne tells saved views apart by letters and digits alone.
+        if taken := others.get(fou.to_slug(name)):
             raise UserError(
-                f"{parameter}: the dataset already has a saved view {name!r} that this plugin did "
-                "not make; choose another name"
+                f"{parameter}: the dataset already has a saved view {taken!r} that this plugin did "
+                f"not make, and {name!r} would have the same address; choose another name"
             )
+
+
+def free_view_name(dataset: fo.Dataset, name: str) -> str:
+    """A name for a saved view that FiftyOne can tell from all others: numbered if need be."""
+    taken = {fou.to_slug(other) for other in dataset.list_saved_views()}
+    number, free = 1, name
+    while fou.to_slug(free) in taken:
+        number += 1
+        free = f"{name} ({number})"
+    return free

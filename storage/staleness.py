@@ -13,8 +13,8 @@ from .vectors import read_vectors
 def stale_reasons(dataset: fo.Dataset, run: Run, fingerprints: dict[Any, str]) -> list[str]:
     """Why a run is out of date; empty if it is not.
 
-    Runs on a part of the dataset are judged by what has been computed since; those on all of it
-    also by the vectors and labels themselves.
+    Runs on all of the dataset are judged by the vectors and labels themselves, those on a part of
+    it by what has been computed since.
 
     Args:
         dataset: the dataset
@@ -30,13 +30,13 @@ def stale_reasons(dataset: fo.Dataset, run: Run, fingerprints: dict[Any, str]) -
     patches_field = parameters.get("patches_field") or run.facts.get("patches_field")
     try:
         target = _target(dataset, run, patches_field)
-    except UserError as error:
-        return [*reasons, str(error)]
+    except UserError:
+        return reasons  # frames of a video without pictures cannot be looked at again
     for name in names:
         if target.view.get_field(target.path(name)) is None:
             reasons.append(f"the vectors {name} are gone")
             continue
-        source = _run_of_vectors(target, name)
+        source = None if run.facts.get("whole") else _run_of_vectors(target, name)
         if source is not None and run.written_at and source.written_at > run.written_at:
             reasons.append(f"the vectors {name} were computed again since")
     if run.operator == "compute_embeddings":
@@ -82,7 +82,7 @@ def _labels_changed(target: Target, run: Run, names: list[str]) -> bool:
 
 def _target(dataset: fo.Dataset, run: Run, patches_field: str | None) -> Target:
     samples: Any = dataset
-    if run.facts.get("of") == "frames":
+    if (run.facts.get("of") or "").partition(".")[0] == "frames":
         samples = dataset.to_frames()
     return resolve_target(samples, patches_field).everything()
 

@@ -61,6 +61,14 @@ class Target:
         return "samples" if self.patches_field is None else "objects"
 
     @property
+    def about(self) -> str:
+        """What a run on it is about: ``samples``, ``frames``, or the field of the objects."""
+        frames = isinstance(self.view, fovi.FramesView)
+        if self.patches_field is not None:
+            return f"frames.{self.patches_field}" if frames else self.patches_field
+        return "frames" if frames else "samples"
+
+    @property
     def root(self) -> str:
         """The path under which fields of the target are found, as a prefix."""
         if self.patches_field is None:
@@ -111,7 +119,11 @@ class Target:
     @property
     def is_whole(self) -> bool:
         """Whether nothing of the dataset is left out."""
-        return self.object_ids is None and len(self.view) == len(self.all_samples)
+        if self.object_ids is not None or len(self.view) != len(self.all_samples):
+            return False
+        if self.patches_field is None:
+            return True
+        return self.view.count(self.path("id")) == self.everything().view.count(self.path("id"))
 
     def everything(self) -> "Target":
         """The same field of all samples of the dataset."""
@@ -158,7 +170,12 @@ class Target:
         samples.set_label_values(
             self.path(field),
             [
-                {"sample_id": sample_ids[id_], "label_id": id_, "value": value}
+                {
+                    "sample_id": sample_ids[id_],
+                    "frame_id": sample_ids[id_],
+                    "label_id": id_,
+                    "value": value,
+                }
                 for id_, value in values.items()
             ],
             dynamic=True,

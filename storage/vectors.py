@@ -44,7 +44,7 @@ class VectorSet:
         ids, sample_ids = (
             tuple(names[row] for row in rows) for names in (self.ids, self.sample_ids)
         )
-        return VectorSet(ids, sample_ids, self.matrix[rows], {})
+        return VectorSet(ids, sample_ids, self.matrix[rows], self.skipped)
 
     @cached_property
     def fingerprint(self) -> str:
