@@ -331,3 +331,94 @@ def test_flips_of_caltech101(shared, dataset, find_label_issues):
     assert average_precision_score(flips, -np.array(quality)) >= 0.95
     hits = np.sum(flips & np.array(flagged))
     assert hits >= 0.8 * sum(flagged) and hits >= 0.85 * flips.sum()
+
+
+PARAMETERS = {"embeddings": "pixels", "label_field": "ground_truth"}
+
+
+def test_reviews_stay_with_the_labels_that_they_are_about(flipped, find_label_issues, review):
+    find_label_issues(flipped, **PARAMETERS)
+    review(flipped.load_saved_view("label_issues: flagged")[:5], decision="accept")
+    flipped.set_values("weather", ["sun", "rain"] * (NUMBER // 2))
+    with pytest.raises(ValueError, match="holds reviews of 'ground_truth'; choose another run_key"):
+        find_label_issues(flipped, embeddings="pixels", label_field="weather")
+    find_label_issues(flipped, embeddings="pixels", label_field="weather", run_key="weather_issues")
+    assert review(flipped, decision="undo")["changed"] == 5
+    assert set(flipped.values("weather")) == {"sun", "rain"}
+
+
+def test_a_label_that_was_edited_after_its_review_stays(flipped, find_label_issues, review):
+    find_label_issues(flipped, **PARAMETERS)
+    first = flipped.load_saved_view("label_issues: flagged").first().id
+    review(flipped.select(first), decision="accept")
+    flipped.select(first).set_values("ground_truth.label", ["edited"])
+    undone = review(flipped, decision="undo")
+    assert undone["changed"] == 0
+    assert undone["skipped"]["the label was edited after its review"] == 1
+    assert flipped[first].ground_truth.label == "edited"
+
+
+def test_only_flagged_labels_are_reviewed_unless_asked(flipped, find_label_issues, review):
+    flagged = find_label_issues(flipped, **PARAMETERS)["flagged"]
+    done = review(flipped, decision="keep")
+    assert (done["reviewed"], done["skipped"]) == (flagged, {"not flagged": NUMBER - flagged})
+    done = review(flipped[:50], decision="keep", unflagged=True)
+    assert done["reviewed"] == 50
+
+
+def test_reviews_that_are_made_meanwhile_are_not_lost(
+    flipped, find_label_issues, review, monkeypatch
+):
+    import sys
+
+    find_label_issues(flipped, **PARAMETERS)
+    flagged = flipped.load_saved_view("label_issues: flagged").values("id")
+    module = sys.modules[type(find_label_issues).__module__]
+    judge = module._find
+
+    def while_someone_reviews(*arguments):
+        found = judge(*arguments)
+        review(flipped.select(flagged[:4]), decision="accept")
+        return found
+
+    monkeypatch.setattr(module, "_find", while_someone_reviews)
+    find_label_issues(flipped, **PARAMETERS)
+    assert not set(flagged[:4]) & set(flipped.load_saved_view("label_issues: flagged").values("id"))
+    assert review(flipped, decision="undo")["changed"] == 4
+
+
+@pytest.mark.parametrize("what", ["review", "original", "reviewed"])
+def test_fields_for_reviews_are_not_taken_from_the_user(flipped, find_label_issues, what):
+    flipped.set_values(f"label_issues_{what}", ["mine"] * NUMBER)
+    with pytest.raises(ValueError, match=f"already has a field 'label_issues_{what}'"):
+        find_label_issues(flipped, **PARAMETERS)
+    assert flipped.distinct(f"label_issues_{what}") == ["mine"]
+
+
+@pytest.mark.parametrize("names", [("C", "C++", "C#"), ("猫", "犬", "鳥"), ("$0", "$1", "$id")])
+def test_labels_of_any_characters(flipped, find_label_issues, names):
+    truth = [int(value) % 3 for value in flipped.values("truth")]
+    random = np.random.default_rng(51)
+    wrong = random.random(NUMBER) < 0.15
+    given = [names[(value + 1) % 3] if bad else names[value] for value, bad in zip(truth, wrong)]
+    flipped.set_values("ground_truth.label", given)
+    result = find_label_issues(flipped, **PARAMETERS)
+    assert len(result["pair_views"]) >= 3
+    for pair, name in zip(result["pair_views"], result["views"][1:]):
+        view = flipped.load_saved_view(name)
+        assert len(view) == pair["count"]
+        assert set(view.values("ground_truth.label")) == {pair["label"]}
+
+
+def test_an_empty_text_is_no_label(flipped, find_label_issues):
+    flipped[:31].set_values("ground_truth.label", [""] * 31)
+    result = find_label_issues(flipped, **PARAMETERS)
+    assert result["skipped"] == {"no label": 31}
+    assert "" not in [row["label"] for row in result["classes"]]
+
+
+def test_logits_with_nan_are_refused_by_name(flipped, find_label_issues):
+    bad = np.full(10, np.nan)
+    flipped.set_values("model", [fo.Classification(label="1", logits=bad) for _ in range(NUMBER)])
+    with pytest.raises(ValueError, match="predictions_field='model': the logits of 600 of 600"):
+        find_label_issues(flipped, predictions_field="model", **PARAMETERS)

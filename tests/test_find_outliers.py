@@ -201,3 +201,24 @@ def test_a_grouped_dataset_stands_for_its_active_slice(dataset, digit_files, fin
     assert result["judged"] == result["read"] == 20
     assert len(dataset.load_saved_view("outliers: flagged")) == result["flagged"]
     assert dataset.select_group_slices("left").count("outliers_score") == 20
+
+
+def test_objects_on_frames(dataset, digit_files, find_outliers, tmp_path):
+    import cv2
+
+    video = cv2.VideoWriter(
+        str(tmp_path / "video.mp4"), cv2.VideoWriter_fourcc(*"mp4v"), 10, (48, 48)
+    )
+    sample = fo.Sample(str(tmp_path / "video.mp4"))
+    for number, (path, label) in enumerate(digit_files[:12], start=1):
+        video.write(cv2.imread(path))
+        vector = np.float32([number % 3, 1, 0])
+        box = fo.Detection(label=label, bounding_box=[0, 0, 1, 1], vec=vector)
+        boxes = fo.Detections(detections=[box])
+        sample.frames[number] = fo.Frame(filepath=path, boxes=boxes)
+    video.release()
+    dataset.add_sample(sample)
+    dataset.add_frame_field("boxes.detections.vec", fo.VectorField)
+    result = find_outliers(dataset.to_frames(), embeddings="vec", patches_field="boxes")
+    assert result["judged"] == 12
+    assert dataset.count("frames.boxes.detections.outliers_score") == 12

@@ -260,3 +260,46 @@ def test_summaries(clustered):
     assert "| `label_issues` | find_label_issues |" in summary and "up to date" in summary
     removed = operator("delete_run")(clustered, run_key="outliers")
     assert "`outliers_score`" in operator("delete_run").summary(removed)
+
+
+def test_a_view_that_hides_fields_hides_no_old_values(clustered):
+    operator("find_outliers")(clustered, embeddings="vec", check_pictures=False)
+    bare = clustered.limit(50).select_fields(["vec", "ground_truth"])
+    operator("find_outliers")(bare, embeddings="vec", check_pictures=False)
+    assert clustered.count("outliers_score") == 50
+
+
+def test_saved_views_of_one_address_are_refused(clustered):
+    clustered.save_view("Outliers flagged", clustered.limit(3))
+    with pytest.raises(ValueError, match="saved view 'Outliers flagged'"):
+        operator("find_outliers")(clustered, embeddings="vec", check_pictures=False)
+    assert clustered.get_field("outliers_score") is None
+
+
+def test_looking_for_missing_vectors_outdates_nothing(digits, compute_embeddings):
+    compute_embeddings(digits, model="cnn")
+    operator("find_outliers")(digits[:10], embeddings="cnn", check_pictures=False)
+    compute_embeddings(digits, model="cnn")
+    assert not listed(digits)["outliers"]["stale"]
+
+
+def test_a_stale_graph_is_told(clustered):
+    operator("find_outliers")(clustered, embeddings="vec", check_pictures=False)
+    clustered.delete_samples(clustered.first().id)
+    (graph,) = [row for row in listed(clustered).values() if row["operator"] == "neighbor_graph"]
+    assert graph["stale"] and graph["parameters"]["embeddings"] == "vec"
+
+
+def test_the_lock_of_a_slow_writer_is_not_taken(clustered, monkeypatch):
+    monkeypatch.setattr(locks, "HEARTBEAT_SECONDS", 0.05)
+    monkeypatch.setattr(locks, "ABANDONED_SECONDS", 0.5)
+    monkeypatch.setattr(locks, "PATIENCE_SECONDS", 1.0)
+    with locks.writing(clustered, "slow"):
+        with (
+            pytest.raises(ValueError, match="The run 'slow' is being written"),
+            locks.writing(clustered, "slow"),
+        ):
+            pass
+        assert clustered._sample_collection.database[locks.COLLECTION].count_documents({}) == 1
+    with locks.writing(clustered, "slow"):
+        pass
