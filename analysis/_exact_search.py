@@ -98,7 +98,7 @@ def _int8_is_fast() -> bool:
             times.append(time.perf_counter() - start)
         return min(times)
 
-    with _product_threads(several=True) as pool:
+    with product_threads(several=True) as pool:
         try:
             int8 = pool.submit(seconds, lambda: torch._int_mm(small, large.T)).result()
         except (AttributeError, RuntimeError):
@@ -133,7 +133,7 @@ def exact_neighbors(
 
     path = product_path(len(searched.rows), searched.rows.shape[1], device)
     with_torch = len(searched.rows) >= MIN_TORCH_ROWS
-    by_float32 = Float32Search(searched, k, _torch_product if with_torch else np.matmul)
+    by_float32 = Float32Search(searched, k, torch_product if with_torch else np.matmul)
     search: Search = by_float32
     order = np.arange(num_queries)
 
@@ -148,7 +148,7 @@ def exact_neighbors(
         limits = distances[part, -1] * np.float32(1 + 1e-5)
         distances[part], columns[part], _ = by_float32(queries.rows[part], own[part], limits)
 
-    with _product_threads(with_torch and path != "cuda") as pool:
+    with product_threads(with_torch and path != "cuda") as pool:
         if path == "cuda":
             from ._exact_search_torch import TorchSearch
 
@@ -179,7 +179,7 @@ def exact_neighbors(
 
 
 @contextmanager
-def _product_threads(several: bool) -> Iterator[ThreadPoolExecutor]:
+def product_threads(several: bool) -> Iterator[ThreadPoolExecutor]:
     """A pool for tiles: one thread per core, each of which computes its torch products alone."""
     if not several:
         with ThreadPoolExecutor(1) as pool:
@@ -196,7 +196,7 @@ def _product_threads(several: bool) -> Iterator[ThreadPoolExecutor]:
         torch.set_num_threads(before)
 
 
-def _torch_product(left: np.ndarray, right: np.ndarray, out: np.ndarray) -> None:
+def torch_product(left: np.ndarray, right: np.ndarray, out: np.ndarray) -> None:
     import torch
 
     torch.mm(torch.from_numpy(left), torch.from_numpy(right), out=torch.from_numpy(out))

@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ._exact_search import Progress, _product_threads
+from ._exact_search import Progress, product_threads
 from ._parallel import in_parts
 from .neighbors import NeighborGraph
 
@@ -138,7 +138,7 @@ def held_out_probabilities(
 
     import torch
 
-    with _product_threads(several=True) as pool:
+    with product_threads(several=True) as pool:
         # Restored at the end. Threads of torch's own would wait by spinning while the pool works.
         torch.set_num_threads(1)
         keys = _content_keys(rows, seed, pool)
@@ -177,7 +177,7 @@ def neighbor_votes(
         (n, c) float32, rows sum to 1; uniform where no neighbour may vote
     """
     votes = np.zeros((graph.num_rows, num_classes), np.float32)
-    with _product_threads(several=True) as pool:
+    with product_threads(several=True) as pool:
         _add_votes(votes, 1.0, graph, labels, weights, groups, pool)
     return votes
 

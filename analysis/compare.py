@@ -436,8 +436,8 @@ def _by_class(
     """Number of rows, share that is right, and variance of that share, of each class."""
     labels = samples.label[rows]
     count = np.bincount(labels, minlength=num_classes)
-    share = np.bincount(labels, samples.correct[rows], minlength=num_classes)
-    share /= np.maximum(count, 1)
+    right = np.bincount(labels[samples.correct[rows]], minlength=num_classes)
+    share = right / np.maximum(count, 1)
     cells = np.unique(samples.unit[rows] * num_classes + labels)
     units = np.bincount(cells % num_classes, minlength=num_classes)
     smoothed = (share * units + 1) / (units + 2)

@@ -343,9 +343,13 @@ def confirm_pairs(
 def same_boxes(
     pictures: Sequence[Picture], rows: np.ndarray | None, labels: np.ndarray | None
 ) -> PairEvidence:
-    """Pairs of boxes in one image that hold the same object, by their overlap."""
+    """Pairs of boxes in one image that hold the same object, by their overlap.
+
+    Objects without a box (an empty tuple) overlap with nothing.
+    """
     images = _images(pictures)
     order = np.argsort(images, kind="stable")
+    order = order[[pictures[row].box is None or len(pictures[row].box) > 0 for row in order]]
     parts = np.split(order, np.flatnonzero(np.diff(images[order])) + 1)
     pairs = []
     for part in parts:

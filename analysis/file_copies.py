@@ -15,15 +15,15 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 
 from ..cores import num_cores
-from ..embedding.images import UnreadableImageError, load_image
+from ..embedding.images import LARGE_PIXELS, UnreadableImageError, load_image
 from ._exact_search import Progress
 from .small_pictures import Picture, SmallPictures
 
 # Bytes at the end of a file that tell most files of one size apart.
 END_BYTES = 4096
 
-# Gray levels by which small versions of the same pixels differ at most, because a large JPEG is
-# decoded at a fraction of its size and another container is not.
+# Gray levels by which small versions of the same pixels differ at most where a large JPEG was
+# decoded at a fraction of its size and another container was not.
 SMALL_DIFFERENCE = 4
 
 
@@ -77,30 +77,42 @@ def _split(sets, key, pool) -> list[list[int]]:
 
 def _alike(small: SmallPictures, rows: list[int]) -> list[list[int]]:
     """Sets of pictures of one size that may have the same pixels, by their small versions."""
-    of_size = defaultdict(list)
+    equal, of_size = defaultdict(list), defaultdict(list)
     for row in rows:
-        of_size[int(small.num_pixels[row])].append(row)
-    sets = []
+        num_pixels = int(small.num_pixels[row])
+        if num_pixels > LARGE_PIXELS:
+            of_size[num_pixels].append(row)
+        else:
+            # Decoded in full, the same pixels have the same small version.
+            digest = hashlib.blake2b(small.grey[row].tobytes(), digest_size=16).digest()
+            equal[num_pixels, digest].append(row)
+    sets = list(equal.values())
     for same_size in of_size.values():
-        members = np.array(same_size)
-        means = np.array([small.grey[row].mean() for row in same_size])
-        order = np.argsort(means, kind="stable")
-        members, means = members[order], means[order]
-        parent = {}
-        stops = np.searchsorted(means, means + SMALL_DIFFERENCE / 4, side="right")
-        for place, stop in enumerate(stops):
-            if stop == place + 1:
-                continue
-            others = members[place + 1 : stop]
-            mine = small.grey[members[place]].astype(np.int16)
-            gap = np.abs(small.grey[others].astype(np.int16) - mine).max(axis=(1, 2))
-            for other in others[gap <= SMALL_DIFFERENCE]:
-                parent.setdefault(int(other), parent.get(int(members[place]), int(members[place])))
-        linked = defaultdict(list)
-        for row, root in parent.items():
-            linked[root].append(row)
-        sets += [sorted([root, *others]) for root, others in linked.items()]
+        sets += _nearly_equal(small.grey, np.array(same_size))
     return sets
+
+
+def _nearly_equal(grey: np.ndarray, rows: np.ndarray) -> list[list[int]]:
+    """Sets of rows whose small pictures are linked by differences of at most SMALL_DIFFERENCE."""
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+    from scipy.spatial import KDTree
+
+    # Means of 4 x 4 blocks differ no more than the pixels do, and rule nearly all pairs out.
+    means = np.array([grey[row].reshape(4, 16, 4, 16).mean(axis=(1, 3)).ravel() for row in rows])
+    tree = KDTree(means)
+    links = []
+    for place, mean in enumerate(means):
+        mine = grey[rows[place]].astype(np.int16)
+        for other in tree.query_ball_point(mean, SMALL_DIFFERENCE, p=np.inf):
+            if other > place and np.abs(grey[rows[other]] - mine).max() <= SMALL_DIFFERENCE:
+                links.append((place, other))
+    first, second = np.array(links, np.int64).reshape(-1, 2).T
+    linked = coo_array((np.ones(len(links)), (first, second)), (len(rows), len(rows)))
+    sets = defaultdict(list)
+    for number, row in zip(connected_components(linked, directed=False)[1], rows.tolist()):
+        sets[number].append(row)
+    return list(sets.values())
 
 
 def _size(path: str) -> int | None:

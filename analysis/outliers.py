@@ -21,8 +21,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..cores import num_cores
+from ._exact_search import MIN_TORCH_ROWS, product_threads, torch_product
 from ._parallel import in_parts
-from .neighbors import NeighborGraph, nearest_rows
+from .neighbors import NeighborGraph
+from .vectors import unit_rows
 
 NOT_FLAGGED, OF_THE_SET, OF_ITS_CLASS = 0, 1, 2
 
@@ -51,8 +53,9 @@ SMALLEST_DISTANCE = 1e-6
 # The upper quartile and the upper tenth of a normal distribution, in standard deviations.
 UPPER_QUARTILE, UPPER_TENTH = 0.6745, 1.2816
 
-# Rows whose neighbours are summed at once.
-BLOCK_ROWS = 2048
+# Rows whose neighbours are summed, or that are compared with centres of groups, at once, and those
+# centres: their products stay in a core's cache.
+BLOCK_ROWS, BLOCK_CENTERS = 2048, 256
 
 
 @dataclass(frozen=True)
@@ -212,21 +215,67 @@ def _look_beyond_large_groups(
     Once per group, for the mean of its members: searching for each member would cost as much as
     the graph in a set of videos.
     """
-    lacking = count < (k + 1) // 2
-    for group in np.unique(groups[lacking & (groups >= 0)]):
-        members = groups == group
-        others = np.flatnonzero(~members)
-        served = members & lacking
-        if len(others) == 0:
-            known[served] = False
-            continue
-        center = rows[members].mean(axis=0, keepdims=True)
-        found = nearest_rows(center, rows[others], k)
-        everything = np.ones(found.indices.shape, bool)
-        mean = found.distances.mean(axis=1)
-        to_neighbors[served] = mean
-        columns = others[found.indices]
-        between[served] = _distance_between_neighbors(rows, columns, everything, mean)
+    lacking = np.flatnonzero((count < (k + 1) // 2) & (groups >= 0))
+    numbers, served_by = np.unique(groups[lacking], return_inverse=True)
+    if len(numbers) == 0:
+        return
+    place = np.minimum(np.searchsorted(numbers, groups), len(numbers) - 1)
+    own = np.where(numbers[place] == groups, place, -1)
+    distances, indices = _nearest_outside(_group_means(rows, own, len(numbers)), rows, own, k)
+    found = np.isfinite(distances)
+    mean = np.where(found, distances, 0).sum(axis=1) / np.maximum(found.sum(axis=1), 1)
+    to_neighbors[lacking] = mean[served_by]
+    between[lacking] = _distance_between_neighbors(rows, indices, found, mean)[served_by]
+    known[lacking] = found.any(axis=1)[served_by]
+
+
+def _group_means(rows: np.ndarray, own: np.ndarray, num_groups: int) -> np.ndarray:
+    """The direction of the mean of each group's rows: (num_groups, dim) float32 unit rows."""
+    from scipy.sparse import csr_array
+
+    members = np.flatnonzero(own >= 0)
+    members = members[np.argsort(own[members], kind="stable")]
+    pointers = np.searchsorted(own[members], np.arange(num_groups + 1))
+    weights = np.ones(len(members), rows.dtype)
+    return unit_rows(csr_array((weights, members, pointers), (num_groups, len(rows))) @ rows).rows
+
+
+def _nearest_outside(
+    centers: np.ndarray, rows: np.ndarray, own: np.ndarray, k: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """The k rows nearest to each centre that are not of its own group.
+
+    Args:
+        centers: (num_groups, dim) unit rows
+        own: (num_rows,) the centre of a row's own group, or -1
+
+    Returns:
+        cosine distances (num_groups, k) float32, infinite where there are fewer rows, and the rows
+    """
+    distances = np.full((len(centers), k), np.inf, np.float32)
+    indices = np.zeros((len(centers), k), np.int64)
+    with_torch = len(rows) >= MIN_TORCH_ROWS
+    product = torch_product if with_torch else np.matmul
+
+    def search(first: int) -> None:
+        part = slice(first, first + BLOCK_CENTERS)
+        for start in range(0, len(rows), BLOCK_ROWS):
+            block = slice(start, start + BLOCK_ROWS)
+            measured = np.empty((len(centers[part]), len(rows[block])), np.float32)
+            product(centers[part], rows[block].T, out=measured)
+            measured = 1 - measured
+            member = np.flatnonzero((own[block] >= first) & (own[block] < part.stop))
+            measured[own[block][member] - first, member] = np.inf
+            columns = np.broadcast_to(np.arange(start, start + measured.shape[1]), measured.shape)
+            measured = np.concatenate([distances[part], measured], axis=1)
+            columns = np.concatenate([indices[part], columns], axis=1)
+            nearest = np.argpartition(measured, k - 1, axis=1)[:, :k]
+            distances[part] = np.take_along_axis(measured, nearest, axis=1)
+            indices[part] = np.take_along_axis(columns, nearest, axis=1)
+
+    with product_threads(with_torch) as pool:
+        list(pool.map(search, range(0, len(centers), BLOCK_CENTERS)))
+    return distances, indices
 
 
 def _class_evidence(

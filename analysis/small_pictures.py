@@ -1,7 +1,7 @@
 """Small grey versions of pictures, side by side in one array: what comparing pictures needs.
 
-Stands apart because finding copies and confirming near-duplicates share it: each picture is
-decoded once, in threads, and what is kept of it has the same size whatever the picture's.
+Stands apart because finding copies and confirming near-duplicates share it: each file is decoded
+once, in threads, and what is kept of a picture has the same size whatever the picture's.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ SIDE = 64
 # Small pictures held in memory at most, 512 MiB of them; beyond, they lie in a temporary file.
 MAX_HELD = 2**17
 
-# Pictures handed to the threads at once: their futures must not grow with the set.
+# Files handed to the threads at once: their futures must not grow with the set.
 BLOCK = 1024
 
 
@@ -69,11 +69,11 @@ class SmallPictures:
 def read_small_pictures(
     pictures: Sequence[Picture], progress: Progress | None = None
 ) -> SmallPictures:
-    """Decodes every picture once and keeps a small grey version of it.
+    """Decodes every file once and keeps a small grey version of each picture.
 
     Args:
-        pictures: n pictures or objects
-        progress: called with the share of the pictures that is done
+        pictures: n pictures or objects, in any order
+        progress: called with the share of the files that is done
     """
     num_pictures = len(pictures)
     shape = (num_pictures, SIDE, SIDE)
@@ -85,38 +85,53 @@ def read_small_pictures(
     color = np.zeros(num_pictures, np.float32)
     num_pixels, num_bytes = np.zeros((2, num_pictures), np.int64)
     reasons = {}
+    rows_of: dict[str, list[int]] = {}
+    for row, picture in enumerate(pictures):
+        rows_of.setdefault(picture.path, []).append(row)
+    files = list(rows_of)
 
-    def read(row: int) -> None:
-        picture = pictures[row]
+    def read(path: str) -> None:
+        rows = rows_of[path]
+        whole = all(pictures[row].box is None for row in rows)
         try:
-            grey[row], color[row], num_pixels[row] = _small(picture)
-            num_bytes[row] = os.path.getsize(picture.path)
+            pixels, full = _decode(path, whole)
         except UnreadableImageError as error:
-            reasons[row] = str(error)
+            reasons.update(dict.fromkeys(rows, str(error)))
+            return
+        for row in rows:
+            try:
+                grey[row], color[row], num_pixels[row] = _small(pixels, full, pictures[row].box)
+                num_bytes[row] = os.path.getsize(path)
+            except UnreadableImageError as error:
+                reasons[row] = str(error)
 
     with ThreadPoolExecutor(num_cores()) as pool:
-        for start in range(0, num_pictures, BLOCK):
-            stop = min(start + BLOCK, num_pictures)
-            list(pool.map(read, range(start, stop)))
+        for start in range(0, len(files), BLOCK):
+            block = files[start : start + BLOCK]
+            list(pool.map(read, block))
             if progress is not None:
-                progress(stop / num_pictures)
+                progress((start + len(block)) / len(files))
     return SmallPictures(grey, color, num_pixels, num_bytes, dict(sorted(reasons.items())))
 
 
-def _small(picture: Picture) -> tuple[np.ndarray, float, int]:
-    """The small grey picture, its color, and its number of pixels at full size."""
-    import cv2
+def _decode(path: str, whole: bool) -> tuple[np.ndarray, int]:
+    """The pixels of a file, perhaps at a fraction of its size, and their number at full size."""
     from PIL import Image
 
     # Objects need more of the picture than the whole does.
-    image = load_image(picture.path, min_side=2 * SIDE if picture.box is None else 16 * SIDE)
-    with Image.open(picture.path) as header:
-        num_pixels = header.width * header.height
-    pixels = np.asarray(image)
-    if picture.box is not None:
-        pixels = _cut(pixels, picture.box)
-        share = pixels.shape[0] * pixels.shape[1] / (image.width * image.height)
-        num_pixels = max(1, round(num_pixels * share))
+    pixels = np.asarray(load_image(path, min_side=2 * SIDE if whole else 16 * SIDE))
+    with Image.open(path) as header:
+        return pixels, header.width * header.height
+
+
+def _small(pixels: np.ndarray, num_pixels: int, box: Box | None) -> tuple[np.ndarray, float, int]:
+    """The small grey picture, its color, and its number of pixels at full size."""
+    import cv2
+
+    if box is not None:
+        full = pixels
+        pixels = _cut(full, box)
+        num_pixels = max(1, round(num_pixels * pixels[..., 0].size / full[..., 0].size))
     smaller = min(pixels.shape[:2]) < SIDE
     way = cv2.INTER_LINEAR if smaller else cv2.INTER_AREA
     small = cv2.resize(pixels, (SIDE, SIDE), interpolation=way)

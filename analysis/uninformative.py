@@ -101,7 +101,7 @@ def find_uninformative(
     """Finds pictures, or objects in pictures, that hold no information.
 
     Args:
-        paths: picture files; a file whose objects follow each other is decoded once
+        paths: picture files; each is decoded once, whatever the number and order of its objects
         boxes: relative ``(x, y, width, height)`` of objects, None for the whole picture. Sizes and
             shapes of objects vary by nature and are not judged
         progress: called with the share of the work that is done, in [0, 1]
@@ -114,12 +114,10 @@ def find_uninformative(
     if len(boxes) != len(paths):
         raise ValueError(f"There are {len(boxes)} boxes for {len(paths)} pictures")
 
-    files: list[list[int]] = []
+    members_of: dict[str, list[int]] = {}
     for index, path in enumerate(paths):
-        if index and path == paths[index - 1]:
-            files[-1].append(index)
-        else:
-            files.append([index])
+        members_of.setdefault(path, []).append(index)
+    files = list(members_of.values())
 
     def measure_file(members: list[int]) -> list[Measures | str]:
         return _measure_file(paths[members[0]], [boxes[index] for index in members])
@@ -244,6 +242,8 @@ def _is_odd(logarithms: np.ndarray) -> np.ndarray:
 
 def _crop(image: Image.Image, box: Box) -> Image.Image:
     """The box alone, at least one pixel: surroundings would hide an object without information."""
+    if len(box) == 0:
+        raise UnreadableImageError("the object has no box")
     x, y, width, height = box
     edges = np.array([x, y, x + width, y + height], float) * np.tile(image.size, 2)
     if not np.isfinite(edges).all():

@@ -270,7 +270,9 @@ def _find(inputs: Inputs, predictions_field: str | None, reviews: Reviews) -> Fo
         predictions = read_predictions(target, predictions_field, inputs.ids, names)
         evidence, warning = check_predictions(predictions, codes, evidence)
     inputs.progress.say("Judging the labels")
-    found = find_label_issues(codes, evidence, inputs.graph, inputs.groups)
+    # What is like nothing in the set is an outlier, and no other label suits it better.
+    scores = inputs.find_outliers().score
+    found = find_label_issues(codes, evidence, inputs.graph, inputs.groups, scores)
     flagged = found.flagged & ~reviews.settled(inputs.ids, inputs.labels)
     pairs = Counter(
         (names[codes[row]], names[found.suggested[row]])

@@ -149,13 +149,8 @@ def find_and_store(
     target, progress = inputs.target, inputs.progress
     wanted = checked_threshold(threshold)
     run = plan_findings(target, FindOutliers.name, run_key, COLUMNS, VIEWS)
-    classes = {}
-    if inputs.label_field is not None and len(inputs.class_names) > 1:
-        classes = {"labels": inputs.codes, "probabilities": inputs.evidence.probabilities}
     progress.say("Scoring")
-    found = outliers.find_outliers(
-        inputs.rows, inputs.graph, groups=inputs.groups, threshold=wanted, **classes
-    )
+    found = inputs.find_outliers(wanted)
     names = {outliers.OF_THE_SET: OF_THE_SET, outliers.OF_ITS_CLASS: OF_ITS_CLASS}
     reasons = [names.get(int(reason)) for reason in found.reason]
     skipped: Counter[str] = Counter()

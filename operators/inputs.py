@@ -21,6 +21,7 @@ from .progress import Progress
 if TYPE_CHECKING:
     from ..analysis.class_probe import ClassEvidence
     from ..analysis.neighbors import NeighborGraph
+    from ..analysis.outliers import Outliers
 
 
 class Inputs:
@@ -148,6 +149,15 @@ class Inputs:
                 self.seed,
                 report,
             )
+
+    def find_outliers(self, threshold: float | None = None) -> "Outliers":
+        """Outliers, from the neighbours and, with labels, from the held-out evidence."""
+        from ..analysis.outliers import find_outliers
+
+        classes = {}
+        if self.label_field is not None and len(self.class_names) > 1:
+            classes = {"labels": self.codes, "probabilities": self.evidence.probabilities}
+        return find_outliers(self.rows, self.graph, self.groups, threshold=threshold, **classes)
 
     def facts(
         self, run: Run, parameters: dict[str, Any], labels: list[str | None] | None = None

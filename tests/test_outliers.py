@@ -106,6 +106,54 @@ def test_order_of_rows_does_not_matter():
     np.testing.assert_array_equal(other.reason, one.reason[order])
 
 
+@pytest.mark.parametrize("num_rows", [400, 60])
+def test_looking_beyond_large_groups_against_brute_force(num_rows, monkeypatch):
+    """In small blocks, all groups at once; of 60 rows, not every centre has k others."""
+    monkeypatch.setattr(outliers, "BLOCK_ROWS", 64)
+    monkeypatch.setattr(outliers, "BLOCK_CENTERS", 3)
+    measured = []
+    distance_between = outliers._distance_between_neighbors
+    monkeypatch.setattr(
+        outliers,
+        "_distance_between_neighbors",
+        lambda *arguments: measured.append(1) or distance_between(*arguments),
+    )
+    rows, _ = clustered(num_rows=num_rows)
+    rng = np.random.default_rng(1)
+    groups = rng.permutation(np.r_[np.repeat([3, 9, 4], 18), np.full(num_rows - 54, -1)])
+    if num_rows == 400:
+        groups[groups < 0] = rng.integers(20, 26, 346)
+    else:
+        groups[groups == -1] = 3
+    count = np.where((groups >= 0) & (rng.random(num_rows) < 0.8), 2, 20)
+    k = 40
+    order = rng.permutation(num_rows)
+    results = []
+    for place in (np.arange(num_rows), order):
+        to_neighbors, between, known = np.full((3, num_rows), -1.0)
+        known = known > 0
+        outliers._look_beyond_large_groups(
+            rows[place], groups[place], count[place], k, to_neighbors, between, known
+        )
+        results.append((to_neighbors, between, known))
+    assert len(measured) == 2
+    for one, other in zip(*results):
+        np.testing.assert_allclose(other, one[order], atol=1e-5)
+    to_neighbors, between, known = results[0]
+    np.testing.assert_array_equal(known, count == 2)
+    for row in range(num_rows):
+        if count[row] == 20:
+            assert to_neighbors[row] == between[row] == -1
+            continue
+        center = rows[groups == groups[row]].astype(float).mean(axis=0)
+        others = rows[groups != groups[row]].astype(float)
+        distance = 1 - others @ center / np.linalg.norm(center)
+        near = others[np.argsort(distance)[:k]]
+        assert to_neighbors[row] == pytest.approx(np.sort(distance)[:k].mean(), abs=1e-5)
+        expected = (1 - near @ near.T)[np.triu_indices(len(near), 1)].mean()
+        assert between[row] == pytest.approx(expected, abs=1e-5)
+
+
 def test_distance_between_neighbors_against_brute_force():
     rows, _ = clustered(num_rows=80)
     graph = neighbor_graph(rows, k=7)

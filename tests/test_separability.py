@@ -621,6 +621,18 @@ class TestSlices:
         assert np.isnan(measured.difference).all()
         assert measured.verdict[0] == "shares no class with the other slices"
 
+    def test_slices_without_labels_and_a_slice_of_everything(self):
+        rows, labels = clustered(np.random.default_rng(0), 300)
+        slices = np.arange(300) % 2
+        labels[slices == 1] = -1
+        result = measure(rows, labels, probabilities=np.eye(6)[labels])
+        measured = measure_slices(result, slices, ("train", "test"))
+        assert measured.count.tolist() == [150, 0] and np.isnan(measured.difference).all()
+        assert measured.verdict[0] == "shares no class with the other slices"
+        assert measured.verdict[1] == "no samples with a label"
+        everything = measure_slices(result, np.zeros(300, int), ("all",))
+        assert everything.verdict == ("shares no class with the other slices",)
+
 
 class TestFieldPrediction:
     def test_a_field_that_the_vectors_show(self):

@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pytest
+from fiftyone_embedding_quality.analysis import uninformative
 from fiftyone_embedding_quality.analysis.uninformative import (
     BLURRED,
     BRIGHT,
@@ -14,6 +15,7 @@ from fiftyone_embedding_quality.analysis.uninformative import (
     find_uninformative,
     measure,
 )
+from fiftyone_embedding_quality.embedding.images import load_image
 from PIL import Image, ImageEnhance, ImageFilter
 
 
@@ -148,6 +150,28 @@ def test_objects_are_judged_by_their_own_pixels(save):
     assert found.measures[3].sharpness is None  # 6 x 2 pixels are not called blurred
     assert found.reasons[3] in (None, ONE_COLOR)
     assert "no pixel" in found.errors[4] and "finite" in found.errors[5]
+
+
+def test_an_object_without_a_box_cannot_be_judged(save):
+    path = save(textured(), "picture")
+    found = find_uninformative([path, path], [(), (0, 0, 1, 1)])
+    assert found.errors == ["the object has no box", None]
+    assert found.measures[0] is None and found.measures[1] is not None
+
+
+def test_each_file_is_decoded_once_in_any_order(save, monkeypatch):
+    dark, light = save(Image.new("RGB", (60, 40)), "dark"), save(textured(60, 40), "light")
+    decoded = []
+    monkeypatch.setattr(
+        uninformative,
+        "load_image",
+        lambda path, *side: decoded.append(path) or load_image(path, *side),
+    )
+    boxes = [(0, 0, 0.5, 1), (0, 0, 1, 0.5)] * 3
+    found = find_uninformative([dark, light] * 3, boxes)
+    assert sorted(decoded) == [dark, light]
+    assert found.reasons == [DARK, None] * 3
+    assert [measured.width for measured in found.measures] == [30, 60] * 3
 
 
 def test_shapes_of_objects_are_not_judged(save):

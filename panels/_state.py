@@ -1,0 +1,146 @@
+"""What the panel keeps between two events, and what follows from it: order, page, matrix, view.
+
+The state holds no lists: FiftyOne's App merges a new list into the old one, item by item, and what
+the old one had beyond stays. For the same reason tables bring their rows as defaults.
+"""
+
+import hashlib
+import json
+from typing import Any
+
+from ..storage import separability as store
+from ..storage.runs import Run
+from ..storage.separability import StoredSeparability
+from ._measures import MEASURES, default_descending, worst_first
+
+# Classes on one page of the table and the chart, and in the matrix.
+PAGE, MATRIX = 25, 30
+
+# Up to so many classes the matrix can be shown whole: 40,000 cells.
+MAX_MATRIX = 200
+
+# Classes that the selected one mixes with.
+NAMED_PAIRS = 4
+
+
+def get_state(ctx: Any, key: str) -> Any:
+    return ctx.panel.state.get(key)
+
+
+def set_state(ctx: Any, values: dict[str, Any]) -> None:
+    """Sets what differs: every change is sent to the browser."""
+    changed = {key: value for key, value in values.items() if get_state(ctx, key) != value}
+    if changed:
+        ctx.panel.state.set(changed)
+
+
+def named_run(runs: list[Run], key: str | None) -> Run | None:
+    return next((run for run in runs if run.key == key), None)
+
+
+def measure_key(ctx: Any) -> str:
+    key = get_state(ctx, "sort")
+    return key if key in MEASURES else "f1"
+
+
+def sorting(ctx: Any) -> tuple[str, bool]:
+    """The column that is sorted by, and whether the largest come first."""
+    return get_state(ctx, "sort") or "f1", bool(get_state(ctx, "descending"))
+
+
+def sort_by(ctx: Any, key: str) -> None:
+    """Sorts by a column; once more, the other way round."""
+    if key in ("against", "difference"):
+        return
+    before, descending = sorting(ctx)
+    descending = not descending if key == before else default_descending(key)
+    state = {"sort": key, "descending": descending, "page": 0}
+    if key in MEASURES:
+        state["tools.measure"] = key
+    set_state(ctx, state)
+
+
+def page_of(ctx: Any, stored: StoredSeparability) -> tuple[list[dict[str, Any]], int]:
+    """The classes on the page that is looked at, and how many are found in all."""
+    text = (get_state(ctx, "searched") or "").strip().lower()
+    rows = [row for row in stored.classes.values() if text in row["label"].lower()]
+    rows = worst_first(rows, *sorting(ctx))
+    start = (get_state(ctx, "page") or 0) * PAGE
+    return rows[start : start + PAGE], len(rows)
+
+
+def mixing_with(stored: StoredSeparability, label: str) -> list[str]:
+    """The classes that one mixes with most, in either direction."""
+    strength: dict[str, float] = {}
+    for (first, second), pair in stored.pairs.items():
+        if label in (first, second) and pair["boundary"]:
+            other = second if first == label else first
+            share = pair["predicted_share"] + pair["neighbor_share"] / 1000
+            strength[other] = max(strength.get(other, 0.0), share)
+    return sorted(strength, key=lambda name: (-strength[name], name))[:NAMED_PAIRS]
+
+
+def matrix_labels(ctx: Any, stored: StoredSeparability) -> tuple[list[str], int | str]:
+    """The classes in the matrix, in their stored order, and which page of them that is.
+
+    When there are many, the first page are those that are confused most.
+    """
+    order, page = stored.report["order"], get_state(ctx, "matrix") or 0
+    if len(order) <= MATRIX:
+        return order, 0
+    if page == "all" and len(order) <= MAX_MATRIX:
+        return order, "all"
+    page = page if isinstance(page, int) else 0
+    strongest = sorted(stored.report["pairs"], key=lambda pair: -pair["predicted_share"])
+    ranked = [label for pair in strongest for label in (pair["label"], pair["other"])]
+    ranked = list(dict.fromkeys([*ranked, *order]))
+    chosen = set(ranked[page * MATRIX : (page + 1) * MATRIX])
+    return [label for label in order if label in chosen], page
+
+
+def form_parameters(run: Run) -> dict[str, Any]:
+    """The parameters of a run as its form asks for them."""
+    given = {**run.facts["parameters"], "run_key": run.key}
+    names = given.pop("embeddings")
+    names = [names] if isinstance(names, str) else names
+    given["embeddings"] = names[0]
+    if len(names) > 1:
+        given["compare_with"] = names[1]
+    given.pop("seed", None)
+    return {key: value for key, value in given.items() if value is not None}
+
+
+def view_of(ctx: Any, stored: StoredSeparability, kind: str, label: str, other: str | None) -> Any:
+    if kind == "class":
+        return store.class_view(ctx.dataset, stored, label)
+    if kind == "pair":
+        return store.pair_view(ctx.dataset, stored, label, other)
+    return store.flagged_view(ctx.dataset, stored, label, kind)
+
+
+def current_view(ctx: Any) -> dict[str, Any]:
+    """What the grid shows, so that one can go back to it."""
+    if ctx.request_params.get("view_name"):
+        return {"name": ctx.request_params["view_name"]}
+    if ctx.request_params.get("filters"):
+        return {"stages": store.stages_of(ctx.view)}
+    return {"stages": ctx.request_params.get("view") or []}
+
+
+def is_shown(ctx: Any) -> bool:
+    """Whether the grid shows what the panel has put there, perhaps filtered further."""
+    own = get_state(ctx, "own")
+    return bool(own) and signature(ctx.request_params.get("view") or []).startswith(own)
+
+
+def signature(stages: list[dict[str, Any]]) -> str:
+    """A hash of each stage of a view, without what FiftyOne adds to it, one after the other."""
+    texts = (
+        json.dumps(
+            [stage["_cls"], [[k, v] for k, v in stage["kwargs"] if not k.startswith("_")]],
+            sort_keys=True,
+            default=str,
+        )
+        for stage in stages
+    )
+    return " ".join(hashlib.blake2b(text.encode(), digest_size=8).hexdigest() for text in texts)

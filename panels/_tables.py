@@ -1,0 +1,150 @@
+"""The tables and texts of the panel: cells, heads, sentences."""
+
+from typing import Any
+
+import fiftyone.operators.types as types
+
+from ..storage.runs import Run
+from ..storage.separability import StoredSeparability
+from ._measures import MEASURES, decimal, percent, points, signed, whole
+from ._state import measure_key
+
+OVERALL_SENTENCES = {
+    "accuracy": "Balanced accuracy: the mean recall of the classes, of predictions by a classifier "
+    "that has not seen the sample or its duplicates.",
+    "purity": "Purity: the share of neighbours of the same class; in brackets what chance gives.",
+    "silhouette": "Silhouette: how much closer samples are to their own class than to the next, "
+    "from −1 to 1.",
+    "pairs": "Mixing pairs: ordered pairs of classes that mix more than by chance, after "
+    "correction for the number of pairs.",
+    "map": "Map trust: how far neighbours on the latest map of these vectors are neighbours in "
+    "fact, from 0 to 1.",
+}
+
+
+def padding() -> dict[str, Any]:
+    return {"grid": {"sx": {"p": 1}}}
+
+
+def compact_table(clickable: bool = False, **handlers: Any) -> types.TableView:
+    """A table that fits the panel's usual width."""
+    body = {"& td, & th": {"fontSize": "0.8rem", "px": 0.75, "py": 0.4, "lineHeight": 1.3}}
+    body["minWidth"] = 0
+    body["& th"] = {"fontSize": "0.75rem"}
+    body["& td button"] = {"p": 0.25, "my": -0.5}
+    body["& td svg, & td .material-icons"] = {"fontSize": "1.1rem"}
+    if clickable:
+        body["& td, & th"]["cursor"] = "pointer"
+        body["& tbody tr:hover"] = {"backgroundColor": "action.hover"}
+    return types.TableView(
+        columns=[],
+        row_actions=[],
+        tooltips=[],
+        actions_label=" ",
+        componentsProps={"table": {"sx": body}},
+        **handlers,
+    )
+
+
+def columns_of(ctx: Any, other: StoredSeparability | None) -> list[tuple[str, str]]:
+    """Keys and heads of the table's columns."""
+    measure = measure_key(ctx)
+    if other is not None:
+        short = MEASURES[measure].short
+        return [
+            ("label", "Class"),
+            ("count", "Count"),
+            (measure, short),
+            ("against", other.run.key),
+            ("difference", "Diff."),
+            ("confused_with", "Mixes with"),
+        ]
+    keys = ["count", "f1", "recall", "purity"]
+    extra = measure if measure not in keys else "silhouette"
+    return [
+        ("label", "Class"),
+        *((key, MEASURES[key].short) for key in (*keys, extra)),
+        ("confused_with", "Mixes with"),
+    ]
+
+
+def cell_text(key: str, row: dict[str, Any], other: dict[str, Any] | None, sort: str) -> str:
+    if key in MEASURES:
+        return MEASURES[key].text(row.get(key))
+    if key == "confused_with":
+        if not row["confused_with"]:
+            return ""
+        return f"{row['confused_with']} {percent(row['confused_rate'])}"
+    if key in ("against", "difference"):
+        measure = MEASURES[sort if sort in MEASURES else "f1"]
+        theirs = other.get(measure.key) if other is not None else None
+        if key == "against":
+            return measure.text(theirs)
+        if theirs is None or row.get(measure.key) is None:
+            return measure.text(None)
+        difference = row[measure.key] - theirs
+        return points(difference) if measure.is_share else signed(difference)
+    return row[key]
+
+
+def overall_cells(stored: StoredSeparability) -> list[str]:
+    overall = stored.report["overall"]
+    trust = (overall.get("map") or {}).get("trustworthiness")
+    return [
+        percent(overall["balanced_accuracy"]),
+        f"{percent(overall['purity'])} ({percent(overall['purity_expected'])})",
+        decimal(overall["silhouette"]),
+        whole(overall["pairs_above_chance"]),
+        decimal(trust),
+    ]
+
+
+def overall_difference(stored: StoredSeparability, other: StoredSeparability) -> list[str]:
+    def less(key: str) -> float | None:
+        mine, theirs = stored.report["overall"][key], other.report["overall"][key]
+        return None if mine is None or theirs is None else mine - theirs
+
+    pairs = f"{less('pairs_above_chance'):+,}".replace("-", "−")
+    return [
+        points(less("balanced_accuracy")),
+        points(less("purity")),
+        signed(less("silhouette")),
+        pairs,
+        "",
+    ]
+
+
+def selection_text(
+    stored: StoredSeparability, row: dict[str, Any], selection: dict[str, Any]
+) -> str:
+    shown = ""
+    if selection["count"] is not None:
+        count = f"{selection['count']:,} {stored.things}"
+        shown = {
+            "class": f"Shown: all {count} of the class.",
+            "pair": f"Shown: {count} of **{selection['label']}** near **{selection['other']}**, "
+            "the nearest first.",
+            "label_issues": f"Shown: its {count} with a doubtful label.",
+            "outliers": f"Shown: its {count} that are unlike the others.",
+        }[selection["kind"]]
+    return f"**{row['label']}**: {row['verdict']}. {shown}"
+
+
+def help_text() -> str:
+    overall = [
+        f"- **{text.partition(':')[0]}**:{text.partition(':')[2]}"
+        for text in OVERALL_SENTENCES.values()
+    ]
+    classes = [
+        f"- **{measure.sentence.partition(':')[0]}**:{measure.sentence.partition(':')[2]}"
+        for measure in MEASURES.values()
+    ]
+    return "\n".join(dict.fromkeys(overall[:1] + overall[3:] + classes))
+
+
+def run_name(run: Run) -> str:
+    facts = run.facts
+    names = facts["parameters"]["embeddings"]
+    names = names if isinstance(names, str) else names[0]
+    things = f", {facts['patches_field']}" if facts["patches_field"] else ""
+    return f"{run.key} ({names}{things})"
