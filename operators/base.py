@@ -42,8 +42,8 @@ MAX_LINKS = 4
 
 logger = logging.getLogger(__name__)
 
-# What a form asks for its own sake: it is no parameter.
-FORM_ONLY = {"more_options"}
+# What a form asks for its own sake, or a panel that opens it adds: no parameters.
+FORM_ONLY = {"more_options", "panel_id", "panel_state"}
 
 # The value of a choice that stands for no value; the App shows an empty one as a blank.
 NOT_CHOSEN = "(none)"

@@ -109,7 +109,7 @@ def model_of(target: Target, embeddings: str | None) -> str | None:
 @guarded
 def write_run(dataset: fo.Dataset, run: Run, written_at: str | None = None) -> None:
     """Stores a run; the same key again replaces it. Its time is now, unless it is given."""
-    now = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
+    now = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="milliseconds")
     config = dataset.init_run(
         method=METHOD_PREFIX + run.operator,
         fields=list(run.fields),

@@ -16,6 +16,7 @@ from typing import Any
 import fiftyone as fo
 from bson import ObjectId
 from fiftyone import ViewField as F
+from fiftyone.core.expressions import ViewExpression
 
 from ..errors import UserError
 from .labels import label_fields
@@ -377,10 +378,10 @@ def _labeled_view(target: Target, stored: StoredSeparability, label: str, flag: 
     if path is None:
         raise UserError(f"The labels in {stored.report['label_field']!r} are gone")
     if field is None:
-        condition = F(path) == label
+        condition = F(path) == ViewExpression.literal(label)
         view = samples.match(condition if flag is None else condition & (F(flag) == True))  # noqa: E712
     else:
-        condition = F("label") == label
+        condition = F("label") == ViewExpression.literal(label)
         if flag is not None:
             condition &= F(flag) == True  # noqa: E712
         view = samples.filter_labels(field, condition)
