@@ -17,6 +17,7 @@ from .base import (
     OPEN_PANEL,
     SET_VIEW,
     QualityOperator,
+    embeddings_input,
     labels_input,
     patches_input,
 )
@@ -172,17 +173,7 @@ class Audit(QualityOperator):
         target = resolve_target(samples, patches_field)
         fields = vector_fields(target)
         if fields:
-            choices = types.DropdownView()
-            for name in fields:
-                choices.add_choice(name, label=name)
-            inputs.enum(
-                "embeddings",
-                choices.values(),
-                default=fields[0],
-                view=choices,
-                label="Embeddings",
-                description="The field with the vectors",
-            )
+            embeddings_input(ctx, target, inputs)
         else:
             inputs.str(
                 "model",

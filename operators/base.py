@@ -224,16 +224,48 @@ def show_error(container: types.Object, text: str) -> None:
     error.error_message = text
 
 
+def choice_input(
+    inputs: types.Object,
+    name: str,
+    options: Sequence[str] | dict[str, str],
+    *,
+    label: str,
+    description: str | None = None,
+    none: str | None = None,
+    default: str | None = None,
+) -> None:
+    """A choice from a list in a form.
+
+    Args:
+        inputs: the form
+        name: the parameter
+        options: the values, or the values with what is shown for each
+        label, description: of the field
+        none (None): what is shown for no choice, if that is one
+        default (None): the value that is chosen at first; else none, or the first one
+    """
+    choices = types.DropdownView()
+    if none is not None:
+        choices.add_choice(NOT_CHOSEN, label=none)
+    for value in options:
+        choices.add_choice(value, label=options[value] if isinstance(options, dict) else value)
+    inputs.enum(
+        name,
+        choices.values(),
+        default=default or choices.values()[0],
+        view=choices,
+        label=label,
+        description=description,
+    )
+
+
 def patches_input(ctx: Any, samples: Any, inputs: types.Object, verb: str) -> str | None:
     """The form's choice between whole images and the objects of a field; returns the choice."""
     fields = patches_fields(samples)
     if not fields:
         return None
-    choices = types.DropdownView()
-    choices.add_choice(NOT_CHOSEN, label="Whole images")
-    for name in fields:
-        choices.add_choice(name, label=f"Objects in {name}")
-    inputs.enum("patches_field", choices.values(), default=NOT_CHOSEN, view=choices, label=verb)
+    options = {name: f"Objects in {name}" for name in fields}
+    choice_input(inputs, "patches_field", options, label=verb, none="Whole images")
     chosen = ctx.params.get("patches_field")
     return None if chosen in ("", None, NOT_CHOSEN) else chosen
 
@@ -249,16 +281,8 @@ def embeddings_input(ctx: Any, target: Target, inputs: types.Object) -> str:
         raise UserError(
             f"No vectors are stored for the {target.things} yet; run 'Quality: compute embeddings'"
         )
-    choices = types.DropdownView()
-    for name in fields:
-        choices.add_choice(name, label=name)
-    inputs.enum(
-        "embeddings",
-        choices.values(),
-        default=fields[0],
-        view=choices,
-        label="Embeddings",
-        description="The field with the vectors",
+    choice_input(
+        inputs, "embeddings", fields, label="Embeddings", description="The field with the vectors"
     )
     chosen = ctx.params.get("embeddings")
     return chosen if chosen in fields else fields[0]
@@ -284,18 +308,14 @@ def labels_input(
                 "choose the objects of a field with Detections or Polylines"
             )
         return fields
-    choices = types.DropdownView()
-    if not required:
-        choices.add_choice(NOT_CHOSEN, label="None")
-    for name in fields:
-        choices.add_choice(name, label=name)
-    inputs.enum(
+    choice_input(
+        inputs,
         "label_field",
-        choices.values(),
-        default=fields[0],
-        view=choices,
+        fields,
         label="Labels",
         description=description,
+        none=None if required else "None",
+        default=fields[0],
     )
     return fields
 

@@ -17,6 +17,7 @@ from .base import (
     NOT_CHOSEN,
     OPEN_PANEL,
     QualityOperator,
+    choice_input,
     embeddings_input,
     labels_input,
     patches_input,
@@ -99,18 +100,13 @@ class ComputeSeparability(QualityOperator):
         fields = vector_fields(target)
         embeddings = embeddings_input(ctx, target, inputs)
         if len(fields) > 1:
-            choices = types.DropdownView()
-            choices.add_choice(NOT_CHOSEN, label="None")
-            for name in fields:
-                if name != embeddings:
-                    choices.add_choice(name, label=name)
-            inputs.enum(
+            choice_input(
+                inputs,
                 "compare_with",
-                choices.values(),
-                default=NOT_CHOSEN,
-                view=choices,
+                [name for name in fields if name != embeddings],
                 label="Compare with",
                 description="Which of the two embeddings separates the classes better",
+                none="None",
             )
         labels_input(target, inputs, "The classes")
         inputs.str(

@@ -15,7 +15,7 @@ from ..storage.maps import StoredMap, read_map, write_map
 from ..storage.runs import check_name
 from ..storage.targets import Target, resolve_target
 from ..storage.vectors import VectorSet, read_vectors
-from .base import NOT_CHOSEN, QualityOperator, embeddings_input, patches_input
+from .base import QualityOperator, choice_input, embeddings_input, patches_input
 from .progress import Progress, duration
 
 METHODS = {"umap": "UMAP", "tsne": "t-SNE", "pca": "PCA"}
@@ -363,17 +363,13 @@ def _more_inputs(target: Target, method: str, inputs: types.Object) -> None:
             label="Minimum distance",
             description="How close points may lie",
         )
-        choices = types.DropdownView()
-        choices.add_choice(NOT_CHOSEN, label="Nothing")
-        for name in label_fields(target):
-            choices.add_choice(name, label=name)
-        inputs.enum(
+        choice_input(
+            inputs,
             "label_field",
-            choices.values(),
-            default=NOT_CHOSEN,
-            view=choices,
+            label_fields(target),
             label="Pull together the labels of",
             description="Supervised UMAP: shows the labels as much as the vectors",
+            none="Nothing",
         )
     if method == "tsne":
         inputs.float(

@@ -15,9 +15,9 @@ from ..storage.labels import read_splits, split_fields
 from ..storage.targets import resolve_target
 from ..storage.vectors import vector_fields
 from .base import (
-    NOT_CHOSEN,
     QualityOperator,
     checked_threshold,
+    choice_input,
     labels_input,
     patches_input,
     run_key_input,
@@ -98,29 +98,22 @@ class FindDuplicates(QualityOperator):
         patches_field = patches_input(ctx, samples, inputs, "Compare")
         target = resolve_target(samples, patches_field)
         fields = vector_fields(target)
-        choices = types.DropdownView()
-        choices.add_choice(NOT_CHOSEN, label="None: exact copies only")
-        for name in fields:
-            choices.add_choice(name, label=name)
-        inputs.enum(
+        choice_input(
+            inputs,
             "embeddings",
-            choices.values(),
-            default=fields[0] if fields else NOT_CHOSEN,
-            view=choices,
+            fields,
             label="Embeddings",
             description="The field with the vectors that propose near-duplicates",
+            none="None: exact copies only",
+            default=fields[0] if fields else None,
         )
-        choices = types.DropdownView()
-        choices.add_choice(NOT_CHOSEN, label="None")
-        for name in split_fields(target):
-            choices.add_choice(name, label=name)
-        inputs.enum(
+        choice_input(
+            inputs,
             "split",
-            choices.values(),
-            default=NOT_CHOSEN,
-            view=choices,
+            split_fields(target),
             label="Split",
             description="Where train, test, … are named: leaks between them are listed first",
+            none="None",
         )
         labels_input(target, inputs, "Groups whose labels disagree are reported", required=False)
         inputs.str(

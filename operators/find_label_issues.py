@@ -24,8 +24,8 @@ from ..storage.reviews import Reviews, read_reviews
 from ..storage.runs import read_run
 from ..storage.targets import resolve_target
 from .base import (
-    NOT_CHOSEN,
     QualityOperator,
+    choice_input,
     embeddings_input,
     labels_input,
     patches_input,
@@ -119,17 +119,13 @@ class FindLabelIssues(QualityOperator):
         fields = labels_input(target, inputs, "The labels to judge", more=several)
         predictions = [name for name in fields if _holds_predictions(target, name)]
         if predictions:
-            choices = types.DropdownView()
-            choices.add_choice(NOT_CHOSEN, label="None: learn from the vectors")
-            for name in predictions:
-                choices.add_choice(name, label=name)
-            inputs.enum(
+            choice_input(
+                inputs,
                 "predictions_field",
-                choices.values(),
-                default=NOT_CHOSEN,
-                view=choices,
+                predictions,
                 label="Predictions",
                 description="Of your own model, made out of sample",
+                none="None: learn from the vectors",
             )
         run_key_input(ctx, target, self.name, COLUMNS, VIEWS, inputs)
         count = len(target.ids(having=embeddings))

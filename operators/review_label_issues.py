@@ -25,7 +25,7 @@ from ..storage.reviews import (
 )
 from ..storage.runs import Run, check_unclaimed, plugin_runs, read_run, write_run
 from ..storage.targets import Target, resolve_target
-from .base import QualityOperator
+from .base import QualityOperator, choice_input
 from .find_label_issues import FindLabelIssues
 from .progress import Progress, counted
 
@@ -115,10 +115,7 @@ class ReviewLabelIssues(QualityOperator):
         runs = [run.key for run in _finished_runs(dataset)]
         if not runs:
             raise UserError("No labels were judged yet; run 'Quality: find label issues' first")
-        choices = types.DropdownView()
-        for key in runs:
-            choices.add_choice(key, label=key)
-        inputs.enum("run_key", choices.values(), default=runs[0], view=choices, label="Run")
+        choice_input(inputs, "run_key", runs, label="Run")
         choices = types.RadioGroup()
         for decision, text in DECISIONS.items():
             choices.add_choice(decision, label=text)

@@ -12,6 +12,18 @@ def _shown(app, text: str) -> None:
     expect(app.page.locator("[data-cy=entry-counts]").first).to_contain_text(text, timeout=20_000)
 
 
+def _open_view(app, dataset, slug: str, text: str) -> None:
+    """Opens a saved view; again where an event of the page before has overtaken it."""
+    for last in (False, False, True):
+        app.open(dataset.name, view=slug)
+        try:
+            _shown(app, text)
+            return
+        except AssertionError:
+            if last:
+                raise
+
+
 def test_duplicates_form_result_and_views(app, photos):
     photos.persistent = True
     for sample in photos:
@@ -30,13 +42,10 @@ def test_duplicates_form_result_and_views(app, photos):
     app.screenshot("duplicates-result")
     app.page.keyboard.press("Escape")
 
-    app.open(photos.name, view="duplicates-groups")
-    _shown(app, "12 samples")
+    _open_view(app, photos, "duplicates-groups", "12 samples")
     app.screenshot("duplicates-groups")
-    app.open(photos.name, view="duplicates-redundant")
-    _shown(app, "6 samples")
-    app.open(photos.name, view="duplicates-leaks")
-    _shown(app, "2 samples")
+    _open_view(app, photos, "duplicates-redundant", "6 samples")
+    _open_view(app, photos, "duplicates-leaks", "2 samples")
     app.screenshot("duplicates-leaks")
 
 
@@ -64,8 +73,9 @@ def test_outliers_form_result_and_view(app, photos, tmp_path):
     app.page.keyboard.press("Escape")
 
     photos.reload()
-    app.open(photos.name, view="outliers-flagged")
-    _shown(app, str(len(photos.load_saved_view("outliers: flagged"))))
+    _open_view(
+        app, photos, "outliers-flagged", str(len(photos.load_saved_view("outliers: flagged")))
+    )
     app.screenshot("outliers-flagged")
 
 
@@ -118,12 +128,10 @@ def test_label_issues_are_found_reviewed_and_taken_back(app, flipped):
     app.page.keyboard.press("Escape")
     flipped.reload()
     assert flipped.count_values("label_issues_review")["accepted"] == 2
-    app.open(flipped.name, view="label-issues-flagged")
-    _shown(app, f"{flagged - 2} samples")
+    _open_view(app, flipped, "label-issues-flagged", f"{flagged - 2} samples")
 
     foo.get_operator("@embedding/quality/review_label_issues")(flipped, decision="undo")
-    app.open(flipped.name, view="label-issues-flagged")
-    _shown(app, f"{flagged} samples")
+    _open_view(app, flipped, "label-issues-flagged", f"{flagged} samples")
 
 
 def test_nothing_selected_is_an_error_in_the_form(app, flipped):
