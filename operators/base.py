@@ -32,7 +32,7 @@ from ..storage.labels import label_fields
 from ..storage.runs import read_run
 from ..storage.targets import Target, patches_fields
 from ..storage.vectors import vector_fields
-from .progress import Progress
+from .progress import Progress, duration
 
 # FiftyOne's own operators of the App.
 SET_VIEW, OPEN_PANEL = "@voxel51/operators/set_view", "@voxel51/operators/open_panel"
@@ -346,6 +346,23 @@ def run_key_input(
     )
     plan_findings(target, operator, key, columns, views)
     return key
+
+
+def judging_notice(
+    target: Target, embeddings: str, inputs: types.Object, starting: float, each: float
+) -> None:
+    """Says in a form how many will be judged, and how long that takes.
+
+    Args:
+        target: the samples or objects
+        embeddings: the field of the vectors
+        inputs: the form
+        starting, each: seconds to start, and for each vector
+    """
+    count = len(target.ids(having=embeddings))
+    took = duration(starting + count * each)
+    text = f"{count:,} of {len(target.ids()):,} {target.things} have vectors and will be judged"
+    inputs.view("plan", types.Notice(label=f"{text}, which takes roughly {took}"))
 
 
 def skipped_lines(result: dict[str, Any]) -> list[str]:

@@ -19,6 +19,7 @@ from .base import (
     QualityOperator,
     choice_input,
     embeddings_input,
+    judging_notice,
     labels_input,
     patches_input,
     run_key_input,
@@ -116,10 +117,7 @@ class ComputeSeparability(QualityOperator):
             "whether it can be predicted from the vectors",
         )
         run_key_input(ctx, target, self.name, (), (), inputs)
-        count = len(target.ids(having=embeddings))
-        text = f"{count:,} of {len(target.ids()):,} {target.things} have vectors and will be judged"
-        seconds = STARTING_SECONDS + count * SECONDS_PER_VECTOR
-        inputs.view("plan", types.Notice(label=f"{text}, which takes roughly {duration(seconds)}"))
+        judging_notice(target, embeddings, inputs, STARTING_SECONDS, SECONDS_PER_VECTOR)
 
     def from_form(self, given: dict[str, Any]) -> dict[str, Any]:
         other = given.pop("compare_with", None)

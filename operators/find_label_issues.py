@@ -27,6 +27,7 @@ from .base import (
     QualityOperator,
     choice_input,
     embeddings_input,
+    judging_notice,
     labels_input,
     patches_input,
     run_key_input,
@@ -128,10 +129,7 @@ class FindLabelIssues(QualityOperator):
                 none="None: learn from the vectors",
             )
         run_key_input(ctx, target, self.name, COLUMNS, VIEWS, inputs)
-        count = len(target.ids(having=embeddings))
-        text = f"{count:,} of {len(target.ids()):,} {target.things} have vectors and will be judged"
-        seconds = STARTING_SECONDS + count * SECONDS_PER_VECTOR
-        inputs.view("plan", types.Notice(label=f"{text}, which takes roughly {duration(seconds)}"))
+        judging_notice(target, embeddings, inputs, STARTING_SECONDS, SECONDS_PER_VECTOR)
 
     def summary(self, result: dict[str, Any]) -> str:
         things, key = result["things"], result["run_key"]
@@ -267,7 +265,7 @@ def _find(inputs: Inputs, predictions_field: str | None, reviews: Reviews) -> Fo
         evidence, warning = check_predictions(predictions, codes, evidence)
     inputs.progress.say("Judging the labels")
     # What is like nothing in the set is an outlier, and no other label suits it better.
-    scores = inputs.find_outliers().score
+    scores = inputs.outliers.score
     found = find_label_issues(codes, evidence, inputs.graph, inputs.groups, scores)
     flagged = found.flagged & ~reviews.settled(inputs.ids, inputs.labels)
     pairs = Counter(

@@ -15,6 +15,7 @@ from .base import (
     QualityOperator,
     checked_threshold,
     embeddings_input,
+    judging_notice,
     labels_input,
     patches_input,
     run_key_input,
@@ -29,7 +30,7 @@ COLUMNS = ("score", "flagged", "reason")
 OF_THE_SET, OF_ITS_CLASS = "unlike the whole set", "unlike its class"
 
 # For the forecast in the form, on two cores.
-PICTURES_PER_SECOND, STARTING_SECONDS = 300, 4
+PICTURES_PER_SECOND, SECONDS_PER_VECTOR, STARTING_SECONDS = 300, 1e-4, 4
 
 
 class FindOutliers(QualityOperator):
@@ -112,11 +113,8 @@ class FindOutliers(QualityOperator):
         )
         run_key_input(ctx, target, self.name, COLUMNS, VIEWS, inputs)
         checked_threshold(params["threshold"])
-        count = len(target.ids(having=embeddings))
-        seconds = STARTING_SECONDS
-        seconds += count / PICTURES_PER_SECOND if params["check_pictures"] else count * 1e-4
-        text = f"{count:,} of {len(target.ids()):,} {target.things} have vectors and will be judged"
-        inputs.view("plan", types.Notice(label=f"{text}, which takes roughly {duration(seconds)}"))
+        each = 1 / PICTURES_PER_SECOND if params["check_pictures"] else SECONDS_PER_VECTOR
+        judging_notice(target, embeddings, inputs, STARTING_SECONDS, each)
 
     def summary(self, result: dict[str, Any]) -> str:
         things, key = result["things"], result["run_key"]
@@ -150,7 +148,7 @@ def find_and_store(
     wanted = checked_threshold(threshold)
     run = plan_findings(target, FindOutliers.name, run_key, COLUMNS, VIEWS)
     progress.say("Scoring")
-    found = inputs.find_outliers(wanted)
+    found = inputs.outliers if wanted is None else inputs.find_outliers(wanted)
     names = {outliers.OF_THE_SET: OF_THE_SET, outliers.OF_ITS_CLASS: OF_ITS_CLASS}
     reasons = [names.get(int(reason)) for reason in found.reason]
     skipped: Counter[str] = Counter()

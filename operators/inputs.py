@@ -150,7 +150,12 @@ class Inputs:
                 report,
             )
 
-    def find_outliers(self, threshold: float | None = None) -> "Outliers":
+    @cached_property
+    def outliers(self) -> "Outliers":
+        """Outliers at the threshold that adapts to the scores."""
+        return self.find_outliers(None)
+
+    def find_outliers(self, threshold: float | None) -> "Outliers":
         """Outliers, from the neighbours and, with labels, from the held-out evidence."""
         from ..analysis.outliers import find_outliers
 
