@@ -303,7 +303,10 @@ def read_splits(
         tags = dict(zip(*view.values(["id", "tags"])))
         found = {id_: [tag for tag in wanted if tag in (tags[id_] or ())] for id_ in tags}
         names = {id_: matching[0] if matching else None for id_, matching in found.items()}
-        what = f"no sample has one of the tags {', '.join(wanted)}"
+        what = (
+            f"no sample has one of the tags {', '.join(wanted)}; name a field that holds the "
+            "split, or pass a list of your tags"
+        )
     else:
         field = view.get_field(split)
         path = _value_path(split, field) if field is not None else None
@@ -314,7 +317,7 @@ def read_splits(
                 'samples, "tags", or a list of tags'
             )
         names = dict(zip(*view.values(["id", path])))
-        what = "the field is empty on these samples"
+        what = "the field is empty on these samples; name another one, or leave split out"
     splits = [names.get(id_) for id_ in sample_ids]
     if not any(name is not None for name in splits):
         raise UserError(f"split={split!r}: {what}")

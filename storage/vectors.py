@@ -81,7 +81,11 @@ def read_vectors(target: Target, embeddings: str) -> VectorSet:
             f"or choose one of the fields with vectors: {names}"
         )
     if not _is_vector_field(field):
-        raise UserError(f"embeddings={embeddings!r} is a {type(field).__name__}, not vectors")
+        names = ", ".join(vector_fields(target)) or "none"
+        raise UserError(
+            f"embeddings={embeddings!r} is a {type(field).__name__}, not vectors; fields with "
+            f"vectors: {names}"
+        )
     rows = _read_raw(target, embeddings) if isinstance(field, fo.VectorField) else None
     if rows is None:
         rows = _read_values(target, embeddings)
