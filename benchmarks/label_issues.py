@@ -94,6 +94,16 @@ def cifar(data: Path, split: str, given: str, true: str) -> LabelSet:
     return LabelSet(rows, labels, truth, wrong, judged, clutter, groups, 10)
 
 
+def beside(labeled: LabelSet, other: LabelSet) -> LabelSet:
+    """Two parts of a dataset in one set, of which the rows of the first are judged."""
+    pairs = {
+        name: np.concatenate([getattr(labeled, name), getattr(other, name)])
+        for name in ("rows", "labels", "truth", "wrong", "clutter", "groups")
+    }
+    judged = np.r_[labeled.judged, np.zeros(len(other.labels), bool)]
+    return replace(labeled, **pairs, judged=judged)
+
+
 def copied(labeled: LabelSet, times: int = 2) -> LabelSet:
     """Every wrongly labeled picture copied, each with its copies in a group of its own."""
     which = np.r_[np.arange(len(labeled.labels)), np.repeat(np.flatnonzero(labeled.wrong), times)]
@@ -112,7 +122,7 @@ def ours(labeled: LabelSet, graph: NeighborGraph, groups: np.ndarray | None) -> 
         labeled.rows, labeled.labels, labeled.num_classes, graph, groups
     )
     outliers = find_outliers(labeled.rows, graph, groups, labeled.labels, evidence.probabilities)
-    found = find_label_issues(labeled.labels, evidence, graph, groups, outliers.score)
+    found = find_label_issues(labeled.labels, evidence, graph, groups, outliers.flagged)
     return Found(found.quality, found.flagged, found.suggested)
 
 
@@ -211,7 +221,10 @@ def main() -> None:
     sets = {"caltech101 label flips": caltech(options.data)}
     for name in ("aggre_label", "random_label1", "worse_label"):
         sets[f"cifar10n {name}"] = cifar(options.data, "train", name, "clean_label")
-    sets["cifar10n test, reviewed"] = cifar(options.data, "test", "given_label", "")
+    test = cifar(options.data, "test", "given_label", "")
+    train = cifar(options.data, "train", "clean_label", "clean_label")
+    sets["cifar10n test, reviewed"] = test
+    sets["cifar10n test, reviewed, with the training split beside it"] = beside(test, train)
     print_row("", "AUROC", "AP", "precision", "strict", "recall", "suggested")
     for name, labeled in sets.items():
         print(name)

@@ -265,8 +265,8 @@ def _find(inputs: Inputs, predictions_field: str | None, reviews: Reviews) -> Fo
         evidence, warning = check_predictions(predictions, codes, evidence)
     inputs.progress.say("Judging the labels")
     # What is like nothing in the set is an outlier, and no other label suits it better.
-    scores = inputs.outliers.score
-    found = find_label_issues(codes, evidence, inputs.graph, inputs.groups, scores)
+    outliers = inputs.outliers.flagged
+    found = find_label_issues(codes, evidence, inputs.graph, inputs.groups, outliers)
     flagged = found.flagged & ~reviews.settled(inputs.ids, inputs.labels)
     pairs = Counter(
         (names[codes[row]], names[found.suggested[row]])

@@ -75,15 +75,15 @@ def test_label_flips_of_caltech(caltech, known_groups):
     groups = groups if known_groups else None
     plain, evidence, graph = issues_of(rows, labels, 51, groups)
     outliers = find_outliers(rows, graph, groups, labels, evidence.probabilities)
-    found = find_label_issues(labels, evidence, graph, groups, outliers.score)
+    found = find_label_issues(labels, evidence, graph, groups, outliers.flagged)
     judged, flips = issue != "outlier", issue == "label_flip"
     assert average_precision(flips[judged], found.quality[judged]) > 0.95
-    assert flips[found.flagged].mean() > 0.78
+    assert flips[found.flagged].mean() > 0.80
     assert found.flagged[flips].mean() > 0.86
     assert flips[found.flagged].mean() > flips[plain.flagged].mean() + 0.15
     assert (found.suggested == truth)[flips].mean() > 0.93
     assert abs(found.expected_precision - flips[found.flagged].mean()) < 0.1
-    # Without outlier scores, when clutter counts neither for nor against.
+    # Outliers not known, when clutter counts neither for nor against.
     assert flips[plain.flagged & judged].mean() > 0.80
     assert plain.flagged[flips].mean() > 0.91
 
@@ -113,9 +113,9 @@ def test_clean_labels_are_flagged_rarely_and_not_trusted(shared):
 def test_what_no_class_claims_is_not_flagged():
     rows, labels, _ = noisy_blobs()
     plain, evidence, graph = issues_of(rows, labels, 4)
-    scores = np.random.default_rng(0).random(600)
-    found = find_label_issues(labels, evidence, graph, outlier_scores=scores)
-    np.testing.assert_array_equal(found.flagged, plain.flagged & (scores <= plain.confidence))
+    outliers = np.random.default_rng(0).random(600) < 0.5
+    found = find_label_issues(labels, evidence, graph, outliers=outliers)
+    np.testing.assert_array_equal(found.flagged, plain.flagged & ~outliers)
     assert 0 < found.flagged.sum() < plain.flagged.sum()
     np.testing.assert_array_equal(found.quality, plain.quality)
     assert found.flagged[found.order[: found.flagged.sum()]].all()
@@ -293,7 +293,7 @@ def test_arrays_must_fit():
     _, evidence, graph = issues_of(rows, labels, 4)
     with pytest.raises(ValueError, match="same rows"):
         find_label_issues(labels[:-1], evidence, graph)
-    with pytest.raises(ValueError, match="outlier_scores"):
-        find_label_issues(labels, evidence, graph, outlier_scores=np.zeros(49))
+    with pytest.raises(ValueError, match="outliers"):
+        find_label_issues(labels, evidence, graph, outliers=np.zeros(49, bool))
     with pytest.raises(ValueError, match="below 4"):
         find_label_issues(labels + 1, evidence, graph)
