@@ -2,6 +2,7 @@
 
 import time
 from collections import Counter
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import fiftyone as fo
@@ -12,6 +13,7 @@ from fiftyone.core.expressions import ViewExpression
 
 from ..errors import UserError
 from ..storage.arrays import encode
+from ..storage.boxes import ReadBoxes, prediction_fields, read_boxes
 from ..storage.findings import Column, matching_view, plan_findings, store_findings
 from ..storage.labels import (
     is_multilabel,
@@ -22,7 +24,7 @@ from ..storage.labels import (
 from ..storage.reviews import COLUMNS as REVIEW_COLUMNS
 from ..storage.reviews import Reviews, read_reviews
 from ..storage.runs import read_run
-from ..storage.targets import resolve_target
+from ..storage.targets import Target, resolve_target
 from .base import (
     QualityOperator,
     choice_input,
@@ -42,6 +44,9 @@ if TYPE_CHECKING:
 VIEWS = ("flagged",)
 COLUMNS = ("quality", "flagged", "suggested", "probe", "neighbors", "against")
 OBJECT_COLUMNS = (*COLUMNS, "confidence")
+DETECTOR_COLUMNS = (*OBJECT_COLUMNS, "reason")
+# The field of the samples, and the view of them, with predicted boxes of unlabeled objects.
+MISSING = "missing"
 MULTILABEL_COLUMNS = ("quality", "flagged", "wrong", "missing")
 
 # Pairs of classes that get a saved view, and the flags that a pair needs for it.
@@ -90,14 +95,18 @@ class FindLabelIssues(QualityOperator):
             label_field: the labels to judge: a Classification, Classifications or string field; of
                 objects, the patches field
             patches_field (None): the field of the objects whose labels are judged
-            predictions_field (None): a Classification field with the logits or confidences of
-                your own model, made out of sample, used in place of what the vectors predict
+            predictions_field (None): the predictions of your own model, made out of sample: a
+                Classification field with logits or confidences, used in place of what the vectors
+                predict; for objects, a Detections field with confidences, of which cleanlab's
+                ``object_detection`` tells wrong classes, badly placed boxes and missing ones,
+                beside what the vectors tell
             run_key (None): the name of the run, by default ``label_issues``
             seed (51): of everything random
 
         Returns:
             a dict with ``flagged``, ``expected_precision`` (the share of the flags that are
-            estimated to be real), ``classes``, ``noise``, ``overlaps``, ``warnings``, …
+            estimated to be real), ``classes``, ``noise``, ``overlaps``, ``warnings``, …; with
+            predicted boxes, ``misplaced`` and ``missing``
 
         Raises:
             UserError: if the input is at fault; an earlier run of the name then stays
@@ -119,6 +128,8 @@ class FindLabelIssues(QualityOperator):
         several = multilabel_fields(target)
         fields = labels_input(target, inputs, "The labels to judge", more=several)
         predictions = [name for name in fields if _holds_predictions(target, name)]
+        if patches_field is not None:
+            predictions = prediction_fields(target)
         if predictions:
             choice_input(
                 inputs,
@@ -128,7 +139,8 @@ class FindLabelIssues(QualityOperator):
                 description="Of your own model, made out of sample",
                 none="None: learn from the vectors",
             )
-        run_key_input(ctx, target, self.name, COLUMNS, VIEWS, inputs)
+        columns = (*_columns_of(target, detector=True), *REVIEW_COLUMNS)
+        run_key_input(ctx, target, self.name, columns, VIEWS, inputs)
         judging_notice(target, embeddings, inputs, STARTING_SECONDS, SECONDS_PER_VECTOR)
 
     def summary(self, result: dict[str, Any]) -> str:
@@ -149,6 +161,13 @@ class FindLabelIssues(QualityOperator):
                 f"- {reviews['measured_precision']:.0%} of {reviews['flags_reviewed']:,} reviewed "
                 "flags were real"
             )
+        if result.get("misplaced"):
+            lines.append(f"- {counted(result['misplaced'], 'box')} badly placed")
+        if result.get("missing"):
+            lines.append(
+                f"- {counted(result['missing'], 'object')} likely without a label: saved view "
+                f"`{key}: missing`, boxes in the field `{key}_missing`"
+            )
         for view in result["pair_views"]:
             lines.append(
                 f"- {view['count']:,} labeled {view['label']} look like {view['suggested']} "
@@ -167,9 +186,13 @@ def find_and_store(
     started = time.monotonic()
     target = inputs.target
     several = is_multilabel(target, inputs.label_field)
-    columns = MULTILABEL_COLUMNS if several else OBJECT_COLUMNS if target.patches_field else COLUMNS
+    detector = predictions_field is not None and target.patches_field is not None
+    columns = MULTILABEL_COLUMNS if several else _columns_of(target, detector)
     names = (*columns, *REVIEW_COLUMNS)
-    run = plan_findings(target, FindLabelIssues.name, run_key, names, VIEWS)
+    more = (MISSING,) if detector else ()
+    run = plan_findings(
+        target, FindLabelIssues.name, run_key, names, (*VIEWS, *more), sample_columns=more
+    )
     before = read_run(target.dataset, run.key)
     reviews = read_reviews(target, before)
     if reviews.decisions and before.facts["parameters"]["label_field"] != inputs.label_field:
@@ -214,6 +237,9 @@ def find_and_store(
         condition = F(flagged) == True  # noqa: E712
         worst = [(quality, 1)]
         made = {"flagged": matching_view(target, condition, worst)}
+        if detector:
+            some = F(f"{run.key}_{MISSING}.detections").length() > 0
+            made[MISSING] = matching_view(target.of_samples, some, [])
         path = suggested if target.patches_field else f"{suggested}.label"
         given = "label" if target.patches_field else inputs.label_path
         for label, other in pairs:
@@ -254,19 +280,27 @@ def _find(inputs: Inputs, predictions_field: str | None, reviews: Reviews) -> Fo
     from ..analysis.label_issues import check_predictions, find_label_issues
 
     target, names, codes = inputs.target, inputs.class_names, inputs.codes
-    if len(names) < 2:
+    boxes = None
+    if predictions_field is not None and target.patches_field is not None:
+        boxes = read_boxes(target, predictions_field)
+    elif len(names) < 2:
         raise UserError(
             f"label_field={inputs.label_field!r} holds only the class {names[0]!r} for these "
             f"{target.things}; label issues need at least two"
         )
     evidence, warning = inputs.evidence, None
-    if predictions_field is not None:
+    if predictions_field is not None and boxes is None:
         predictions = read_predictions(target, predictions_field, inputs.ids, names)
         evidence, warning = check_predictions(predictions, codes, evidence)
     inputs.progress.say("Judging the labels")
     # What is like nothing in the set is an outlier, and no other label suits it better.
     outliers = inputs.outliers.flagged
     found = find_label_issues(codes, evidence, inputs.graph, inputs.groups, outliers)
+    warnings = [warning] if warning else []
+    told, of_detector = {}, {}
+    if boxes is not None:
+        found, names, told, of_detector = _with_detector(inputs, found, boxes)
+        warnings = told.pop("warnings")
     flagged = found.flagged & ~reviews.settled(inputs.ids, inputs.labels)
     pairs = Counter(
         (names[codes[row]], names[found.suggested[row]])
@@ -286,9 +320,9 @@ def _find(inputs: Inputs, predictions_field: str | None, reviews: Reviews) -> Fo
         "classes": [
             {"label": name, "count": int(count), "flagged": int(number)}
             for name, count, number in zip(
-                names,
+                inputs.class_names,
                 found.class_counts,
-                np.bincount(codes[flagged], minlength=len(names)),
+                np.bincount(codes[flagged], minlength=len(found.class_counts)),
             )
         ],
         "noise": noise,
@@ -301,13 +335,85 @@ def _find(inputs: Inputs, predictions_field: str | None, reviews: Reviews) -> Fo
             }
             for pair in found.overlaps[:MAX_LISTED]
         ],
-        "warnings": [warning] if warning else [],
+        "warnings": warnings,
         "unlabeled": int((codes < 0).sum()),
+        **told,
     }
     largest = dict(list(pairs.items())[:MAX_PAIR_VIEWS])
-    stored = {"class_names": list(names), "noise": encode(found.noise)}
+    stored = {"class_names": list(inputs.class_names), "noise": encode(found.noise)}
     given = evidence.probabilities[np.arange(len(codes)), np.maximum(codes, 0)]
-    return result, _columns(inputs, found, flagged, given), stored, largest, inputs.labels
+    columns = {**_columns(inputs, names, found, flagged, given), **of_detector}
+    return result, columns, stored, largest, inputs.labels
+
+
+def _with_detector(
+    inputs: Inputs, found: "LabelIssues", boxes: ReadBoxes
+) -> tuple["LabelIssues", tuple[str, ...], dict[str, Any], dict[str, Column]]:
+    """Adds what a detector's boxes say: issues, names of their classes, result, and fields."""
+    from ..analysis.object_issues import find_object_issues
+
+    told = find_object_issues(boxes.given, boxes.predicted)
+    # Classes that only the detector knows have numbers beyond those of the labels.
+    more = sorted(set(boxes.class_names) - set(inputs.class_names))
+    names = (*inputs.class_names, *more)
+    numbers = np.array([names.index(name) for name in boxes.class_names], np.int64)
+    places = {id_: row for row, id_ in enumerate(inputs.ids)}
+    judged = [(places[id_], box) for box, id_ in enumerate(boxes.given_ids) if id_ in places]
+    rows, of = np.array(judged, np.int64).reshape(-1, 2).T
+    quality, flagged = found.quality.copy(), found.flagged.copy()
+    suggested, confidence = found.suggested.copy(), found.confidence.copy()
+    # What has no vector's judgement has the detector's.
+    quality[rows] = np.fmin(quality[rows], told.quality[of])
+    wrong = told.wrong[of]
+    reasons = {inputs.ids[row]: ["class"] for row in np.flatnonzero(found.flagged)}
+    for row in rows[wrong & ~flagged[rows]]:
+        reasons[inputs.ids[row]] = ["class"]
+    for row in rows[told.misplaced[of]]:
+        reasons.setdefault(inputs.ids[row], []).append("box")
+    flagged[rows] |= wrong | told.misplaced[of]
+    suggested[rows[wrong]] = numbers[told.suggested[of[wrong]]]
+    confidence[rows[wrong]] = told.confidence[of[wrong]]
+    # A box is moved, not given another class.
+    suggested[[row for row in rows if reasons.get(inputs.ids[row]) == ["box"]]] = -1
+    found = replace(
+        found,
+        quality=quality,
+        flagged=flagged,
+        suggested=suggested,
+        confidence=confidence,
+        expected_precision=float("nan"),
+    )
+    warnings = [told.warning] if told.warning else []
+    if boxes.num_unpredicted:
+        warnings.append(
+            f"{counted(boxes.num_unpredicted, 'sample')} without predictions judged by the vectors "
+            "alone"
+        )
+    missing: dict[str, list[fo.Detection]] = {}
+    predicted = boxes.predicted
+    for box in np.flatnonzero(told.missing).tolist():
+        left, top, right, bottom = predicted.corners[box].tolist()
+        detection = fo.Detection(
+            label=boxes.class_names[predicted.labels[box]],
+            bounding_box=[left, top, right - left, bottom - top],
+            confidence=float(predicted.confidence[box]),
+        )
+        missing.setdefault(boxes.sample_ids[predicted.picture[box]], []).append(detection)
+    columns = {
+        "reason": Column(fo.StringField, {id_: " and ".join(why) for id_, why in reasons.items()}),
+        MISSING: Column(
+            fo.EmbeddedDocumentField,
+            {id_: fo.Detections(detections=found) for id_, found in missing.items()},
+            {"embedded_doc_type": fo.Detections},
+            of_samples=True,
+        ),
+    }
+    result = {
+        "misplaced": int(told.misplaced[of].sum()),
+        "missing": int(told.missing.sum()),
+        "warnings": warnings,
+    }
+    return found, names, result, columns
 
 
 def _find_multilabel(inputs: Inputs) -> Found:
@@ -362,10 +468,20 @@ def _find_multilabel(inputs: Inputs) -> Found:
     return result, columns, {"class_names": list(names)}, {}, texts
 
 
+def _columns_of(target: Target, detector: bool) -> tuple[str, ...]:
+    if target.patches_field is None:
+        return COLUMNS
+    return DETECTOR_COLUMNS if detector else OBJECT_COLUMNS
+
+
 def _columns(
-    inputs: Inputs, found: "LabelIssues", flagged: np.ndarray, given: np.ndarray
+    inputs: Inputs,
+    names: tuple[str, ...],
+    found: "LabelIssues",
+    flagged: np.ndarray,
+    given: np.ndarray,
 ) -> dict[str, Column]:
-    ids, names, codes = inputs.ids, inputs.class_names, inputs.codes
+    ids, codes = inputs.ids, inputs.codes
     labeled = np.flatnonzero(codes >= 0).tolist()
     # Where the label itself is the likeliest, another one is no suggestion.
     told = [row for row in labeled if flagged[row] or found.confidence[row] > given[row]]

@@ -44,11 +44,13 @@ class Column:
         field_type: a FiftyOne field class
         values: by the id of the sample or object; those without a value are left out
         options: further arguments of ``add_sample_field``
+        of_samples: whether it is a field of the samples, although the run is about objects
     """
 
     field_type: type
     values: Mapping[str, Any]
     options: Mapping[str, Any] = field(default_factory=dict)
+    of_samples: bool = False
 
 
 # A view of what was found, from its name to the view.
@@ -56,7 +58,12 @@ Views = Mapping[str, Any]
 
 
 def plan_findings(
-    target: Target, operator: str, run_key: str | None, columns: Sequence[str], views: Sequence[str]
+    target: Target,
+    operator: str,
+    run_key: str | None,
+    columns: Sequence[str],
+    views: Sequence[str],
+    sample_columns: Sequence[str] = (),
 ) -> Run:
     """The run that will write findings, checked before any work is done.
 
@@ -66,6 +73,7 @@ def plan_findings(
         run_key: the name that the user chose, or None for the default of the operator
         columns: what the fields hold, for example ``score``
         views: what the saved views show, for example ``flagged``
+        sample_columns (()): what fields of the samples hold, although the run is about objects
 
     Raises:
         UserError: if the name cannot be used, or names something that is not the plugin's
@@ -78,9 +86,10 @@ def plan_findings(
             f"run_key={key!r} holds findings on {_in_words(before)}; choose another run_key, or "
             "delete that run first"
         )
-    fields = tuple(target.dataset_path(f"{key}_{column}") for column in columns)
+    fields = [target.dataset_path(f"{key}_{column}") for column in columns]
+    fields += [target.of_samples.dataset_path(f"{key}_{column}") for column in sample_columns]
     names = tuple(f"{key}: {view}" for view in views)
-    run = Run(key, operator, fields, {"of": target.about}, views=names)
+    run = Run(key, operator, tuple(fields), {"of": target.about}, views=names)
     check_unclaimed(target.dataset, "run_key", run)
     return run
 
@@ -136,7 +145,10 @@ def _store(target, run, columns, sample_ids, views, facts, results, kept) -> tup
     run = replace(run, facts={**run.facts, **facts, "libraries": _versions()})
     kept_fields = [target.dataset_path(f"{run.key}_{what}") for what in kept]
     kept_fields = [path for path in kept_fields if dataset.get_field(path) is not None]
-    fields = [target.dataset_path(f"{run.key}_{what}") for what in columns] + kept_fields
+    bearers = {
+        what: target.of_samples if column.of_samples else target for what, column in columns.items()
+    }
+    fields = [bearers[what].dataset_path(f"{run.key}_{what}") for what in columns] + kept_fields
     owned = replace(
         run,
         fields=tuple(dict.fromkeys((*fields, *(before.fields if before else ())))),
@@ -147,16 +159,20 @@ def _store(target, run, columns, sample_ids, views, facts, results, kept) -> tup
         if dataset.has_saved_view(name):
             dataset.delete_saved_view(name)
     for what, column in columns.items():
-        name = f"{run.key}_{what}"
+        name, bearer = f"{run.key}_{what}", bearers[what]
         # A view may hide the field.
-        if dataset.get_field(target.dataset_path(name)) is not None:
-            target.clear(name)
-        target.declare(name, column.field_type, **column.options)
+        if dataset.get_field(bearer.dataset_path(name)) is not None:
+            bearer.clear(name)
+        bearer.declare(name, column.field_type, **column.options)
     for path in set(owned.fields) - set(fields):
         _delete_field(dataset, path)
-    write_columns(
-        target, {f"{run.key}_{what}": column.values for what, column in columns.items()}, sample_ids
-    )
+    for of_samples, bearer in ((False, target), (True, target.of_samples)):
+        values = {
+            f"{run.key}_{what}": column.values
+            for what, column in columns.items()
+            if column.of_samples == of_samples
+        }
+        write_columns(bearer, values, sample_ids)
     written = []
     for what, view in views().items():
         name = free_view_name(dataset, f"{run.key}: {what}")
@@ -196,11 +212,13 @@ def matching_view(target: Target, condition: Any, sort_by: Sequence[tuple[str, i
     Args:
         target: the samples or objects
         condition: an expression over the fields of a sample or object
-        sort_by: the fields of the sample or object to sort by, and 1, or -1 for the largest first
+        sort_by: the fields of the sample or object to sort by, and 1, or -1 for the largest first;
+            none: as they are stored
     """
     samples = target.all_samples
     if target.patches_field is None:
-        return samples.match(condition).sort_by(list(sort_by))
+        matching = samples.match(condition)
+        return matching.sort_by(list(sort_by)) if sort_by else matching
     name = target.patches_field
     objects = samples.filter_labels(name, condition).to_patches(name)
     return objects.sort_by([(f"{name}.{field}", direction) for field, direction in sort_by])

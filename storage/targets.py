@@ -129,6 +129,11 @@ class Target:
         """The same field of all samples of the dataset."""
         return replace(self, view=self.all_samples, object_ids=None)
 
+    @property
+    def of_samples(self) -> "Target":
+        """The samples themselves, without the objects."""
+        return replace(self, patches_field=None, object_ids=None)
+
     def items(self, ids: set[str]) -> Iterator[Item]:
         """The given samples or objects with their files, in the order of the samples' ids."""
         if self.patches_field is None:

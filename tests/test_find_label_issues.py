@@ -1,6 +1,7 @@
 """Label issues on a real database: flags, suggestions, witnesses, views, reviews, refusals."""
 
 import json
+from collections import Counter
 
 import fiftyone as fo
 import fiftyone.operators as foo
@@ -422,3 +423,138 @@ def test_logits_with_nan_are_refused_by_name(flipped, find_label_issues):
     flipped.set_values("model", [fo.Classification(label="1", logits=bad) for _ in range(NUMBER)])
     with pytest.raises(ValueError, match="predictions_field='model': the logits of 600 of 600"):
         find_label_issues(flipped, predictions_field="model", **PARAMETERS)
+
+
+@pytest.fixture(scope="module")
+def _detected(shared):
+    """Objects of 40 photos of COCO128, their vectors, and a detector that finds most of them.
+
+    Every tenth label is wrong, another tenth half beside its object, and every tenth left out.
+    """
+    coco = json.loads((shared / "data" / "coco128" / "labels.json").read_text())
+    names = {category["id"]: category["name"] for category in coco["categories"]}
+    boxes = {}
+    for box in coco["annotations"]:
+        boxes.setdefault(box["image_id"], []).append(box)
+    random = np.random.default_rng(51)
+    dataset = fo.Dataset()
+    number = 0
+    for image in [image for image in coco["images"] if image["id"] in boxes][:40]:
+        given, predicted = [], []
+        for box in boxes[image["id"]]:
+            left, top, width, height = box["bbox"] / np.tile([image["width"], image["height"]], 2)
+            label, number = names[box["category_id"]], number + 1
+            around = random.normal(0, 0.03, 4) * [width, height, width, height]
+            if random.random() < 0.9:
+                predicted.append(
+                    fo.Detection(
+                        label=label,
+                        bounding_box=(np.array([left, top, width, height]) + around).tolist(),
+                        confidence=float(random.uniform(0.6, 0.9)),
+                    )
+                )
+            if number % 10 == 0:
+                continue
+            planted = {1: "class", 2: "box"}.get(number % 10, "nothing")
+            given.append(
+                fo.Detection(
+                    label="zebra" if planted == "class" else label,
+                    bounding_box=[left + (planted == "box") * 0.6 * width, top, width, height],
+                    planted=planted,
+                    truth=label,
+                )
+            )
+        dataset.add_sample(
+            fo.Sample(
+                str(shared / "data" / "coco128" / "data" / image["file_name"]),
+                objects=fo.Detections(detections=given),
+                detector=fo.Detections(detections=predicted),
+            )
+        )
+    dataset.add_dynamic_sample_fields()
+    foo.get_operator("@embedding/quality/compute_embeddings")(
+        dataset, model="cnn", patches_field="objects", embeddings="cnn"
+    )
+    yield dataset
+    dataset.delete()
+
+
+@pytest.fixture
+def detected(_detected):
+    dataset = _detected.clone()
+    yield dataset
+    dataset.delete()
+
+
+OF_OBJECTS = {"embeddings": "cnn", "label_field": "objects", "patches_field": "objects"}
+
+
+def test_a_detector_tells_wrong_misplaced_and_missing_boxes(detected, find_label_issues):
+    plain = find_label_issues(detected, **OF_OBJECTS, run_key="plain")
+    before = detected.values("objects.detections.label")
+    result = find_label_issues(detected, **OF_OBJECTS, predictions_field="detector")
+    json.dumps(result)
+    assert detected.values("objects.detections.label") == before
+    flagged = detected.load_saved_view("label_issues: flagged")
+    assert len(flagged) == result["flagged"] > plain["flagged"]
+    planted = Counter(flagged.values("objects.planted"))
+    all_planted = detected.count_values("objects.detections.planted")
+    assert planted["class"] >= 0.6 * all_planted["class"]
+    box = flagged.match(F("objects.label_issues_reason").contains_str("box"))
+    assert len(box) == result["misplaced"] >= 0.3 * all_planted["box"]
+    assert Counter(box.values("objects.planted"))["box"] >= 0.8 * len(box)
+    # A box that is only misplaced keeps its class.
+    only = box.match(F("objects.label_issues_reason") == "box")
+    assert len(only) and set(only.values("objects.label_issues_suggested")) == {None}
+    right = flagged.match(
+        (F("objects.planted") == "class")
+        & (F("objects.label_issues_suggested") == F("objects.truth"))
+    )
+    assert len(right) >= 0.8 * planted["class"]
+
+    view = detected.load_saved_view("label_issues: missing")
+    assert detected.count("label_issues_missing.detections") == result["missing"] >= 5
+    assert view.count("label_issues_missing.detections") == result["missing"]
+    summary = find_label_issues.summary(result)
+    assert "likely without a label: saved view `label_issues: missing`" in summary
+    assert "badly placed" in summary
+    foo.get_operator("@embedding/quality/delete_run")(detected, run_key="label_issues")
+    assert detected.get_field("label_issues_missing") is None
+    assert detected.get_field("objects.detections.label_issues_reason") is None
+    assert all(name.startswith("plain: ") for name in detected.list_saved_views())
+
+
+def test_objects_that_a_view_hides_are_not_missing(detected, find_label_issues):
+    view = detected.filter_labels("objects", F("label") == "person")
+    result = find_label_issues(view, **OF_OBJECTS, predictions_field="detector")
+    whole = find_label_issues(detected, **OF_OBJECTS, predictions_field="detector", run_key="b")
+    on_view = detected.select(view.values("id")).count("b_missing.detections")
+    assert result["missing"] == on_view < whole["missing"]
+
+
+def test_photos_without_predictions_are_told(detected, find_label_issues):
+    first = detected.first()
+    first["detector"] = None
+    first.save()
+    result = find_label_issues(detected, **OF_OBJECTS, predictions_field="detector")
+    assert "1 sample without predictions" in result["warnings"][0]
+
+
+@pytest.mark.parametrize(
+    "predictions, message",
+    [
+        ("nothing", "predictions_field='nothing': there is no such field"),
+        ("objects", "holds the labels themselves"),
+        ("name", "predictions for objects are boxes, but 'name' holds none"),
+        ("sure", "the predictions have no confidence"),
+        ("empty", "holds no predictions for these samples"),
+    ],
+)
+def test_refused_predictions_of_objects(detected, find_label_issues, predictions, message):
+    detected.set_values("name", [fo.Classification(label="a", confidence=0.5)] * len(detected))
+    box = fo.Detection(label="cat", bounding_box=[0, 0, 1, 1])
+    detected.set_values("sure", [fo.Detections(detections=[box])] * len(detected))
+    detected.add_sample_field("empty", fo.EmbeddedDocumentField, embedded_doc_type=fo.Detections)
+    with pytest.raises(ValueError, match=message):
+        find_label_issues(detected, **OF_OBJECTS, predictions_field=predictions)
+    assert not detected.has_run("label_issues")
