@@ -17,6 +17,7 @@ from ..storage.boxes import ReadBoxes, prediction_fields, read_boxes
 from ..storage.findings import Column, matching_view, plan_findings, store_findings
 from ..storage.labels import (
     is_multilabel,
+    label_set_text,
     multilabel_fields,
     read_label_sets,
     read_predictions,
@@ -206,7 +207,7 @@ def find_and_store(
                 f"predictions_field= is for one label per sample; {inputs.label_field!r} holds "
                 "several"
             )
-        result, columns, more, pairs, labels = _find_multilabel(inputs)
+        result, columns, more, pairs, labels = _find_multilabel(inputs, reviews)
     else:
         result, columns, more, pairs, labels = _find(inputs, predictions_field, reviews)
     inputs.progress.say("Storing the findings")
@@ -416,12 +417,12 @@ def _with_detector(
     return found, names, result, columns
 
 
-def _find_multilabel(inputs: Inputs) -> Found:
+def _find_multilabel(inputs: Inputs, reviews: Reviews) -> Found:
     from ..analysis.label_issues import find_multilabel_issues
 
     target = inputs.target
     sets = read_label_sets(target, inputs.label_field, inputs.ids)
-    texts = [None if labels is None else ", ".join(sorted(labels)) for labels in sets]
+    texts = [None if labels is None else label_set_text(labels) for labels in sets]
     names = tuple(sorted(set().union(*filter(None, sets))))
     places = {name: place for place, name in enumerate(names)}
     has = np.zeros((len(sets), len(names)), bool)
@@ -435,7 +436,8 @@ def _find_multilabel(inputs: Inputs) -> Found:
     )
     ids = inputs.ids
     judged = np.flatnonzero(~skipped).tolist()
-    flagged = np.flatnonzero(found.flagged).tolist()
+    is_flagged = found.flagged & ~reviews.settled(ids, texts)
+    flagged = np.flatnonzero(is_flagged).tolist()
     listed = {"subfield": fo.StringField}
 
     def chosen(which: np.ndarray) -> dict[str, list[str]]:
@@ -444,19 +446,19 @@ def _find_multilabel(inputs: Inputs) -> Found:
 
     columns = {
         "quality": _numbers(ids, found.quality, judged),
-        "flagged": Column(fo.BooleanField, {ids[row]: bool(found.flagged[row]) for row in judged}),
+        "flagged": Column(fo.BooleanField, {ids[row]: bool(is_flagged[row]) for row in judged}),
         "wrong": Column(fo.ListField, chosen(found.wrong), listed),
         "missing": Column(fo.ListField, chosen(found.missing), listed),
     }
     result = {
-        "flagged": int(found.flagged.sum()),
+        "flagged": len(flagged),
         "expected_precision": None,
         "classes": [
             {
                 "label": name,
                 "count": int(has[:, place].sum()),
-                "flagged": int(found.wrong[:, place].sum()),
-                "missing": int(found.missing[:, place].sum()),
+                "flagged": int(found.wrong[flagged, place].sum()),
+                "missing": int(found.missing[flagged, place].sum()),
             }
             for name, place in places.items()
         ],

@@ -1,6 +1,7 @@
 """``review_label_issues``: a person decides about flagged labels, and can take it back."""
 
 import dataclasses
+import json
 import time
 from collections import Counter
 from typing import Any
@@ -10,7 +11,13 @@ import fiftyone.operators.types as types
 
 from ..errors import UserError
 from ..storage.findings import read_values
-from ..storage.labels import read_labels, value_path
+from ..storage.labels import (
+    is_multilabel,
+    label_set_text,
+    read_label_sets,
+    read_labels,
+    value_path,
+)
 from ..storage.locks import guard, writing
 from ..storage.reviews import (
     ACCEPTED,
@@ -68,7 +75,7 @@ class ReviewLabelIssues(QualityOperator):
             samples: a dataset or view: what is reviewed
             decision: ``"accept"`` the suggestions of flagged labels, ``"keep"`` the labels,
                 ``"set"`` another label, or ``"undo"`` reviews of these samples
-            label (None): the label to set
+            label (None): the label to set; several for a sample of several, with commas between
             unflagged (False): keep or set labels that are not flagged as well
             run_key ("label_issues"): the run that flagged the labels
 
@@ -127,7 +134,9 @@ class ReviewLabelIssues(QualityOperator):
         label = None
         if decision == "set":
             names = _class_choices(target, label_field)
-            inputs.str("label", label="Label", view=names)
+            several = is_multilabel(target, label_field)
+            text = "Labels, with commas between them" if several else "Label"
+            inputs.str("label", label=text, view=names)
             label = (ctx.params.get("label") or "").strip()
         if decision in ("keep", "set"):
             inputs.bool(
@@ -176,7 +185,7 @@ class Outcome:
         skipped: how many are left as they are, by reason
     """
 
-    labels: dict[str, str]
+    labels: dict[str, Any]
     decisions: dict[str, str | None]
     originals: dict[str, str | None]
     reviewed: dict[str, str | None]
@@ -220,12 +229,93 @@ def _reviewed_run(samples: Any, run_key: str) -> tuple[Run, Target, str]:
     parameters = run.facts["parameters"]
     target = resolve_target(samples, parameters["patches_field"])
     label_field = parameters["label_field"]
-    if target.patches_field is None and value_path(target, label_field) is None:
-        raise UserError(
-            f"run_key={run_key!r} judged {label_field!r}, which holds several labels for each "
-            "sample; correct these in the App"
-        )
     return run, target, label_field
+
+
+class _Labels:
+    """Labels as reviews compare and keep them: one text for each sample or object."""
+
+    def __init__(self, target: Target, label_field: str) -> None:
+        self._target, self._field = target, label_field
+        self.path = "label" if target.patches_field else value_path(target, label_field)
+
+    def read(self, ids: list[str]) -> list[str | None]:
+        return read_labels(self._target, self._field, ids)
+
+    def suggested(self, run: Run, ids: list[str], labels: list[str | None]) -> list[str | None]:
+        path = f"{run.key}_suggested" + ("" if self._target.patches_field else ".label")
+        return read_values(self._target, path, ids)
+
+    def chosen(self, label: str) -> str:
+        """The text of a label that a person typed."""
+        return label
+
+    def original(self, id_: str, label: str) -> str:
+        """What is kept of a label that may be replaced."""
+        return label
+
+    def text_of(self, original: str) -> str:
+        """The text of what was kept."""
+        return original
+
+    def restored(self, original: str) -> Any:
+        """What was kept, as it is written."""
+        return original
+
+    def written(self, id_: str, text: str) -> Any:
+        """A new label, as it is written."""
+        return text
+
+
+class _LabelSets(_Labels):
+    """Several labels for each sample, as a JSON list; originals are kept with all they hold."""
+
+    def __init__(self, target: Target, label_field: str) -> None:
+        super().__init__(target, label_field)
+        self.path = label_field
+        self._documents = dict(zip(*target.view.values(["id", label_field])))
+
+    def read(self, ids: list[str]) -> list[str | None]:
+        sets = read_label_sets(self._target, self._field, ids)
+        return [None if labels is None else label_set_text(labels) for labels in sets]
+
+    def suggested(self, run: Run, ids: list[str], labels: list[str | None]) -> list[str | None]:
+        view = self._target.everything().view.select(ids)
+        columns = view.values(["id", f"{run.key}_wrong", f"{run.key}_missing"])
+        told = {
+            id_: (set(wrong or ()), set(missing or ())) for id_, wrong, missing in zip(*columns)
+        }
+        return [
+            label_set_text(frozenset(json.loads(text)) - told[id_][0] | told[id_][1])
+            if text and any(told[id_])
+            else None
+            for id_, text in zip(ids, labels)
+        ]
+
+    def chosen(self, label: str) -> str:
+        return label_set_text(frozenset(filter(None, map(str.strip, label.split(",")))))
+
+    def original(self, id_: str, label: str) -> str:
+        return self._documents[id_].to_json()
+
+    def text_of(self, original: str) -> str:
+        kept = self.restored(original).classifications
+        return label_set_text(frozenset(filter(None, (one.label for one in kept))))
+
+    def restored(self, original: str) -> fo.Classifications:
+        return fo.Classifications.from_json(original)
+
+    def written(self, id_: str, text: str) -> fo.Classifications:
+        labels = json.loads(text)
+        kept = [one for one in self._documents[id_].classifications if one.label in labels]
+        new = set(labels) - {one.label for one in kept}
+        added = [fo.Classification(label=label) for label in sorted(new)]
+        return fo.Classifications(classifications=[*kept, *added])
+
+
+def _labels(target: Target, label_field: str) -> _Labels:
+    several = is_multilabel(target, label_field)
+    return (_LabelSets if several else _Labels)(target, label_field)
 
 
 def _outcome(
@@ -237,19 +327,19 @@ def _outcome(
     unflagged: bool,
 ) -> Outcome:
     """What a review will do; nothing is written."""
-    ids = target.ids()
-    labels = read_labels(target, label_field, ids)
+    ids, as_texts = target.ids(), _labels(target, label_field)
+    labels = as_texts.read(ids)
     before = read_reviews(target, run)
     if decision == "undo":
-        return _undone(ids, labels, before)
+        return _undone(ids, labels, before, as_texts)
     flags = read_values(target, f"{run.key}_flagged", ids)
     suggested = [None] * len(ids)
     if decision == "accept":
-        path = f"{run.key}_suggested" + ("" if target.patches_field else ".label")
-        suggested = read_values(target, path, ids)
+        suggested = as_texts.suggested(run, ids, labels)
+    chosen = as_texts.chosen(label) if label else None
     outcome = Outcome.empty()
     for id_, current, flag, suggestion in zip(ids, labels, flags, suggested):
-        new = {"accept": suggestion, "keep": current, "set": label}[decision]
+        new = {"accept": suggestion, "keep": current, "set": chosen}[decision]
         was_flagged = flag or before.decisions.get(id_) in OF_FLAGS
         if current is None:
             outcome.skipped["no label"] += 1
@@ -265,14 +355,17 @@ def _outcome(
             else:
                 taken = ACCEPTED if decision == "accept" else CHANGED
                 outcome.decisions[id_] = taken if was_flagged else CORRECTED
-                outcome.labels[id_] = new
-            outcome.originals[id_] = before.originals.get(id_, current)
+                outcome.labels[id_] = as_texts.written(id_, new)
+            original = before.originals.get(id_) or as_texts.original(id_, current)
+            outcome.originals[id_] = original
             outcome.reviewed[id_] = new
             outcome.flagged[id_] = False
     return outcome
 
 
-def _undone(ids: list[str], labels: list[str | None], before: Reviews) -> Outcome:
+def _undone(
+    ids: list[str], labels: list[str | None], before: Reviews, as_texts: _Labels
+) -> Outcome:
     outcome = Outcome.empty()
     for id_, current in zip(ids, labels):
         decision = before.decisions.get(id_)
@@ -281,8 +374,9 @@ def _undone(ids: list[str], labels: list[str | None], before: Reviews) -> Outcom
         elif current != before.reviewed.get(id_):
             outcome.skipped["the label was edited after its review"] += 1
         else:
-            if current != before.originals[id_]:
-                outcome.labels[id_] = before.originals[id_]
+            original = before.originals[id_]
+            if current != as_texts.text_of(original):
+                outcome.labels[id_] = as_texts.restored(original)
             for values in (outcome.decisions, outcome.originals, outcome.reviewed):
                 values[id_] = None
             outcome.flagged[id_] = decision in OF_FLAGS
@@ -300,8 +394,7 @@ def _write(target: Target, run: Run, label_field: str, outcome: Outcome) -> Run:
         target.declare(name, fo.StringField)
         target.write(name, values, sample_ids)
     target.write(f"{run.key}_flagged", outcome.flagged, sample_ids)
-    path = "label" if target.patches_field else value_path(target, label_field)
-    target.write(path, outcome.labels, sample_ids)
+    target.write(_labels(target, label_field).path, outcome.labels, sample_ids)
     facts = {**run.facts, "reviews": read_reviews(target, run).counts()}
     run = dataclasses.replace(run, facts=facts)
     # When the labels were judged does not change by a review.
@@ -312,7 +405,12 @@ def _write(target: Target, run: Run, label_field: str, outcome: Outcome) -> Run:
 def _class_choices(target: Target, label_field: str) -> types.AutocompleteView:
     """The classes that there are; others may be typed."""
     everything = target.everything()
-    names = set(read_labels(everything, label_field, everything.ids())) - {None}
+    ids = everything.ids()
+    if is_multilabel(everything, label_field):
+        sets = read_label_sets(everything, label_field, ids)
+        names = set().union(*filter(None, sets))
+    else:
+        names = set(read_labels(everything, label_field, ids)) - {None}
     view = types.AutocompleteView()
     for name in sorted(names):
         view.add_choice(name, label=name)

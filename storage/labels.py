@@ -1,6 +1,7 @@
 """The labels of a target, one for each sample or object, and the splits of its samples."""
 
 import hashlib
+import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -138,6 +139,11 @@ def read_label_sets(
     if not any(found):
         raise UserError(f"label_field={label_field!r} holds no labels for these {target.things}")
     return found
+
+
+def label_set_text(labels: frozenset[str]) -> str:
+    """Several labels as one text, which is the same whatever their order: a JSON list."""
+    return json.dumps(sorted(labels), ensure_ascii=False)
 
 
 def read_predictions(

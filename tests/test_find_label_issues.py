@@ -145,26 +145,63 @@ def test_copies_do_not_hide_each_others_wrong_labels(flipped, find_label_issues)
     assert found >= 0.9 * FLIPPED > hidden
 
 
-def test_several_labels_for_each_sample(flipped, find_label_issues):
+@pytest.fixture
+def many(flipped):
+    """The digits with several labels each; those of five samples are wrong, one has none."""
     truth = [int(value) for value in flipped.values("truth")]
     sets = [["even" if value % 2 == 0 else "odd"] + ["large"] * (value > 4) for value in truth]
-    sets[3] = ["even" if truth[3] % 2 else "odd"] + ["large"] * (truth[3] > 4)
+    for place in (3, 20, 40, 60, 80):
+        sets[place][0] = "even" if truth[place] % 2 else "odd"
     sets[8] = None
     flipped.set_values(
         "many",
         [
             labels
-            and fo.Classifications(classifications=[fo.Classification(label=x) for x in labels])
+            and fo.Classifications(
+                classifications=[fo.Classification(label=x, confidence=0.5) for x in labels]
+            )
             for labels in sets
         ],
     )
-    result = find_label_issues(flipped, embeddings="pixels", label_field="many")
+    return flipped
+
+
+def test_several_labels_for_each_sample(many, find_label_issues):
+    result = find_label_issues(many, embeddings="pixels", label_field="many")
     assert result["skipped"] == {"no label": 1}
-    view = flipped.load_saved_view("label_issues: flagged")
-    swapped = flipped.values("id")[3]
+    view = many.load_saved_view("label_issues: flagged")
+    swapped = many.values("id")[3]
     assert swapped in view[:20].values("id")
-    assert set(flipped[swapped]["label_issues_wrong"]) <= {"even", "odd"}
+    assert set(many[swapped]["label_issues_wrong"]) <= {"even", "odd"}
     assert "missing" in result["classes"][0]
+
+
+def test_reviews_of_several_labels(many, find_label_issues, review):
+    find_label_issues(many, embeddings="pixels", label_field="many")
+    flagged = many.load_saved_view("label_issues: flagged").values("id")
+    before = many.values("many")
+    first, second, third = flagged[:3]
+    sample = many[first]
+    labels = {one.label for one in sample.many.classifications}
+    wrong, missing = (set(sample[f"label_issues_{name}"] or ()) for name in ("wrong", "missing"))
+    done = review(many.select(first), decision="accept")
+    assert (done["reviewed"], done["changed"]) == (1, 1)
+    after = many[first].many.classifications
+    assert {one.label for one in after} == labels - wrong | missing
+    # What stays keeps all that it holds.
+    kept = {one.id for one in sample.many.classifications if one.label not in wrong}
+    assert kept <= {one.id for one in after}
+    review(many.select(second), decision="keep")
+    review(many.select(third), decision="set", label="large, odd")
+    assert {one.label for one in many[third].many.classifications} == {"large", "odd"}
+
+    again = find_label_issues(many, embeddings="pixels", label_field="many")
+    assert again["reviews"]["reviewed"] == 3
+    now = set(many.load_saved_view("label_issues: flagged").values("id"))
+    assert not now & {first, second, third}
+    review(many, decision="undo")
+    assert many.values("many") == before
+    assert many.count("label_issues_review") == 0
 
 
 @pytest.mark.parametrize("kind", ["logits", "confidences"])
