@@ -38,8 +38,9 @@ TURN_MARGIN = 0.1
 # Pairs less alike than this at 24 x 24, in any position, are not looked at further.
 COARSE_GATE = 0.6
 # Details are compared without alignment first; pairs that agree this well need none, and with less
-# than the lower one even after template matching, alignment has nothing to hold on to.
-CLEAR_AGREEMENT, HOPELESS_AGREEMENT = 0.96, 0.15
+# than the lower one even after template matching, alignment has nothing to hold on to. At 0.15,
+# comparing takes a fifth less time, and of photos turned by 8 degrees an eighth fewer are found.
+CLEAR_AGREEMENT, HOPELESS_AGREEMENT = 0.96, 0.05
 
 # Gray levels of local contrast that count as nothing: noise, JPEG artefacts.
 NOISE = 4.0

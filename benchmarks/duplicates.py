@@ -17,6 +17,7 @@ import tempfile
 import time
 import uuid
 import zipfile
+from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path
 
@@ -50,39 +51,50 @@ def main() -> None:
     cost(options.rows)
 
 
+@dataclass(frozen=True)
+class JudgedSet:
+    """Pictures, and pairs of them of which people know what they are.
+
+    Attributes:
+        pictures: n pictures
+        rows: (n, dim) float32 unit vectors
+        same: pairs that show the same photo
+        similar: pairs that look alike and are two photos, or may be
+        unlisted_wrong: all other pairs count as wrong, and the similar ones as neither; else all
+            others as neither, and the similar ones as wrong
+    """
+
+    pictures: list[Picture]
+    rows: np.ndarray
+    same: Pairs
+    similar: Pairs
+    unlisted_wrong: bool
+
+    def scores(self, found: Pairs) -> tuple[float, float, float]:
+        """F1, precision and recall."""
+        right = len(found & self.same)
+        unlisted = found - self.same - self.similar
+        wrong = len(unlisted if self.unlisted_wrong else found & self.similar)
+        precision, recall = right / max(right + wrong, 1), right / len(self.same)
+        return 2 * right / (right + wrong + len(self.same)), precision, recall
+
+
 def caltech(root: Path) -> None:
     """The set with injected duplicates: F1 of pairs, and of exact copies alone."""
-    samples = _table(root / "qa_samples.csv")
-    names = [sample["file"] for sample in samples]
-    rows = _stored(root / "embeddings_efficientnet_lite0.npz", names)
-    place = {name: row for row, name in enumerate(names)}
-    groups: dict[str, list[int]] = {}
-    for row, sample in enumerate(samples):
-        if sample["dup_group"]:
-            groups.setdefault(sample["dup_group"], []).append(row)
-    injected = _within(groups.values())
-    copied = {pair for pair in injected if any(samples[i]["issue"] == "exact_dup" for i in pair)}
-    judged = _judged(root / "natural_near_duplicates.csv", place)
-    true = injected | judged["1"]
-
-    graph = neighbor_graph(rows)
-    pictures = [Picture(str(root / name)) for name in names]
+    judged, copied = injected_caltech(root)
+    graph = neighbor_graph(judged.rows)
     start = time.perf_counter()
-    found = find_duplicates(pictures, rows, graph)
+    found = find_duplicates(judged.pictures, judged.rows, graph)
     seconds = time.perf_counter() - start
     print_row("caltech101, pairs", "F1", "precision", "recall", "found", "seconds")
     results = {
-        f"find_duplicates (at {found.threshold:.2f})": (_grouped(found.group), seconds),
-        "cleanlab Datalab": datalab_pairs(rows),
-        f"FiftyOne Brain (at {BRAIN_THRESHOLD})": brain_pairs(rows),
+        f"find_duplicates (at {found.threshold:.2f})": (grouped_pairs(found.group), seconds),
+        "cleanlab Datalab": datalab_pairs(judged.rows),
+        f"FiftyOne Brain (at {BRAIN_THRESHOLD})": brain_pairs(judged.rows),
     }
     for name, (pairs, seconds) in results.items():
-        pairs = pairs - judged["2"]
-        right = len(pairs & true)
-        precision, recall = right / max(len(pairs), 1), right / len(true)
-        f1 = 2 * right / (len(pairs) + len(true))
-        print_row(name, f1, precision, recall, len(pairs), seconds)
-    exact = _grouped(np.where(found.exact, found.group, -1))
+        print_row(name, *judged.scores(pairs), len(pairs), seconds)
+    exact = grouped_pairs(np.where(found.exact, found.group, -1))
     print_row("exact copies found", f"{len(exact & copied)} of {len(copied)}")
     print_row("pairs wrongly called exact", len(exact - copied))
     print()
@@ -90,29 +102,53 @@ def caltech(root: Path) -> None:
 
 def cifar(root: Path, folder: Path) -> None:
     """Same-photo pairs between test and train, as people judged them."""
-    with zipfile.ZipFile(root / "images.zip") as archive:
-        archive.extractall(folder)
-    path = root / "embeddings_efficientnet_lite0_pca256.npz"
-    names = np.load(path)["files"].tolist()
-    rows = _stored(path, names)
-    judged = _judged(root / "near_duplicates.csv", {name: row for row, name in enumerate(names)})
+    judged = judged_cifar(root, folder)
+    rows = judged.rows
     graph = neighbor_graph(rows)
-    pictures = [Picture(str(folder / name)) for name in names]
     start = time.perf_counter()
-    found = find_duplicates(pictures, rows, graph)
+    found = find_duplicates(judged.pictures, rows, graph)
     seconds = time.perf_counter() - start
     nearest = np.sort(np.stack([np.arange(len(rows)), graph.indices[:, 0]], axis=1), axis=1)
-    print_row("cifar10n, judged pairs", "recall", "precision", "found", "seconds")
+    print_row("cifar10n, judged pairs", "F1", "precision", "recall", "found", "seconds")
     results = {
-        f"find_duplicates (at {found.threshold:.2f})": (_grouped(found.group), seconds),
+        f"find_duplicates (at {found.threshold:.2f})": (grouped_pairs(found.group), seconds),
         "nearest neighbour": (set(map(tuple, nearest.tolist())), 0.0),
         "cleanlab Datalab": datalab_pairs(rows),
         f"FiftyOne Brain (at {BRAIN_THRESHOLD})": brain_pairs(rows),
     }
     for name, (pairs, seconds) in results.items():
-        right, wrong = len(pairs & judged["1"]), len(pairs & judged["2"])
-        recall = right / len(judged["1"])
-        print_row(name, recall, right / max(right + wrong, 1), len(pairs), seconds)
+        print_row(name, *judged.scores(pairs), len(pairs), seconds)
+
+
+def injected_caltech(root: Path) -> tuple[JudgedSet, Pairs]:
+    """Photos, changed copies and exact copies; and the pairs that are exact copies."""
+    samples = table(root / "qa_samples.csv")
+    groups: dict[str, list[int]] = {}
+    for row, sample in enumerate(samples):
+        if sample["dup_group"]:
+            groups.setdefault(sample["dup_group"], []).append(row)
+    injected = _within(groups.values())
+    copied = {pair for pair in injected if any(samples[i]["issue"] == "exact_dup" for i in pair)}
+    judged = judged_caltech(root, [sample["file"] for sample in samples])
+    return replace(judged, same=judged.same | injected), copied
+
+
+def judged_caltech(root: Path, names: list[str]) -> JudgedSet:
+    """The named photos, with the duplicates that are in Caltech-101 by nature."""
+    judged = _judged(root / "natural_near_duplicates.csv", names)
+    rows = _stored(root / "embeddings_efficientnet_lite0.npz", names)
+    return JudgedSet([Picture(str(root / name)) for name in names], rows, *judged, True)
+
+
+def judged_cifar(root: Path, folder: Path) -> JudgedSet:
+    """CIFAR-10, unpacked into a folder."""
+    with zipfile.ZipFile(root / "images.zip") as archive:
+        archive.extractall(folder)
+    path = root / "embeddings_efficientnet_lite0_pca256.npz"
+    names = np.load(path)["files"].tolist()
+    judged = _judged(root / "near_duplicates.csv", names)
+    pictures = [Picture(str(folder / name)) for name in names]
+    return JudgedSet(pictures, _stored(path, names), *judged, False)
 
 
 def cost(num_rows: int) -> None:
@@ -198,7 +234,15 @@ def brain_pairs(rows: np.ndarray) -> tuple[Pairs, float]:
         dataset.delete()
 
 
-def _table(path: Path) -> list[dict[str, str]]:
+def grouped_pairs(group: np.ndarray) -> Pairs:
+    """Pairs of rows in one group."""
+    members: dict[int, list[int]] = {}
+    for row in np.flatnonzero(group >= 0).tolist():
+        members.setdefault(int(group[row]), []).append(row)
+    return _within(members.values())
+
+
+def table(path: Path) -> list[dict[str, str]]:
     with open(path, newline="") as file:
         return list(csv.DictReader(file))
 
@@ -209,26 +253,19 @@ def _stored(path: Path, names: list[str]) -> np.ndarray:
     return unit_rows(stored["embeddings"][[place[name] for name in names]]).rows
 
 
-def _judged(path: Path, place: dict[str, int]) -> dict[str, Pairs]:
-    """Pairs by what people said: "1" the same photo, "2" very similar."""
+def _judged(path: Path, names: list[str]) -> tuple[Pairs, Pairs]:
+    """Pairs of which people said "the same photo", and those that are "very similar"."""
+    place = {name: row for row, name in enumerate(names)}
     judged: dict[str, Pairs] = {"1": set(), "2": set()}
-    for line in _table(path):
+    for line in table(path):
         pair = place.get(line["file_a"]), place.get(line["file_b"])
         if None not in pair:
             judged[line["judgment"]].add(tuple(sorted(pair)))
-    return judged
+    return judged["1"], judged["2"]
 
 
 def _within(groups) -> Pairs:
     return {pair for members in groups for pair in combinations(members, 2)}
-
-
-def _grouped(group: np.ndarray) -> Pairs:
-    """Pairs of rows in one group."""
-    members: dict[int, list[int]] = {}
-    for row in np.flatnonzero(group >= 0).tolist():
-        members.setdefault(int(group[row]), []).append(row)
-    return _within(members.values())
 
 
 if __name__ == "__main__":

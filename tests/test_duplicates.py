@@ -1,14 +1,16 @@
 """Duplicates: what was copied or changed is found, what only looks similar is not."""
 
 import csv
+import shutil
 import subprocess
 import sys
 from itertools import combinations
 
 import numpy as np
 import pytest
-from fiftyone_embedding_quality.analysis import file_copies, small_pictures
+from fiftyone_embedding_quality.analysis import duplicates, file_copies, small_pictures
 from fiftyone_embedding_quality.analysis.duplicates import (
+    chance_agreement,
     find_conflicts,
     find_duplicates,
     find_leaks,
@@ -125,6 +127,17 @@ def test_changes_of_a_photo_are_found_and_named(kind, collection):
     assert grouped_pairs(found.group) == set(pairs)
     assert set(found.evidence.kind) == {kind}
     assert (found.evidence.agreement > found.threshold).all()
+
+
+def test_alignment_starts_from_little_agreement(collection):
+    """Of noise turned by eight degrees, which hardly agrees before, a quarter is aligned."""
+    turned = set()
+    for origin in range(20):
+        image = photo(origin)
+        first = collection.add(image, origin)
+        turned.add((first, collection.add(image.rotate(8, Image.Resampling.BICUBIC), origin)))
+    found = grouped_pairs(collection.find().group)
+    assert found <= turned and len(found) >= 5
 
 
 def test_pictures_decide_not_the_vectors(collection):
@@ -345,6 +358,25 @@ def test_similar_drawings_are_not_duplicates(digit_files):
     found = find_duplicates([Picture(path) for path in files], rows, neighbor_graph(rows, 30))
     assert found.threshold == 0.95
     assert (found.group >= 0).mean() < 0.05
+
+
+def test_the_threshold_stays_when_files_move(digit_files, tmp_path, monkeypatch):
+    """It is read off a part of the pictures: the same part wherever they lie, in any order."""
+    monkeypatch.setattr(duplicates, "CHANCE_PAIRS", 60)
+    monkeypatch.setattr(duplicates, "CHANCE_BOUNDS", (0, 1))
+    rng = np.random.default_rng(0)
+    files = [path for path, _ in digit_files]
+    rows = unit_rows(np.stack([np.asarray(Image.open(path), float).ravel() for path in files])).rows
+    thresholds = []
+    for folder in "abc":
+        (tmp_path / folder).mkdir()
+        order = rng.permutation(len(files))
+        moved = [tmp_path / folder / f"{name}.png" for name in range(len(files))]
+        for row, path in zip(order, moved):
+            shutil.copy(files[row], path)
+        small = read_small_pictures([Picture(str(path)) for path in moved])
+        thresholds.append(chance_agreement(small, neighbor_graph(rows[order], 30)))
+    assert thresholds == pytest.approx(thresholds[:1] * 3)
 
 
 def test_wrong_arguments_are_named(tmp_path):
