@@ -598,10 +598,10 @@ def _verdicts(
         elif alone:
             verdicts.append("the only class: nothing to tell it from")
         elif count == 1:
-            verdicts.append("too few samples to tell (only one)")
+            verdicts.append("too few to tell (only one)")
         elif independent[i] < MIN_COUNT:
             copies = ", without copies" if independent[i] < count else ""
-            verdicts.append(f"too few samples to tell (only {independent[i]}{copies})")
+            verdicts.append(f"too few to tell (only {independent[i]}{copies})")
         else:
             verdicts.append(_verdict(i, classes, outward.get(i, []), inward.get(i, []), names))
     return tuple(verdicts)
@@ -631,7 +631,7 @@ def _verdict(
         verdict += "".join(f" and {names[j]} ({_percent(share)})" for j, share in further[:1])
         return f"{verdict}; {received}" if inward else verdict
     if high - low > MAX_INTERVAL:
-        return f"too few samples to tell (recall between {_percent(low)} and {_percent(high)})"
+        return f"too few to tell (recall between {_percent(low)} and {_percent(high)})"
     if recall >= GOOD:
         if inward:
             return f"recognised (recall {_percent(recall)}), but {received}"

@@ -6,6 +6,8 @@ from typing import Any
 
 UNKNOWN = "–"
 
+NO_BREAK = "\N{NO-BREAK SPACE}"
+
 
 @dataclass(frozen=True)
 class Measure:
@@ -34,10 +36,10 @@ def percent(share: float | None) -> str:
     if share is None:
         return UNKNOWN
     if 0 < share < 0.005:
-        return "<1 %"
+        return f"<1{NO_BREAK}%"
     if 0.995 <= share < 1:
-        return ">99 %"
-    return f"{100 * share:.0f} %"
+        return f">99{NO_BREAK}%"
+    return f"{100 * share:.0f}{NO_BREAK}%"
 
 
 def points(difference: float | None) -> str:

@@ -1,5 +1,6 @@
 """The tables and texts of the panel: cells, heads, sentences."""
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import fiftyone.operators.types as types
@@ -22,16 +23,26 @@ OVERALL_SENTENCES = {
 }
 
 
-def padding() -> dict[str, Any]:
-    return {"grid": {"sx": {"p": 1}}}
+def fitted() -> dict[str, Any]:
+    """Properties of a stack that keeps to the panel's width, whatever stands in it."""
+    return {"grid": {"sx": {"p": 1, "gridTemplateColumns": "minmax(0, 1fr)"}}}
+
+
+def fitted_row() -> dict[str, Any]:
+    """Properties of a row whose parts become narrower if there is no room for them."""
+    return {"grid": {"sx": {"gridAutoColumns": "minmax(0, max-content)"}}}
 
 
 def compact_table(clickable: bool = False, **handlers: Any) -> types.TableView:
     """A table that fits the panel's usual width."""
     body = {"& td, & th": {"fontSize": "0.8rem", "px": 0.75, "py": 0.4, "lineHeight": 1.3}}
     body["minWidth"] = 0
+    # Names stand in the first column and in the last before the button.
+    body["& td:first-of-type, & td:nth-last-of-type(2)"] = {"overflowWrap": "anywhere"}
     body["& th"] = {"fontSize": "0.75rem"}
-    body["& td button"] = {"p": 0.25, "my": -0.5}
+    # A button without a label has no name for a screen reader: it has one, too small to be seen.
+    body["& td button"] = {"p": 0.25, "my": -0.5, "minWidth": 0, "fontSize": 0, "color": "inherit"}
+    body["& td button .MuiButton-startIcon"] = {"m": 0}
     body["& td svg, & td .material-icons"] = {"fontSize": "1.1rem"}
     if clickable:
         body["& td, & th"]["cursor"] = "pointer"
@@ -44,6 +55,21 @@ def compact_table(clickable: bool = False, **handlers: Any) -> types.TableView:
         componentsProps={"table": {"sx": body}},
         **handlers,
     )
+
+
+def add_show_button(table: types.TableView, text: str, on_click: Callable[..., Any]) -> None:
+    """Adds a button to each row: an icon, with a name for screen readers."""
+    table.add_row_action("show", on_click, label=text, icon="photo_library", tooltip=text)
+
+
+def add_plain_table(
+    panel: types.Object, name: str, heads: Sequence[str], rows: list[list[str]]
+) -> None:
+    """Adds a table that is only read."""
+    table = compact_table()
+    for head in heads:
+        table.add_column(head, label=head)
+    panel.obj(name, view=table, default={"columns": list(heads), "rows": rows})
 
 
 def columns_of(ctx: Any, other: StoredSeparability | None) -> list[tuple[str, str]]:

@@ -19,7 +19,7 @@ from ..storage import separability as store
 from ..storage.runs import Run
 from ..storage.separability import StoredSeparability
 from . import _figures
-from ._measures import MEASURES, default_descending, described, percent, whole
+from ._measures import MEASURES, NO_BREAK, default_descending, described, percent, whole
 from ._state import (
     MATRIX,
     MAX_MATRIX,
@@ -41,13 +41,16 @@ from ._state import (
 )
 from ._tables import (
     OVERALL_SENTENCES,
+    add_plain_table,
+    add_show_button,
     cell_text,
     columns_of,
     compact_table,
+    fitted,
+    fitted_row,
     help_text,
     overall_cells,
     overall_difference,
-    padding,
     run_name,
     selection_text,
 )
@@ -71,21 +74,22 @@ TABS = (
 # What is chosen at first.
 CHOICES = {"tab": "classes", "tools.measure": "f1", "share": "predicted_share"}
 
-Handler = Callable[..., None]
+Handler = Callable[..., Any]
 
 
 def guarded(handler: Handler) -> Handler:
     """Turns an error of a handler into a message; uncaught, it would replace the whole panel."""
 
     @functools.wraps(handler)
-    def run(self: "ClassSeparability", ctx: Any) -> None:
+    def run(self: "ClassSeparability", ctx: Any) -> Any:
         try:
-            handler(self, ctx)
+            return handler(self, ctx)
         except UserError as error:
             ctx.ops.notify(str(error), variant="warning")
         except Exception as error:
             logger.exception("%s failed", handler.__name__)
             ctx.ops.notify(f"Class separability: {_unexpected(error)}", variant="error")
+        return None
 
     return run
 
@@ -103,6 +107,12 @@ class ClassSeparability(foo.Panel):
             surfaces="grid",
             allow_multiple=False,
         )
+
+    def execute(self, ctx: Any) -> Any:
+        # Drawn when it ends, the long check would undo what was clicked since it began.
+        if ctx.params.get("__method__") == "check":
+            return self.check(ctx)
+        return super().execute(ctx)
 
     # Events. FiftyOne repeats them, so that each can run twice without harm.
 
@@ -123,6 +133,21 @@ class ClassSeparability(foo.Panel):
     def on_computed(self, ctx: Any) -> None:
         """The operator's form has run: its run is the latest."""
         self._read(ctx, None)
+
+    @guarded
+    def check(self, ctx: Any) -> dict[str, str] | None:
+        """Whether a run is out of date: an event of its own, for it is long."""
+        run = named_run(store.separability_runs(ctx.dataset), ctx.params["run"])
+        if run is None:
+            return None
+        changes = store.changes(ctx.dataset, store.read_separability(ctx.dataset, run))
+        return {"read": _version(run), "stale": "; ".join(changes)}
+
+    @guarded
+    def on_checked(self, ctx: Any) -> None:
+        result = ctx.params.get("result") or {}
+        if result.get("read") == get_state(ctx, "read"):
+            set_state(ctx, {"stale": result["stale"]})
 
     @guarded
     def on_run(self, ctx: Any) -> None:
@@ -282,25 +307,49 @@ class ClassSeparability(foo.Panel):
         runs = store.separability_runs(ctx.dataset)
         run = named_run(runs, key) or (runs[0] if runs else None)
         state = {key: value for key, value in CHOICES.items() if get_state(ctx, key) is None}
-        state |= {"at_work": store.running(ctx.dataset, OPERATOR), "stale": ""}
+        state |= {"at_work": store.running(ctx.dataset, OPERATOR)}
+        changes = []
         if run is not None:
             stored = store.read_separability(ctx.dataset, run)
-            state["stale"] = "; ".join(store.changes(ctx.dataset, stored))
+            changes = store.changes(ctx.dataset, stored, compare=False)
             state["top.run"] = run.key
-            if get_state(ctx, "top.other") in (None, run.key):
+            other = get_state(ctx, "top.other")
+            if other == run.key or named_run(runs, other) is None:
                 state["top.other"] = NONE
-            read = f"{run.key} {run.written_at}"
-            if get_state(ctx, "read") != read:
-                state |= {"read": read, "selection": None, "page": 0}
-                state["matrix"] = 0
+            if get_state(ctx, "read") != _version(run):
+                state |= {"read": _version(run), "selection": None, "page": 0, "matrix": 0}
+                state["stale"] = ""
+        if changes is not None:
+            state["stale"] = "; ".join(changes)
         set_state(ctx, state)
+        if changes is None:
+            ctx.prompt(
+                self.method_to_uri("check"),
+                params={"run": run.key},
+                on_success=self.on_checked,
+                skip_prompt=True,
+            )
+
+    def _is_current(self, ctx: Any, runs: list[Run]) -> bool:
+        """Whether what was seen last is still there; runs are deleted and computed anew."""
+        run = named_run(runs, get_state(ctx, "top.run"))
+        others = (NONE, *(other.key for other in runs))
+        return (
+            run is not None
+            and get_state(ctx, "read") == _version(run)
+            and get_state(ctx, "top.other") in others
+        )
 
     def _stored(self, ctx: Any) -> tuple[StoredSeparability, StoredSeparability | None]:
-        """The run that is looked at, and the one that it is compared with."""
+        """The run that is looked at, and the one that it is compared with.
+
+        Raises:
+            UserError: if they are not what is seen any more: what was clicked may have moved
+        """
         runs = store.separability_runs(ctx.dataset)
+        if not self._is_current(ctx, runs):
+            raise UserError("The run was deleted or computed anew; this is what there is now")
         run = named_run(runs, get_state(ctx, "top.run"))
-        if run is None:
-            raise UserError("There is no such run any more; refresh the panel")
         other = named_run(runs, get_state(ctx, "top.other"))
         stored = store.read_separability(ctx.dataset, run)
         if other is None or other.key == run.key:
@@ -346,7 +395,7 @@ class ClassSeparability(foo.Panel):
                 orientation="vertical",
                 gap=1,
                 align_x="left",
-                componentsProps=padding(),
+                componentsProps=fitted(),
             ),
         )
 
@@ -361,13 +410,15 @@ class ClassSeparability(foo.Panel):
             panel.md("Open a dataset first", name="hint")
             return
         runs = store.separability_runs(ctx.dataset)
+        if runs and not self._is_current(ctx, runs):
+            self._read(ctx, get_state(ctx, "top.run"))
         self._render_progress(ctx, panel)
-        if named_run(runs, get_state(ctx, "top.run")) is None:
+        if not runs:
             self._render_nothing(ctx, panel)
             return
         stored, other = self._stored(ctx)
         self._render_runs(panel, runs, stored)
-        self._render_stale(ctx, panel)
+        self._render_stale(ctx, panel, stored)
         self._render_overall(ctx, panel, stored, other)
         self._render_selection(ctx, panel, stored)
         tabs = types.TabsView()
@@ -431,7 +482,7 @@ class ClassSeparability(foo.Panel):
     def _render_runs(
         self, panel: types.Object, runs: list[Run], stored: StoredSeparability
     ) -> None:
-        top = panel.h_stack("top", gap=1, align_y="center")
+        top = panel.h_stack("top", gap=1, align_y="center", componentsProps=fitted_row())
         choices = types.DropdownView(space=6)
         for run in runs:
             choices.add_choice(run.key, label=run_name(run))
@@ -448,8 +499,10 @@ class ClassSeparability(foo.Panel):
                 "other", others.values(), view=others, label="Compare with", on_change=self.on_other
             )
 
-    def _render_stale(self, ctx: Any, panel: types.Object) -> None:
-        stale = get_state(ctx, "stale")
+    def _render_stale(self, ctx: Any, panel: types.Object, stored: StoredSeparability) -> None:
+        # An event that crosses the check does not know yet what that has found.
+        known = store.changes(ctx.dataset, stored, compare=False) or []
+        stale = get_state(ctx, "stale") or "; ".join(known)
         if not stale:
             return
         panel.view(
@@ -501,7 +554,7 @@ class ClassSeparability(foo.Panel):
             )
             return
         card = panel.v_stack(
-            "card", gap=1, variant="outline", align_x="left", componentsProps=padding()
+            "card", gap=1, variant="outline", align_x="left", componentsProps=fitted()
         )
         card.md(selection_text(stored, row, selection), name="what")
         kinds = card.h_stack("kinds", gap=1)
@@ -548,9 +601,7 @@ class ClassSeparability(foo.Panel):
         if not others:
             return
         table = compact_table(clickable=True, on_click_cell=self.on_pair)
-        table.add_row_action(
-            "show_pair", on_click=self.on_pair, icon="photo_library", tooltip="Show the boundary"
-        )
+        add_show_button(table, "Show the boundary", self.on_pair)
         heads = ("Mixes with", "Taken for it", "Taken for this", "Neighbours")
         for key, head in zip(("other", "out", "in", "neighbors"), heads):
             table.add_column(key, label=head)
@@ -633,12 +684,10 @@ class ClassSeparability(foo.Panel):
     ) -> None:
         columns = columns_of(ctx, other)
         table = compact_table(clickable=True, on_click_cell=self.on_cell)
-        table.add_row_action(
-            "show", on_click=self.on_row, icon="photo_library", tooltip="Show the class"
-        )
+        add_show_button(table, "Show the class", self.on_row)
         sort, descending = sorting(ctx)
         for key, head in columns:
-            arrow = (" ▼" if descending else " ▲") if key == sort else ""
+            arrow = f"{NO_BREAK}{'▼' if descending else '▲'}" if key == sort else ""
             table.add_column(key, label=head + arrow)
         cells = []
         for number, row in enumerate(rows):
@@ -665,6 +714,7 @@ class ClassSeparability(foo.Panel):
         pages.btn(
             "previous",
             "Previous",
+            variant="outlined",
             icon="navigate_before",
             on_click=self.on_page,
             params={"page": page - 1},
@@ -675,6 +725,7 @@ class ClassSeparability(foo.Panel):
         pages.btn(
             "next",
             "Next",
+            variant="outlined",
             icon="navigate_next",
             on_click=self.on_page,
             params={"page": page + 1},
@@ -712,6 +763,7 @@ class ClassSeparability(foo.Panel):
             buttons.btn(
                 "matrix_few",
                 f"The {MATRIX} most confused",
+                variant="outlined",
                 on_click=self.on_matrix,
                 params={"matrix": 0},
             )
@@ -720,6 +772,7 @@ class ClassSeparability(foo.Panel):
         buttons.btn(
             "matrix_previous",
             "Previous",
+            variant="outlined",
             icon="navigate_before",
             on_click=self.on_matrix,
             params={"matrix": page - 1},
@@ -729,6 +782,7 @@ class ClassSeparability(foo.Panel):
         buttons.btn(
             "matrix_next",
             "Next",
+            variant="outlined",
             icon="navigate_next",
             on_click=self.on_matrix,
             params={"matrix": page + 1},
@@ -736,7 +790,11 @@ class ClassSeparability(foo.Panel):
         )
         if total <= MAX_MATRIX:
             buttons.btn(
-                "matrix_all", f"All {total:,}", on_click=self.on_matrix, params={"matrix": "all"}
+                "matrix_all",
+                f"All {total:,}",
+                variant="outlined",
+                on_click=self.on_matrix,
+                params={"matrix": "all"},
             )
 
     def _render_more(self, ctx: Any, panel: types.Object, stored: StoredSeparability) -> None:
@@ -745,59 +803,38 @@ class ClassSeparability(foo.Panel):
         prediction = stored.run.facts.get("field_prediction")
         if comparison:
             panel.md(f"**Embeddings**: {comparison['verdict']}", name="comparison")
-            table = compact_table()
-            for key, head in (
-                ("name", "Embedding"),
-                ("accuracy", "Bal. accuracy"),
-                ("interval", "95 % interval"),
-            ):
-                table.add_column(key, label=head)
-            panel.obj(
-                "embeddings_table",
-                view=table,
-                default={
-                    "columns": ["name", "accuracy", "interval"],
-                    "rows": [
-                        [
-                            score["name"],
-                            percent(score["balanced_accuracy"]),
-                            f"{percent(score['low'])} to {percent(score['high'])}",
-                        ]
-                        for score in comparison["embeddings"]
-                    ],
-                },
-            )
+            rows = [
+                [
+                    score["name"],
+                    percent(score["balanced_accuracy"]),
+                    f"{percent(score['low'])} to {percent(score['high'])}",
+                ]
+                for score in comparison["embeddings"]
+            ]
+            heads = ("Embedding", "Bal. accuracy", "95 % interval")
+            add_plain_table(panel, "embeddings_table", heads, rows)
         if slices:
             by = stored.run.facts["parameters"].get("by")
             panel.md(f"**Slices of** `{by}`", name="slices_title")
-            table = compact_table()
-            for key, head in (
-                ("value", "Slice"),
-                ("count", "Count"),
-                ("accuracy", "Bal. accuracy"),
-                ("verdict", "Against the rest"),
-            ):
-                table.add_column(key, label=head)
-            panel.obj(
-                "slices_table",
-                view=table,
-                default={
-                    "columns": ["value", "count", "accuracy", "verdict"],
-                    "rows": [
-                        [
-                            row["value"],
-                            whole(row["count"]),
-                            percent(row["balanced_accuracy"]),
-                            row["verdict"],
-                        ]
-                        for row in slices
-                    ],
-                },
-            )
+            rows = [
+                [
+                    row["value"],
+                    whole(row["count"]),
+                    percent(row["balanced_accuracy"]),
+                    row["verdict"],
+                ]
+                for row in slices
+            ]
+            heads = ("Slice", "Count", "Bal. accuracy", "Against the rest")
+            add_plain_table(panel, "slices_table", heads, rows)
             if prediction:
                 panel.md(f"`{by}`: {prediction['verdict']}", name="prediction")
         panel.md("**What the numbers mean**\n\n" + help_text(), name="help")
         panel.btn("compute_again", "Compute again", icon="refresh", on_click=self.on_compute)
+
+
+def _version(run: Run) -> str:
+    return f"{run.key} {run.written_at}"
 
 
 def _unexpected(error: Exception) -> str:

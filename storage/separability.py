@@ -30,6 +30,10 @@ OPERATOR = "compute_separability"
 # Names of classes in a message.
 NAMED = 3
 
+# Up to so many samples of a class are selected by id. That needs no index on the labels, without
+# which each of the App's queries goes through all samples.
+MAX_SELECTED = 2_000
+
 
 @dataclass(frozen=True)
 class StoredSeparability:
@@ -90,6 +94,9 @@ class _Kept:
         self._size = size
         self._values: OrderedDict[Hashable, Any] = OrderedDict()
         self._lock = threading.Lock()
+
+    def __contains__(self, name: Hashable) -> bool:
+        return name in self._values
 
     def get(self, name: Hashable, make: Callable[[], Any]) -> Any:
         with self._lock:
@@ -178,11 +185,22 @@ def running(dataset: fo.Dataset, operator_uri: str) -> str | None:
 # Staleness
 
 
-def changes(dataset: fo.Dataset, stored: StoredSeparability) -> list[str]:
+def changes(
+    dataset: fo.Dataset, stored: StoredSeparability, compare: bool = True
+) -> list[str] | None:
     """What has changed since a run was stored, in words; empty if it still holds.
 
     The labels are compared only if samples were modified or deleted since, so that this takes no
     time on a dataset at rest.
+
+    Args:
+        dataset: the dataset
+        stored: the run
+        compare (True): whether to compare the labels if need be; of 100,000 samples that takes a
+            second
+
+    Returns:
+        None if the labels have to be compared first
     """
     try:
         target = resolve_target(dataset, stored.patches_field)
@@ -198,8 +216,9 @@ def changes(dataset: fo.Dataset, stored: StoredSeparability) -> list[str]:
         return [*found, f"the labels in {stored.report['label_field']!r} are gone"]
     touched = _last_touched(dataset)
     if touched >= datetime.datetime.fromisoformat(stored.run.written_at):
-        # Of 100,000 samples that takes a second and a half, so it is done once.
         name = (dataset._doc.id, stored.run.key, stored.run.written_at, touched)
+        if not compare and name not in _kept_changes:
+            return None
         found += _kept_changes.get(name, lambda: _changed_labels(target, stored, label_path))
     return found
 
@@ -390,7 +409,7 @@ def _labeled_view(target: Target, stored: StoredSeparability, label: str, flag: 
     if not wanted:
         what = "flagged" if flag is not None else "left"
         raise UserError(f"Nothing of {label} is {what}")
-    if len(wanted) < len(present):
+    if len(wanted) < len(present) or len(wanted) <= MAX_SELECTED:
         return _chosen(target, wanted)
     return view if field is None else view.to_patches(field)
 

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 import urllib.request
+from collections.abc import Callable
 from pathlib import Path
 
 from conftest import ROOT
@@ -164,3 +165,11 @@ class App:
         """Waits until the grid shows so many, for example ``"12 samples"``."""
         shown = self.page.locator("[data-cy=entry-counts]").first
         expect(shown).to_have_text(text, timeout=20_000)
+
+    def view_after(self, click: Callable[[], None]) -> list[dict]:
+        """The stages of the view that the grid shows after a click."""
+        with self.page.expect_request(
+            lambda request: "paginateSamplesQuery" in (request.post_data or ""), timeout=20_000
+        ) as asked:
+            click()
+        return asked.value.post_data_json["variables"]["view"]

@@ -41,6 +41,7 @@ def photos_of_classes(shared):
     )
     common = {"label_field": "ground_truth"}
     _run("find_outliers", dataset, embeddings="cnn", check_pictures=False, **common)
+    _run("find_label_issues", dataset, embeddings="cnn", **common)
     # Stored in the same second, the run whose key comes last counts as the latest.
     _run("compute_separability", dataset, embeddings="short", run_key="brief", **common)
     _run("compute_separability", dataset, embeddings="cnn", **common)
@@ -157,6 +158,15 @@ def test_photos_every_click(app, photos_measured):
     assert 0 < len(flagged) != len(boundary)
     panel.get_by_role("button", name=f"Outliers {len(flagged)}").click()
     app.expect_count(f"{len(flagged)} samples")
+    doubtful = dataset.match((F("ground_truth.label") == "lobster") & F("label_issues_flagged"))
+    assert 0 < len(doubtful) != len(flagged)
+    button = panel.get_by_role("button", name=f"Label issues {len(doubtful)}")
+    shown = fo.DatasetView._build(dataset, app.view_after(button.click))
+    assert shown.values("id") == doubtful.values("id")
+    app.expect_count(f"{len(doubtful)} samples")
+    app.screenshot("separability-label-issues")
+    panel.get_by_role("button", name=f"Outliers {len(flagged)}").click()
+    app.expect_count(f"{len(flagged)} samples")
 
     # Select and tag them, and back to where one was.
     panel.get_by_role("button", name="Select all").click()
@@ -221,7 +231,7 @@ def test_two_runs_and_the_keyboard(app, photos_measured):
     app.screenshot("separability-compare")
     # Without the mouse. In FiftyOne's App the Enter key does not press a button of a table.
     first = _names(panel)[0]
-    _table(panel).locator("tbody tr button").first.focus()
+    _table(panel).get_by_role("button", name="Show the class").first.focus()
     app.page.keyboard.press("Space")
     count = photos_measured.count_values("ground_truth.label")
     app.expect_count(f"{count[first]} samples")
@@ -256,6 +266,41 @@ def test_a_stale_run_is_computed_again_and_the_map_opens(app, photos_measured):
     expect(app.embeddings).to_be_visible(timeout=20_000)
     expect(panel).to_be_visible()
     app.screenshot("separability-embeddings")
+
+
+def test_runs_that_are_computed_anew_and_deleted_while_they_are_seen(app, photos_measured):
+    dataset = photos_measured
+    app.page.set_viewport_size({"width": 1200, "height": 900})  # 450 for the panel
+    app.open(dataset.name)
+    panel = app.open_panel(PANEL)
+    expect(_table(panel)).to_contain_text("windsor_chair", timeout=20_000)
+    app.page.wait_for_timeout(2500)  # the events of opening are over
+    name = "chair_of_windsor_with_a_long_name"
+    chairs = dataset.select(dataset.match(F("ground_truth.label") == "windsor_chair").values("id"))
+    chairs.set_field("ground_truth.label", name).save()
+    _run("compute_separability", dataset, embeddings="cnn", label_field="ground_truth")
+    _row(panel, "windsor_chair").get_by_role("button", name="Show the class").click()
+    expect(app.page.get_by_text("this is what there is now")).to_be_visible(timeout=20_000)
+    expect(_row(panel, name)).to_be_visible(timeout=20_000)
+    app.expect_count(f"{len(dataset):,} samples")
+    app.page.mouse.move(0, 0)  # off the button: its tooltip covers the next one
+    _row(panel, name).get_by_role("button", name="Show the class").click()
+    app.expect_count(f"{len(chairs)} samples")
+    expect(panel.get_by_role("button", name="Show the boundary").first).to_be_visible()
+    app.screenshot("separability-narrow")
+    edge = panel.bounding_box()["x"] + panel.bounding_box()["width"]
+    for part in panel.locator("td, th, button, [role=combobox]").all():
+        box = part.bounding_box()
+        assert box["x"] + box["width"] <= edge, part.inner_text()
+
+    _run("delete_run", dataset, run_key="separability")
+    _row(panel, "lobster").locator("td").first.click()
+    expect(panel.get_by_role("combobox").first).to_contain_text("brief", timeout=20_000)
+    expect(panel.get_by_text("labels were changed")).to_be_visible(timeout=20_000)
+    _run("delete_run", dataset, run_key="brief")
+    panel.get_by_role("tab", name="Confusion").click()
+    expect(panel.get_by_text("Nothing measured yet")).to_be_visible(timeout=20_000)
+    app.screenshot("separability-deleted")
 
 
 def test_objects_every_click(app, objects_measured):

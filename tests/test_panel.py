@@ -24,11 +24,20 @@ PANEL = "@embedding/quality/class_separability"
 class Panel:
     """A panel without a browser: sends events and keeps the state, as the App does."""
 
-    def __init__(self, dataset):
+    def __init__(self, dataset, load=True):
         self.dataset, self.state, self.view = dataset, {}, None
-        self.send("on_load")
+        if load:
+            self.send("on_load")
 
     def send(self, method, **params):
+        """Sends an event, and those that it asks for."""
+        self.send_one(method, **params)
+        asked = self.asked.get("prompt_user_for_operation", {})
+        if asked.get("skip_prompt"):
+            result = self.send_one(asked["operator_uri"].partition("#")[2], **asked["params"])
+            self.send_one(asked["on_success"].partition("#")[2], result=result)
+
+    def send_one(self, method, **params):
         context = {"dataset": self.dataset} if self.view is None else {"view": self.view}
         self.asked = {}
         params |= {"panel_id": "test", "panel_state": self.state, "__method__": method}
@@ -44,6 +53,7 @@ class Panel:
                 self.view = fo.DatasetView._build(self.dataset, request.params["view"])
             elif request.operator_uri == "clear_view":
                 self.view = None
+        return result.result
 
     @property
     def shown(self):
@@ -408,6 +418,34 @@ def test_what_has_changed_is_said(measured, change, message):
     }
 
 
+def test_the_long_check_follows_the_drawing_and_undoes_nothing(measured, monkeypatch):
+    _relabel(measured, "b")
+    module = sys.modules["fiftyone.plugins.orgs.embedding.quality.storage.separability"]
+    compared, compare = [], module._changed_labels
+    monkeypatch.setattr(
+        module, "_changed_labels", lambda *values: compared.append(1) or compare(*values)
+    )
+    panel = Panel(measured, load=False)
+    panel.send_one("on_load")
+    assert panel.labels and not compared and "stale" not in panel.shown
+    asked = panel.asked["prompt_user_for_operation"]
+    assert asked["skip_prompt"] and asked["operator_uri"] == f"{PANEL}#check"
+    panel.click("b")
+    result = panel.send_one("check", **asked["params"])
+    assert compared and "show_panel_output" not in panel.asked
+    # The answer to an event that crosses the check may be drawn last.
+    panel.send_one("on_tab", value="classes")
+    assert "stale" in panel.shown
+    panel.send_one("on_checked", result=result)
+    assert "stale" in panel.shown and "card" in panel.shown
+    panel.send_one("on_refresh")
+    assert len(compared) == 1 and "stale" in panel.shown
+    # What was found out about another run says nothing about this one.
+    panel.send_one("on_checked", result={"read": "other", "stale": "nothing"})
+    panel.send_one("on_checked", result=None)
+    assert "labels were changed" in panel.shown["stale"]["view"]["description"]
+
+
 def _relabel(dataset, label):
     sample = dataset.match(F("ground_truth.label") == "a").first()
     sample["ground_truth"].label = label
@@ -438,8 +476,74 @@ def test_what_is_gone_is_said(measured):
     panel.click_head("label")
     measured.delete_run("separability")
     panel.send("on_bar", x=0, y="a", idx=0)
-    assert "no such run" in panel.asked["notify"]["message"]
+    assert "was deleted" in panel.asked["notify"]["message"]
     assert "Nothing measured" in panel.text("hint")
+
+
+def test_a_run_that_is_deleted_or_computed_anew_while_it_is_seen(measured):
+    common = {"embeddings": "vec", "label_field": "ground_truth"}
+    _run("compute_separability", measured, run_key="second", **common)
+    panel = Panel(measured)
+    panel.send("on_run", value="separability")
+    panel.send("on_other", value="second")
+    panel.click("a")
+    # Computed anew: a click in a row of the old table shows no class that it did not mean.
+    first = panel.labels[0]
+    measured.match(F("ground_truth.label") == first).set_field(
+        "ground_truth.label", "renamed"
+    ).save()
+    _run("compute_separability", measured, **common)
+    panel.view = None
+    panel.send("on_row", row=0)
+    assert "computed anew" in panel.asked["notify"]["message"] and panel.view is None
+    assert "renamed" in panel.labels and first not in panel.labels
+    assert "stale" not in panel.shown and "card" not in panel.shown
+    panel.click("renamed")
+    assert panel.view.distinct("ground_truth.label") == ["renamed"]
+    # Deleted: what it was compared with, then itself.
+    _run("delete_run", measured, run_key="second")
+    panel.send("on_tab", value="chart")
+    assert panel.state["top"]["other"] == "(none)" and "other" not in panel.shown
+    _run("compute_separability", measured, run_key="third", **common)
+    _run("delete_run", measured, run_key="separability")
+    panel.send("on_tab", value="classes")
+    assert panel.state["top"]["run"] == "third" and panel.labels
+    _run("delete_run", measured, run_key="third")
+    panel.send("on_search", value="b")
+    assert "Nothing measured" in panel.text("hint")
+
+
+def test_more_compares_embeddings_and_slices(measured):
+    vectors = np.random.default_rng(1).normal(size=(120, 16)).astype(np.float32)
+    measured.set_values("noise", list(vectors))
+    measured.set_values("source", ["left", "right"] * 60)
+    result = _run(
+        "compute_separability",
+        measured,
+        embeddings=["vec", "noise"],
+        label_field="ground_truth",
+        by="source",
+    )
+    panel = Panel(measured)
+    panel.send("on_tab", value="more")
+    assert result["comparison"]["verdict"] in panel.text("comparison")
+    assert [row[0] for row in panel.rows("embeddings_table")["rows"]] == ["vec", "noise"]
+    assert {tuple(row[:2]) for row in panel.rows("slices_table")["rows"]} == {
+        ("left", "60"),
+        ("right", "60"),
+    }
+    assert result["field_prediction"]["verdict"] in panel.text("prediction")
+
+
+def test_a_small_class_is_selected_by_id_and_a_large_one_by_its_label(measured, monkeypatch):
+    module = sys.modules["fiftyone.plugins.orgs.embedding.quality.storage.separability"]
+    panel, shown = Panel(measured), []
+    for most in (30, 29):
+        monkeypatch.setattr(module, "MAX_SELECTED", most)
+        panel.click("b")
+        shown.append(panel.view)
+    assert [type(view._stages[0]) for view in shown] == [fo.Select, fo.Match]
+    assert shown[0].values("id") == shown[1].values("id")
 
 
 def test_a_defect_is_shown_and_not_raised(measured, monkeypatch):
@@ -462,6 +566,7 @@ def test_a_defect_is_shown_and_not_raised(measured, monkeypatch):
 
 def test_numbers_have_the_right_digits():
     shares = [percent(share) for share in (None, 0, 0.001, 0.884, 0.999, 1)]
+    shares = [text.replace("\N{NO-BREAK SPACE}", " ") for text in shares]
     assert shares == ["–", "0 %", "<1 %", "88 %", ">99 %", "100 %"]
     assert [decimal(value) for value in (0.154, -0.031, -0.0001, None)] == [
         "0.15",

@@ -315,7 +315,7 @@ class TestEdges:
         assert one["count"] == 1 and one["silhouette"] == 0
         for key in ("recall", "recall_low", "f1", "purity", "fisher", "confused_rate"):
             assert one[key] is None
-        assert one["verdict"] == "too few samples to tell (only one)"
+        assert one["verdict"] == "too few to tell (only one)"
         assert 5 not in result.pairs.label
 
     def test_rare_classes_can_be_pure(self):
@@ -325,7 +325,7 @@ class TestEdges:
         result = measure(rows[keep], labels[keep], k=30)
         np.testing.assert_allclose(result.classes.purity, 1)
         verdicts = result.classes.verdict
-        assert verdicts[2] == "too few samples to tell (only 4)"
+        assert verdicts[2] == "too few to tell (only 4)"
         assert verdicts[0] == "well separated (recall 100 %)"
 
     def test_what_is_not_judged_does_not_count(self, messy):
