@@ -556,7 +556,7 @@ def reported_loading(what: str, weights: str | None) -> Iterator[None]:
     except UserError:
         raise
     except Exception as error:
-        reason = " ".join(str(error).split("\n")[:2]).strip() or type(error).__name__
+        reason = " ".join(str(error).split("\n")[:2]).strip(" .") or type(error).__name__
         if weights is not None:
             raise UserError(
                 f"weights={weights!r} could not be loaded as {what}: {reason}. The file must be "

@@ -1,6 +1,7 @@
 """``audit``: everything in one pass that shares vectors, their graph and held-out labels."""
 
 import time
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -8,7 +9,7 @@ import fiftyone as fo
 import fiftyone.operators.types as types
 
 from ..errors import UserError
-from ..storage.labels import is_multilabel, label_fields, read_labels, read_splits
+from ..storage.labels import is_multilabel, label_fields, read_labels, read_splits, split_fields
 from ..storage.targets import Target, resolve_target
 from ..storage.vectors import vector_fields
 from . import compute_separability, find_duplicates, find_label_issues, find_outliers
@@ -17,11 +18,13 @@ from .base import (
     OPEN_PANEL,
     SET_VIEW,
     QualityOperator,
+    choice_input,
     embeddings_input,
     labels_input,
     patches_input,
+    skipped_lines,
 )
-from .compute_embeddings import ComputeEmbeddings, default_field
+from .compute_embeddings import ComputeEmbeddings, default_field, model_input
 from .compute_visualization import ComputeVisualization
 from .inputs import Inputs
 from .progress import Progress, counted, duration
@@ -78,7 +81,8 @@ class Audit(QualityOperator):
 
         Returns:
             a dict with ``findings`` (what to look at first), ``steps`` (the result of each
-            operator by its name), ``left_out`` (reasons by operator) and ``seconds``
+            operator by its name), ``left_out`` (reasons by operator), how many were ``read``,
+            ``judged`` and ``skipped`` (by reason; the most of any check), and ``seconds``
 
         Raises:
             UserError: if the input is at fault
@@ -152,16 +156,25 @@ class Audit(QualityOperator):
                     "compute_separability",
                     lambda: compute_separability.measure_and_store([inputs], by=None, run_key=None),
                 )
+        else:
+            checks = (find_outliers.FindOutliers, find_label_issues.FindLabelIssues)
+            checks += (ComputeVisualization, compute_separability.ComputeSeparability)
+            left_out |= {check.name: "there are no vectors" for check in checks}
         if labels is None:
             left_out |= dict.fromkeys(("find_label_issues", "compute_separability"), no_labels)
         if not steps:
-            raise UserError("; ".join(f"{name}: {why}" for name, why in left_out.items()))
+            raise UserError("; ".join(_reasons(left_out)))
+        skipped: Counter[str] = Counter()
+        for result in steps.values():
+            skipped |= Counter(result.get("skipped"))
         return {
             "embeddings": field,
             "label_field": labels,
             "patches_field": patches_field,
             "things": target.things,
             "read": len(target.ids()),
+            "judged": max(result.get("judged", 0) for result in steps.values()),
+            "skipped": dict(skipped),
             "findings": _findings(steps),
             "steps": steps,
             "left_out": left_out,
@@ -175,17 +188,17 @@ class Audit(QualityOperator):
         if fields:
             embeddings_input(ctx, target, inputs)
         else:
-            inputs.str(
-                "model",
-                default="clip",
-                label="Model",
-                description="There are no vectors yet; this model computes them (clip or cnn, say)",
+            model_input(
+                inputs, "There are no vectors yet; this model computes them (clip or cnn, say)"
             )
         labels_input(target, inputs, "The classes", required=False)
-        inputs.str(
+        choice_input(
+            inputs,
             "split",
+            split_fields(target),
             label="Split",
-            description="The field that names train, test, …, or tags: finds leaks between them",
+            description="Where train, test, … are named: leaks between them are listed first",
+            none="None",
         )
         inputs.bool(
             "check_pictures",
@@ -197,7 +210,8 @@ class Audit(QualityOperator):
         seconds = STARTING_SECONDS + count * SECONDS_PER_VECTOR
         if ctx.params.get("check_pictures", True):
             seconds += count * SECONDS_PER_PICTURE
-        text = f"{count:,} {target.things} will be audited, which takes roughly {duration(seconds)}"
+        text = f"{counted(count, target.things[:-1])} will be audited, which takes roughly "
+        text += duration(seconds)
         if not fields:
             text += ", after their vectors were computed"
         text += ". No label or file is changed"
@@ -221,18 +235,17 @@ class Audit(QualityOperator):
         return links + panels
 
     def summary(self, result: dict[str, Any]) -> str:
-        things = result["things"]
         lines = [
-            f"**Audit of {result['read']:,} {things}**"
+            f"**Audit of {counted(result['read'], result['things'][:-1])}**"
             + (f" with `{result['embeddings']}`" if result["embeddings"] else "")
         ]
         if result["findings"]:
-            lines.append("Look at first:")
+            lines += ["", "Look at first:"]
         for place, finding in enumerate(result["findings"], 1):
             where = f" → `{finding['view']}`" if finding["view"] else ""
             lines.append(f"{place}. **{finding['what']}**: {finding['how_sure']}{where}")
         if not result["findings"]:
-            lines.append("Nothing stands out")
+            lines += ["", "Nothing stands out"]
         facts = []
         if separability := result["steps"].get("compute_separability"):
             overall = separability["overall"]
@@ -245,9 +258,20 @@ class Audit(QualityOperator):
                 f"- map `{visualization['brain_key']}` in the **Embeddings** panel: "
                 f"{visualization['trust']}"
             )
-        facts += [f"- left out: {name}: {why}" for name, why in result["left_out"].items()]
+        facts += skipped_lines(result)
+        if result["steps"].get("compute_embeddings", {}).get("failed"):
+            facts.append(f"- why they have no vector: field `{result['embeddings']}_error`")
+        facts += [f"- left out: {reason}" for reason in _reasons(result["left_out"])]
         facts.append(f"- {duration(result['seconds'])} in all")
         return "\n".join([*lines, "", *facts])
+
+
+def _reasons(left_out: dict[str, str]) -> list[str]:
+    """What was left out, with its reason: one text for each reason."""
+    names: dict[str, list[str]] = {}
+    for name, why in left_out.items():
+        names.setdefault(why, []).append(name)
+    return [f"{', '.join(operators)}: {why}" for why, operators in names.items()]
 
 
 def _labels(target: Target, label_field: str | None) -> tuple[str | None, str]:

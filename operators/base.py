@@ -32,7 +32,7 @@ from ..storage.labels import label_fields
 from ..storage.runs import read_run
 from ..storage.targets import Target, patches_fields
 from ..storage.vectors import vector_fields
-from .progress import Progress, duration
+from .progress import Progress, counted, duration
 
 # FiftyOne's own operators of the App.
 SET_VIEW, OPEN_PANEL = "@voxel51/operators/set_view", "@voxel51/operators/open_panel"
@@ -336,7 +336,7 @@ def run_key_input(
     key = (ctx.params.get("run_key") or "").strip() or default_run_key(target, operator)
     before = read_run(target.dataset, key) if re.fullmatch(r"\w+", key) else None
     text = f"Fields {key}_{columns[0]}, … and saved views begin with it" if columns else ""
-    if before is not None:
+    if before is not None and before.operator == operator:
         text = f"Replaces the run {key!r} of {before.written_at[:16].replace('T', ' ')} UTC"
     inputs.str(
         "run_key",
@@ -368,7 +368,7 @@ def judging_notice(
 def skipped_lines(result: dict[str, Any]) -> list[str]:
     """What was not judged, and why, for summaries."""
     return [
-        f"- {count:,} {result['things']} left out: {reason}"
+        f"- {counted(count, result['things'][:-1])} left out: {reason}"
         for reason, count in sorted(result["skipped"].items(), key=lambda item: -item[1])
     ]
 

@@ -163,18 +163,10 @@ class ComputeEmbeddings(QualityOperator):
     def form(self, ctx: Any, samples: Any, inputs: types.Object) -> None:
         params = self._parameters(ctx.params, from_form=True)
         patches_field = patches_input(ctx, samples, inputs, "Embed")
-        models = types.AutocompleteView()
-        models.add_choice("clip", label="clip", description="OpenCLIP ViT-B-32, 512 dimensions")
-        models.add_choice("cnn", label="cnn", description="EfficientNet-Lite0, small and fast")
-        inputs.str(
-            "model",
-            default="clip",
-            view=models,
-            label="Model",
-            description=(
-                "clip (OpenCLIP ViT-B-32), cnn (EfficientNet-Lite0), "
-                "open_clip:<architecture>/<pretrained>, timm:<name> or zoo:<FiftyOne zoo name>"
-            ),
+        model_input(
+            inputs,
+            "clip (OpenCLIP ViT-B-32), cnn (EfficientNet-Lite0), "
+            "open_clip:<architecture>/<pretrained>, timm:<name> or zoo:<FiftyOne zoo name>",
         )
         model = params["model"]
         field = params["embeddings"] or default_field(model)
@@ -241,6 +233,14 @@ class ComputeEmbeddings(QualityOperator):
         if result["similarity_index"]:
             lines.append(f"- search by text in the App: `{result['similarity_index']}`")
         return "\n".join(lines)
+
+
+def model_input(inputs: types.Object, description: str) -> None:
+    """The form's choice of a model; others than those that are offered may be typed."""
+    models = types.AutocompleteView()
+    models.add_choice("clip", label="clip", description="OpenCLIP ViT-B-32, 512 dimensions")
+    models.add_choice("cnn", label="cnn", description="EfficientNet-Lite0, small and fast")
+    inputs.str("model", default="clip", view=models, label="Model", description=description)
 
 
 def default_field(model: str) -> str:
@@ -344,9 +344,11 @@ def _failures(reasons: dict[str, str], items: list[Item]) -> list[dict[str, Any]
 
 def _forecast(target: Target, field: str, model: str, before: Run | None, overwrite: bool) -> str:
     """What will happen, for the form."""
-    total = len(target.ids())
-    done = 0 if overwrite or before is None else len(target.ids(having=field))
+    total, present = len(target.ids()), len(target.ids(having=field))
+    done = 0 if overwrite or before is None else present
     text = f"{total - done:,} of {total:,} {target.things} will be embedded"
+    if overwrite and present:
+        text += f", the vectors in {field} are replaced"
     if total == done:
         return f"All {total:,} {target.things} have a vector already; nothing will be computed"
     rate = before.facts.get("images_per_second") if before is not None else None

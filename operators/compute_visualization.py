@@ -15,7 +15,7 @@ from ..storage.maps import StoredMap, read_map, write_map
 from ..storage.runs import check_name
 from ..storage.targets import Target, resolve_target
 from ..storage.vectors import VectorSet, read_vectors
-from .base import QualityOperator, choice_input, embeddings_input, patches_input
+from .base import QualityOperator, choice_input, embeddings_input, patches_input, skipped_lines
 from .progress import Progress, duration
 
 METHODS = {"umap": "UMAP", "tsne": "t-SNE", "pca": "PCA"}
@@ -66,7 +66,7 @@ class ComputeVisualization(QualityOperator):
             num_dims (2): 2 or 3
             n_neighbors (15): UMAP: more keep larger structures
             min_dist (0.1): UMAP: how close points may lie, from 0 to 1
-            perplexity (30): t-SNE: how many neighbours count
+            perplexity (30.0): t-SNE: how many neighbours count
             label_field (None): UMAP: pulls samples of the same label together (supervised); the
                 map then shows the labels as much as the vectors
             spatial_index (False): create FiftyOne's spatial index, for lassos on large sets
@@ -200,10 +200,7 @@ class ComputeVisualization(QualityOperator):
         if "added" in result:
             lines.append(f"- {result['added']:,} {things} were new and placed into the map")
         lines += [f"- {note}" for note in result["notes"]]
-        lines += [
-            f"- {count:,} {things} left out: {reason}"
-            for reason, count in result["skipped"].items()
-        ]
+        lines += skipped_lines({**result, "things": things})
         lines.append(f"- {duration(result['seconds'])} in all")
         return "\n".join(lines)
 

@@ -51,6 +51,13 @@ class DeleteRun(QualityOperator):
             "seconds": round(time.monotonic() - started, 2),
         }
 
+    def samples(self, ctx: Any) -> Any:
+        """The dataset; a run is one of all of it, so that the form asks for no target."""
+        return ctx.dataset
+
+    def links(self, result: dict[str, Any]) -> list[tuple[str, str, dict[str, Any]]]:
+        return []  # its saved views are those that are gone
+
     def form(self, ctx: Any, samples: Any, inputs: types.Object) -> None:
         dataset = samples._root_dataset
         dataset.reload()

@@ -45,7 +45,8 @@ class ExportReport(QualityOperator):
         """Writes ``report.html``, ``findings.csv`` and ``findings.json`` into a folder.
 
         The page needs no network and nothing beside it: pictures, figures and styles are inside.
-        The dataset is only read.
+        The dataset is only read. In the table, a text that a spreadsheet would execute begins with
+        an apostrophe.
 
         Args:
             samples: a dataset, or a view: the findings on its samples are reported
@@ -58,7 +59,7 @@ class ExportReport(QualityOperator):
 
         Returns:
             a dict with ``path``, ``files``, ``findings`` (counts by kind), ``runs``,
-            ``left_out``, ``bytes`` and ``seconds``
+            ``left_out`` and ``stale`` (reasons by run), ``bytes`` and ``seconds``
 
         Raises:
             UserError: if there is nothing to report or the folder cannot be written; nothing is
@@ -99,6 +100,7 @@ class ExportReport(QualityOperator):
             "runs": [reported.run.key for reported in contents.runs]
             + [one.brain_key for one in contents.maps],
             "left_out": contents.left_out,
+            "stale": contents.stale,
             "bytes": {name: len(text.encode()) for name, text in texts.items()},
             "seconds": round(time.monotonic() - started, 2),
         }
@@ -150,6 +152,10 @@ class ExportReport(QualityOperator):
         lines += [f"- {what}s: {count:,}" for what, count in result["findings"].items()]
         lines.append(f"- all of them as a table in `{TABLE}`, with the runs in `{DOCUMENT}`")
         lines += [f"- left out `{key}`: {reason}" for key, reason in result["left_out"].items()]
+        lines += [
+            f"- out of date: `{key}`: {'; '.join(reasons)}"
+            for key, reasons in result["stale"].items()
+        ]
         size = result["bytes"][PAGE] / 1e6
         lines.append(f"- a page of {size:.1f} MB, {duration(result['seconds'])} in all")
         return "\n".join(lines)

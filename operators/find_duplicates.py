@@ -129,7 +129,8 @@ class FindDuplicates(QualityOperator):
         inputs.view(
             "plan",
             types.Notice(
-                label=f"{count:,} {target.things} will be compared, which takes roughly {took}"
+                label=f"{counted(count, target.things[:-1])} will be compared, which takes roughly "
+                f"{took}"
             ),
         )
 

@@ -138,6 +138,11 @@ class Inputs:
         """Held-out class probabilities."""
         from ..analysis.class_probe import held_out_probabilities
 
+        if not (self.rows.any(axis=1) & (self.codes >= 0)).any():
+            raise UserError(
+                f"embeddings={self.embeddings!r}: all vectors of labeled {self.target.things} are "
+                "zero; choose another field of vectors"
+            )
         count, things = len(self.vectors.ids), self.target.things
         with self.progress.share("Predicting held-out labels", count, things) as report:
             return held_out_probabilities(

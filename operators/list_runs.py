@@ -14,7 +14,6 @@ from .progress import Progress
 
 # What counts as found, by operator.
 FOUND = {
-    "compute_embeddings": ("computed", "vectors computed"),
     "find_duplicates": ("redundant", "redundant"),
     "find_outliers": ("flagged", "flagged"),
     "find_label_issues": ("flagged", "flagged"),
@@ -41,8 +40,9 @@ class ListRuns(QualityOperator):
 
         Returns:
             a dict with ``runs``: a list of dicts with ``run_key``, ``operator``, ``written_at``,
-            ``parameters``, ``found``, ``finished``, ``stale`` (None if not checked), ``reasons``,
-            ``fields`` and ``views``
+            ``parameters``, ``found``, how many were ``read``, ``judged`` and ``skipped`` (by
+            reason), ``finished``, ``stale`` (None if not checked), ``reasons``, ``fields`` and
+            ``views``
         """
         started = time.monotonic()
         dataset = samples._root_dataset
@@ -63,6 +63,10 @@ class ListRuns(QualityOperator):
             "seconds": round(time.monotonic() - started, 2),
         }
 
+    def samples(self, ctx: Any) -> Any:
+        """The dataset; a run is one of all of it, so that the form asks for no target."""
+        return ctx.dataset
+
     def form(self, ctx: Any, samples: Any, inputs: types.Object) -> None:
         inputs.bool(
             "check",
@@ -75,8 +79,8 @@ class ListRuns(QualityOperator):
         if not result["runs"]:
             return "This plugin has no runs on this dataset"
         lines = [
-            "| Run | Operator | When (UTC) | Found | State |",
-            "| --- | --- | --- | --- | --- |",
+            "| Run | Operator | When (UTC) | Judged | Found | State |",
+            "| --- | --- | --- | --- | --- | --- |",
         ]
         for row in result["runs"]:
             state = "; ".join(row["reasons"] or ()) or (
@@ -84,30 +88,46 @@ class ListRuns(QualityOperator):
             )
             when = (row["written_at"] or "")[:16].replace("T", " ")
             lines.append(
-                f"| `{row['run_key']}` | {row['operator']} | {when} | {row['found']} | {state} |"
+                f"| `{row['run_key']}` | {row['operator']} | {when} | {_judged(row)} "
+                f"| {row['found']} | {state} |"
             )
         return "\n".join(lines)
 
 
+def _judged(row: dict[str, Any]) -> str:
+    read, judged = row["read"], row["judged"]
+    if read is None or judged is None:
+        return ""
+    return f"{judged:,}" if judged == read else f"{judged:,} of {read:,}"
+
+
 def _row(run: Run, reasons: list[str] | None) -> dict[str, Any]:
+    facts = run.facts
+    judged, skipped = facts.get("judged"), facts.get("skipped") or {}
     key, unit = FOUND.get(run.operator, (None, ""))
-    number = run.facts.get(key)
-    if run.operator == "compute_separability" and run.finished:
-        found = f"balanced accuracy {run.facts['overall']['balanced_accuracy'] or 0:.0%}"
+    found = f"{facts[key]:,} {unit}" if facts.get(key) is not None else ""
+    if run.operator == "compute_embeddings" and facts.get("read") is not None:
+        judged = facts["read"] - facts["failed"]
+        skipped = {failure["reason"]: failure["count"] for failure in facts["failures"]}
+        found = f"{judged:,} vectors"
+    elif run.operator == "compute_separability" and run.finished:
+        found = f"balanced accuracy {facts['overall']['balanced_accuracy'] or 0:.0%}"
     elif run.operator == "compute_visualization":
-        found = f"trustworthiness {run.facts['trustworthiness']:.3f}"
-    else:
-        found = f"{number:,} {unit}" if number is not None else ""
+        judged = facts["num_points"]
+        found = f"trustworthiness {facts['trustworthiness']:.3f}"
     return {
         "run_key": run.key,
         "operator": run.operator,
         "written_at": run.written_at,
-        "parameters": dict(run.facts.get("parameters") or {}),
+        "parameters": dict(facts.get("parameters") or {}),
         "found": found,
+        "read": facts.get("read"),
+        "judged": judged,
+        "skipped": dict(skipped),
         "finished": run.finished,
         "stale": None if reasons is None else bool(reasons),
         "reasons": reasons,
         "fields": list(run.fields),
         "views": list(run.views),
-        "seconds": run.facts.get("seconds"),
+        "seconds": facts.get("seconds"),
     }

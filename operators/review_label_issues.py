@@ -115,13 +115,11 @@ class ReviewLabelIssues(QualityOperator):
             return ctx.dataset.select_labels(labels=ctx.selected_labels)
         if ctx.params.get("decision") == "undo":
             return ctx.view
+        _judged_runs(ctx.dataset)
         raise UserError("Select the samples or objects to review in the grid first")
 
     def form(self, ctx: Any, samples: Any, inputs: types.Object) -> None:
-        dataset = samples._root_dataset
-        runs = [run.key for run in _finished_runs(dataset)]
-        if not runs:
-            raise UserError("No labels were judged yet; run 'Quality: find label issues' first")
+        runs = _judged_runs(samples._root_dataset)
         choice_input(inputs, "run_key", runs, label="Run")
         choices = types.RadioGroup()
         for decision, text in DECISIONS.items():
@@ -148,9 +146,11 @@ class ReviewLabelIssues(QualityOperator):
         count = len(outcome.decisions)
         verb = "taken back" if decision == "undo" else "reviewed"
         text = f"{counted(count, 'label')} will be {verb}, {len(outcome.labels):,} of them changed"
+        if not count:
+            text = f"Nothing will be {verb}"
         for why, number in outcome.skipped.items():
             text += f"; {number:,} left as they are: {why}"
-        if decision != "undo":
+        if count and decision != "undo":
             text += f". The originals stay in {run.key}_original"
         inputs.view("plan", types.Notice(label=text))
 
@@ -210,6 +210,17 @@ def _check_decision(decision: str, label: str | None) -> None:
 def _finished_runs(dataset: fo.Dataset) -> list[Run]:
     runs = [run for run in plugin_runs(dataset, FindLabelIssues.name) if run.finished]
     return sorted(runs, key=lambda run: run.written_at, reverse=True)
+
+
+def _judged_runs(dataset: fo.Dataset) -> list[str]:
+    """The runs whose labels can be reviewed, for the form.
+
+    Raises:
+        UserError: if there is none
+    """
+    if runs := [run.key for run in _finished_runs(dataset)]:
+        return runs
+    raise UserError("No labels were judged yet; run 'Quality: find label issues' first")
 
 
 def _reviewed_run(samples: Any, run_key: str) -> tuple[Run, Target, str]:

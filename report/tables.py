@@ -9,6 +9,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from ..storage.report import Contents
 
+# Spreadsheets take a text that begins so for a formula, and execute it; a leading apostrophe makes
+# it text again (OWASP, "CSV Injection").
+FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
+
 # Says that a file was written by this plugin.
 GENERATOR = "@embedding/quality export_report"
 
@@ -22,11 +26,15 @@ def as_rows(contents: "Contents", columns: tuple[str, ...]) -> list[dict[str, An
 
 
 def as_csv(rows: list[dict[str, Any]], columns: tuple[str, ...]) -> str:
-    """A table with a head; what does not apply is empty."""
+    """A table with a head; what does not apply is empty.
+
+    A text that a spreadsheet would execute, of a label say, begins with an apostrophe here; JSON
+    has it as it is.
+    """
     text = io.StringIO()
     writer = csv.DictWriter(text, columns, lineterminator="\n")
     writer.writeheader()
-    writer.writerows(rows)
+    writer.writerows({name: _inert(value) for name, value in row.items()} for row in rows)
     return text.getvalue()
 
 
@@ -59,9 +67,14 @@ def as_json(
         ],
         "maps": [{"brain_key": one.brain_key, "facts": one.facts} for one in contents.maps],
         "left_out": contents.left_out,
+        "stale": contents.stale,
         "findings": rows,
     }
     return json.dumps(_json_type(document), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def _inert(value: Any) -> Any:
+    return f"'{value}" if isinstance(value, str) and value.startswith(FORMULA_STARTS) else value
 
 
 def _json_type(value: Any) -> Any:

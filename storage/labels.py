@@ -75,7 +75,10 @@ def read_labels(target: Target, label_field: str, ids: Sequence[str]) -> list[st
     # An empty text is no label.
     labels = [values.get(id_) or None for id_ in ids]
     if not any(label is not None for label in labels):
-        raise UserError(f"label_field={label_field!r} holds no labels for these {target.things}")
+        raise UserError(
+            f"label_field={label_field!r} holds no labels for these {target.things}; choose "
+            "another field, or other samples"
+        )
     return labels
 
 
@@ -137,7 +140,10 @@ def read_label_sets(
     }
     found = [sets.get(id_) for id_ in ids]
     if not any(found):
-        raise UserError(f"label_field={label_field!r} holds no labels for these {target.things}")
+        raise UserError(
+            f"label_field={label_field!r} holds no labels for these {target.things}; choose "
+            "another field, or other samples"
+        )
     return found
 
 
@@ -254,13 +260,16 @@ def read_slices(
     if target.patches_field is not None and view.get_field(target.path(field)) is not None:
         found, of_object = view.get_field(target.path(field)), True
     if found is None:
-        raise UserError(f"by={field!r}: there is no such field on the {target.things}")
+        raise UserError(
+            f"by={field!r}: there is no such field on the {target.things}; name a field of "
+            "strings, booleans, integers or Classifications"
+        )
     path = target.path(field) if of_object else field
     if isinstance(found, fo.EmbeddedDocumentField) and found.document_type is fo.Classification:
         path += ".label"
     elif not isinstance(found, (fo.StringField, fo.BooleanField, fo.IntField)):
         raise UserError(
-            f"by={field!r} is a {type(found).__name__}; name a field of strings, booleans, "
+            f"by={field!r} is of type {type(found).__name__}; name a field of strings, booleans, "
             "integers or Classifications"
         )
     id_path, wanted = (target.path("id"), ids) if of_object else ("id", sample_ids)

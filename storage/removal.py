@@ -8,7 +8,7 @@ import fiftyone as fo
 from ..errors import UserError
 from .graphs import OPERATOR as GRAPH
 from .locks import guard, writing
-from .maps import FACTS
+from .maps import FACTS, stored_maps
 from .runs import plugin_runs, read_run
 
 
@@ -51,7 +51,10 @@ def owned_by(dataset: fo.Dataset, key: str) -> Removed:
             owned.brain_runs = [key]
             return owned
         raise UserError(f"run_key={key!r} is a brain run that this plugin did not make")
-    raise UserError(f"run_key={key!r}: the plugin has no run of that name on this dataset")
+    names = ", ".join(run.key for run in [*plugin_runs(dataset), *stored_maps(dataset)]) or "none"
+    raise UserError(
+        f"run_key={key!r}: the plugin has no run of that name on this dataset; there are: {names}"
+    )
 
 
 def remove(dataset: fo.Dataset, key: str) -> Removed:

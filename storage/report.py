@@ -16,9 +16,10 @@ from fiftyone import ViewField as F
 from ..errors import UserError
 from .findings import read_values
 from .labels import is_multilabel, label_fields, read_label_sets, read_labels, read_splits
-from .maps import FACTS, read_map
+from .maps import FACTS, read_map, stored_maps
 from .runs import Run, plugin_runs
 from .separability import read_separability
+from .staleness import stale_reasons
 from .targets import Target, resolve_target
 
 DUPLICATE, OUTLIER, LABEL_ISSUE = "duplicate", "outlier", "label issue"
@@ -147,6 +148,7 @@ class Contents:
         runs: the finished runs, in the order in which they are to be read
         maps: the maps
         left_out: why a run or a map is not reported, by its key
+        stale: why a run or a map that is reported is out of date, by its key
     """
 
     dataset: str
@@ -155,6 +157,7 @@ class Contents:
     runs: tuple[ReportedRun, ...]
     maps: tuple[ReportedMap, ...] = ()
     left_out: dict[str, str] = field(default_factory=dict)
+    stale: dict[str, list[str]] = field(default_factory=dict)
 
     @property
     def findings(self) -> list[Finding]:
@@ -194,20 +197,26 @@ def plan_report(dataset: fo.Dataset, run_keys: Sequence[str] | None) -> tuple[li
     """
     runs, maps = reportable(dataset)
     names = [run.key for run in runs] + maps
-    if run_keys is not None:
-        if unknown := [key for key in run_keys if key not in names]:
-            raise UserError(
-                f"run_keys: {unknown[0]!r} is no finished run or map of this plugin; there are: "
-                f"{', '.join(names) or 'none'}"
-            )
-        runs = [run for run in runs if run.key in run_keys]
-        maps = [key for key in maps if key in run_keys]
-    if not maps and not any(run.operator != "compute_embeddings" for run in runs):
+    found = [run.key for run in runs if run.operator != "compute_embeddings"] + maps
+    if not found:
         raise UserError(
             "There is nothing to report yet; run find_duplicates first, or find_outliers, "
             "find_label_issues, compute_separability or compute_visualization"
         )
-    if run_keys is None:
+    if run_keys is not None:
+        if unknown := [key for key in run_keys if key not in names]:
+            raise UserError(
+                f"run_keys: {unknown[0]!r} is no finished run or map of this plugin; there are: "
+                f"{', '.join(names)}"
+            )
+        if not set(run_keys) & set(found):
+            raise UserError(
+                f"run_keys={list(run_keys)} names nothing that found something; name some of "
+                f"{', '.join(found)}"
+            )
+        runs = [run for run in runs if run.key in run_keys]
+        maps = [key for key in maps if key in run_keys]
+    else:
         latest: dict[str | None, str] = {}
         for key in maps:
             latest.setdefault(dataset.get_brain_info(key).config.patches_field, key)
@@ -222,6 +231,8 @@ def read_contents(samples: Any, runs: Sequence[Run], map_keys: Sequence[str]) ->
         UserError: if nothing of it can be read in the terms of the view
     """
     dataset = samples._root_dataset
+    if not len(samples):
+        raise UserError("There are no samples in this view; choose another one, or the dataset")
     reported: list[ReportedRun] = []
     maps: list[ReportedMap] = []
     left_out: dict[str, str] = {}
@@ -242,7 +253,26 @@ def read_contents(samples: Any, runs: Sequence[Run], map_keys: Sequence[str]) ->
         raise UserError(f"Nothing can be reported of this view ({reasons}); pass the dataset")
     # Patches and frames are counted by the samples that they are on.
     count = len(set(samples.values("sample_id"))) if samples._is_generated else len(samples)
-    return Contents(dataset.name, count, len(dataset), tuple(reported), tuple(maps), left_out)
+    return Contents(
+        dataset.name,
+        count,
+        len(dataset),
+        tuple(reported),
+        tuple(maps),
+        left_out,
+        _stale(dataset, {run.run.key for run in reported} | {one.brain_key for one in maps}),
+    )
+
+
+def _stale(dataset: fo.Dataset, keys: set[str]) -> dict[str, list[str]]:
+    """Why runs and maps are out of date, by the keys of those that are."""
+    fingerprints: dict[Any, str] = {}
+    found = {
+        run.key: stale_reasons(dataset, run, fingerprints)
+        for run in [*plugin_runs(dataset), *stored_maps(dataset)]
+        if run.key in keys
+    }
+    return {key: reasons for key, reasons in found.items() if reasons}
 
 
 def _target_of(samples: Any, run: Run) -> Target:

@@ -258,6 +258,8 @@ def resolve_target(samples: Any, patches_field: str | None = None) -> Target:
     if view.media_type == fo.core.media.GROUP:
         view = view.flatten() if view._is_dynamic_groups else _active_slice(view)
     if len(view) == 0:
+        if not len(samples._root_dataset):
+            raise UserError("This dataset has no samples yet; add some first")
         raise UserError("There are no samples in this view; choose another one")
     if view.media_type == fo.core.media.VIDEO:
         raise UserError(
@@ -265,7 +267,7 @@ def resolve_target(samples: Any, patches_field: str | None = None) -> Target:
             "dataset.to_frames(sample_frames=True)"
         )
     if view.media_type != fo.core.media.IMAGE:
-        raise UserError(f"These samples are of type {view.media_type!r}; only images have pixels")
+        raise UserError(f"These samples are of type {view.media_type!r}; only images are judged")
 
     if patches_field is not None:
         _check_patches_field(view, patches_field)

@@ -74,6 +74,10 @@ def read_vectors(target: Target, embeddings: str) -> VectorSet:
     path = target.path(embeddings)
     field = target.view.get_field(path)
     way_out = f"run compute_embeddings(embeddings={embeddings!r}) first"
+    mend = (
+        f"choose another field, or, if this plugin filled it, run compute_embeddings(embeddings="
+        f"{embeddings!r}, overwrite=True)"
+    )
     if field is None:
         names = ", ".join(vector_fields(target)) or "none"
         raise UserError(
@@ -83,8 +87,8 @@ def read_vectors(target: Target, embeddings: str) -> VectorSet:
     if not _is_vector_field(field):
         names = ", ".join(vector_fields(target)) or "none"
         raise UserError(
-            f"embeddings={embeddings!r} is a {type(field).__name__}, not vectors; fields with "
-            f"vectors: {names}"
+            f"embeddings={embeddings!r} is of type {type(field).__name__}, not vectors; fields "
+            f"with vectors: {names}"
         )
     rows = _read_raw(target, embeddings) if isinstance(field, fo.VectorField) else None
     if rows is None:
@@ -102,8 +106,7 @@ def read_vectors(target: Target, embeddings: str) -> VectorSet:
     if len(lengths) > 1:
         counts = ", ".join(f"{count:,} of length {dim}" for dim, count in lengths.most_common())
         raise UserError(
-            f"The field {embeddings!r} holds vectors of several models ({counts}); compute them "
-            "anew with overwrite=True"
+            f"The field {embeddings!r} holds vectors of several models ({counts}); {mend}"
         )
     skipped = Counter()
     if total > len(rows):
@@ -116,7 +119,7 @@ def read_vectors(target: Target, embeddings: str) -> VectorSet:
         ids = [id_ for id_, good in zip(ids, finite) if good]
         matrix = matrix[finite]
     if not ids:
-        raise UserError(f"All vectors in {embeddings!r} hold NaN or infinity; {way_out}")
+        raise UserError(f"All vectors in {embeddings!r} hold NaN or infinity; {mend}")
     return VectorSet(tuple(ids), tuple(rows[id_][0] for id_ in ids), matrix, dict(skipped))
 
 

@@ -1,9 +1,13 @@
 """What operators find, in FiftyOne's App: forms, results, saved views, reviews, runs."""
 
+import re
+
 import fiftyone as fo
 import fiftyone.operators as foo
+import fiftyone.types as fot
 import numpy as np
 import pytest
+from conftest import ROOT
 from playwright.sync_api import expect
 from sklearn.datasets import load_digits
 
@@ -155,6 +159,24 @@ def test_audit_and_its_buttons(app, photos):
     expect(app.embeddings).to_be_visible(timeout=20_000)
     app.page.keyboard.press("Escape")
     app.screenshot("audit-view")
+
+
+def test_the_case_of_the_readme(app, shared, dataset):
+    """The audit of Caltech-101 that README.md tells, and its picture ``docs/audit.png``."""
+    folder = str(shared / "data" / "caltech101" / "images")
+    dataset.add_dir(folder, fot.ImageClassificationDirectoryTree)
+    dataset.persistent = True
+    foo.get_operator("@embedding/quality/compute_embeddings")(dataset, model="cnn")
+    app.open(dataset.name)
+    form = app.open_operator("Quality: audit")
+    expect(form.get_by_text("3,657 samples will be audited")).to_be_visible()
+    form.get_by_role("button", name="Execute").click()
+    expect(app.dialog.get_by_text("Look at first:")).to_be_visible(timeout=240_000)
+    app.screenshot("audit-caltech101")
+    found, told = app.dialog.inner_text(), (ROOT / "README.md").read_text()
+    for what in ("groups of near-duplicates", "label issues", "outliers"):
+        numbers = [int(re.search(rf"(\d+) {what}", text)[1]) for text in (found, told)]
+        assert numbers[0] == pytest.approx(numbers[1], rel=0.05), what
 
 
 def test_runs_are_listed_and_deleted(app, photos):

@@ -38,6 +38,7 @@ def test_everything_is_found_and_ranked(labeled, audit):
         "compute_separability",
     }
     assert result["left_out"] == {} and result["embeddings"] == "cnn"
+    assert (result["read"], result["judged"], result["skipped"]) == (30, 30, {})
     findings = [finding["what"] for finding in result["findings"]]
     assert findings[:4] == [
         "1 group of duplicates across test and train",
@@ -50,7 +51,7 @@ def test_everything_is_found_and_ranked(labeled, audit):
             assert len(labeled.load_saved_view(finding["view"])) >= finding["count"]
     assert {"duplicates", "outliers", "label_issues", "separability"} <= set(labeled.list_runs())
     summary = audit.summary(result)
-    assert summary.startswith("**Audit of 30 samples** with `cnn`")
+    assert summary.startswith("**Audit of 30 samples** with `cnn`\n\nLook at first:\n1. ")
     assert "1. **1 group of duplicates across test and train**" in summary
     # What is found apart is found in the pass as well.
     alone = foo.get_operator("@embedding/quality/find_label_issues")(
@@ -69,7 +70,34 @@ def test_without_labels_vectors_or_files(dataset, audit):
     assert set(result["steps"]) == {"find_duplicates", "find_outliers", "compute_visualization"}
     assert "no field holds a Classification" in result["left_out"]["find_label_issues"]
     assert result["steps"]["find_duplicates"]["skipped"] == {"file not found": 30}
-    assert "left out: compute_separability" in audit.summary(result)
+    assert "left out: find_label_issues, compute_separability: no field" in audit.summary(result)
+
+
+def test_what_was_not_judged_is_said(labeled, audit):
+    samples = list(labeled)
+    samples[0]["cnn"] = None
+    samples[0].filepath = "/none/missing.png"
+    samples[1]["ground_truth"] = None
+    for sample in samples[:2]:
+        sample.save()
+    result = audit(labeled, embeddings="cnn")
+    assert (result["read"], result["judged"]) == (30, 29)
+    assert result["skipped"] == {"no vector": 1, "no label": 1}
+    summary = audit.summary(result)
+    assert "- 1 sample left out: no vector" in summary
+    assert "- 1 sample left out: no label" in summary
+    assert "- why they have no vector: field `cnn_error`" in summary
+
+
+def test_without_vectors_what_needs_them_is_said(labeled, audit):
+    labeled.delete_sample_field("cnn")
+    labeled.delete_sample_field("cnn_error")
+    labeled.delete_run("cnn")
+    result = audit(labeled, model="timm:nothing")
+    assert set(result["steps"]) == {"find_duplicates"} and result["judged"] == 30
+    needs = {"find_outliers", "find_label_issues", "compute_visualization", "compute_separability"}
+    assert {n for n, why in result["left_out"].items() if why == "there are no vectors"} == needs
+    assert audit.summary(result).count("there are no vectors") == 1
 
 
 def test_missing_vectors_are_computed_with_their_own_model(labeled, audit):

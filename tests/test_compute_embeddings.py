@@ -230,7 +230,7 @@ def test_wrong_parameters(digits, compute_embeddings, parameters, message):
 
 def test_wrong_samples(dataset, compute_embeddings):
     for empty in (dataset, dataset.match(F("filepath") == "none")):
-        with pytest.raises(ValueError, match="no samples in this view"):
+        with pytest.raises(ValueError, match="This dataset has no samples yet"):
             compute_embeddings(empty)
     with pytest.raises(ValueError, match="takes a FiftyOne dataset or view first, not str"):
         compute_embeddings("digits")

@@ -174,7 +174,7 @@ def test_rare_classes_and_unlabeled_samples(fruit, compute_separability):
         ({"label_field": "nothing"}, "label_field='nothing': there is no such field"),
         ({"by": "nothing"}, "by='nothing': there is no such field"),
         ({"by": "filepath"}, "has 160 different values"),
-        ({"by": "vec"}, "by='vec' is a VectorField"),
+        ({"by": "vec"}, "by='vec' is of type VectorField"),
         ({"run_key": "vec"}, "the dataset already has|cannot be|belongs"),
     ],
 )

@@ -294,7 +294,7 @@ def test_spatial_index(clustered, compute_visualization):
     [
         ({}, "needs the parameter 'embeddings'"),
         ({"embeddings": "nope"}, r"'nope': there is no such field.*compute_embeddings.*: vectors"),
-        ({"embeddings": "ground_truth"}, "'ground_truth' is a EmbeddedDocumentField, not vectors"),
+        ({"embeddings": "ground_truth"}, "is of type EmbeddedDocumentField, not vectors"),
         ({"embeddings": "vectors", "method": "isomap"}, "method='isomap' is not known"),
         ({"embeddings": "vectors", "num_dims": 4}, "num_dims=4 must be 2 or 3"),
         ({"embeddings": "vectors", "n_neighbors": 1}, "n_neighbors=1 must be at least 2"),

@@ -212,6 +212,40 @@ def test_a_view_and_chosen_runs(judged_photos, export_report, tmp_path):
     assert "2 samples of 30, a view of the dataset" in " ".join(page.texts)
 
 
+def test_what_is_out_of_date_is_said(judged_photos, export_report, tmp_path):
+    assert export_report(judged_photos, path=str(tmp_path / "fresh"))["stale"] == {}
+    page, _, _ = _read(tmp_path / "fresh")
+    assert "out of date" not in page.texts
+
+    sample = judged_photos.first()
+    sample["cnn"] = -sample["cnn"]
+    sample.save()
+    result = export_report(judged_photos, path=str(tmp_path))
+    page, _, document = _read(tmp_path)
+    reason = "samples or vectors (cnn) have been added, removed or changed"
+    assert result["stale"] == document["stale"] == {"duplicates": [reason], "outliers": [reason]}
+    # In front of everything, and where each run is told.
+    assert page.texts.count("out of date") == 3
+    assert sum(reason in text for text in page.texts) == 4
+    assert f"out of date: `outliers`: {reason}" in export_report.summary(result)
+
+
+@pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t", "\r"])
+def test_spreadsheets_execute_nothing_of_the_table(judged_photos, export_report, tmp_path, start):
+    label = start + 'HYPERLINK("https://example.com")'
+    judged_photos.set_values("ground_truth.label", [label] * len(judged_photos))
+    export_report(judged_photos, path=str(tmp_path), run_keys="duplicates")
+    _, rows, document = _read(tmp_path)
+    assert {row["label"] for row in rows} == {"'" + label}
+    assert {row["label"] for row in document["findings"]} == {label}
+    # Numbers are numbers, below zero too.
+    with open(tmp_path / "findings.csv", newline="", encoding="utf-8") as file:
+        told = [row["similarity"] for row in csv.DictReader(file)]
+    assert [float(text) for text in told if text] == [
+        row["similarity"] for row in document["findings"] if row["similarity"] is not None
+    ]
+
+
 def test_objects_are_cut_out_of_their_pictures(dataset, photo_tiles, export_report, tmp_path):
     row = Image.new("RGB", (640, 142))
     for place in range(4):
@@ -315,6 +349,10 @@ def test_refusals(dataset, judged_photos, export_report, tmp_path):
             export_report(judged_photos, path=path)
     with pytest.raises(ValueError, match=r"'nothing' is no finished run.*duplicates, outliers"):
         export_report(judged_photos, path=str(tmp_path / "a"), run_keys=["nothing"])
+    with pytest.raises(ValueError, match=r"run_keys=\[\] names nothing.*some of duplicates, outl"):
+        export_report(judged_photos, path=str(tmp_path / "a"), run_keys=[])
+    with pytest.raises(ValueError, match="There are no samples in this view; choose"):
+        export_report(judged_photos.limit(0), path=str(tmp_path / "a"))
     with pytest.raises(ValueError, match="no parameter 'folder'"):
         export_report(judged_photos, folder="x")
     assert {file.name for file in tmp_path.iterdir()} == {"file"}

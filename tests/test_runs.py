@@ -236,7 +236,7 @@ def test_two_at_once_do_not_mix(clustered):
 @pytest.mark.parametrize(
     "key, message",
     [
-        ("nothing", "the plugin has no run of that name"),
+        ("nothing", "no run of that name on this dataset; there are: "),
         ("mine", "a run 'mine' that this plugin did not make"),
         ("similar", "is a brain run that this plugin did not make"),
     ],
@@ -260,6 +260,31 @@ def test_summaries(clustered):
     assert "| `label_issues` | find_label_issues |" in summary and "up to date" in summary
     removed = operator("delete_run")(clustered, run_key="outliers")
     assert "`outliers_score`" in operator("delete_run").summary(removed)
+
+
+COUNTS = ("read", "judged", "skipped")
+
+
+def test_how_many_were_judged_is_listed(clustered):
+    clustered.set_values("vec", [None, *clustered.values("vec")[1:]])
+    clustered.set_values("ground_truth", [*clustered.values("ground_truth")[:-1], None])
+    run_all(clustered, OF_SAMPLES)
+    rows = listed(clustered)
+    counts = [rows["label_issues"][name] for name in COUNTS]
+    assert counts == [120, 118, {"no vector": 1, "no label": 1}]
+    assert [rows["vec_pca"][name] for name in COUNTS] == [120, 119, {"no vector": 1}]
+    assert "| 118 of 120 |" in operator("list_runs").summary({"runs": list(rows.values())})
+
+
+def test_that_nothing_was_left_to_compute_makes_the_vectors_no_fewer(
+    digits, compute_embeddings, tmp_path
+):
+    digits.add_sample(fo.Sample(str(tmp_path / "missing.png")))
+    compute_embeddings(digits, model="cnn")
+    compute_embeddings(digits, model="cnn")
+    row = listed(digits)["cnn"]
+    assert row["found"] == "20 vectors"
+    assert [row[name] for name in COUNTS] == [21, 20, {"file not found": 1}]
 
 
 def test_a_view_that_hides_fields_hides_no_old_values(clustered):
