@@ -25,6 +25,10 @@ MAX_OVERLAPS = 100
 # wrong; between 0.10 and 0.14 they stay above 0.80 and 0.87. On CIFAR-10N cleanlab's count has all.
 SURE = 1 / 8
 
+# Evidence that is less than this much better than knowing the shares of the classes is none. By log
+# loss, which the temperature of the evidence minimises: vectors without content reach the shares.
+LEAST_GAIN = 0.02
+
 # Share of the rows, the surest ones, whose disagreement with the labels is taken for label noise.
 # With a half, precision on clean labels is overestimated; with a quarter, that on noisy ones is
 # underestimated, because people err on hard pictures.
@@ -200,6 +204,23 @@ def find_label_issues(
         class_counts=counts,
         class_flagged=np.bincount(labels[flagged], minlength=num_classes),
     )
+
+
+def tells_classes_apart(evidence: ClassEvidence, labels: np.ndarray) -> bool:
+    """Whether held-out evidence says more of the labels than the shares of the classes do.
+
+    Args:
+        evidence: of (n, c) rows and classes
+        labels: (n,) integers, -1 = unlabeled
+    """
+    labeled = np.flatnonzero(labels >= 0)
+    if len(labeled) == 0:
+        return False
+    given = _given(evidence.probabilities[labeled], labels[labeled]).astype(np.float64)
+    shares = np.bincount(labels[labeled]) / len(labeled)
+    entropy = -(shares[shares > 0] * np.log(shares[shares > 0])).sum()
+    loss = -np.log(np.maximum(given, 1e-12)).mean()
+    return bool(loss < (1 - LEAST_GAIN) * entropy)
 
 
 def find_multilabel_issues(

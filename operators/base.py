@@ -90,10 +90,10 @@ class QualityOperator(foo.Operator):
 
     def links(self, result: dict[str, Any]) -> list[tuple[str, str, dict[str, Any]]]:
         """Buttons below the summary: a label, the operator of a click, and its parameters."""
-        return [
-            (f"Show {view}", SET_VIEW, {"name": view})
-            for view in result.get("views", ())[:MAX_LINKS]
-        ]
+        views = result.get("views", ())
+        if result.get("flagged") == 0:
+            views = [view for view in views if not view.endswith(": flagged")]
+        return [(f"Show {view}", SET_VIEW, {"name": view}) for view in views[:MAX_LINKS]]
 
     def samples(self, ctx: Any) -> Any:
         """What the operator works on: what the form's choice of a target says."""
@@ -420,7 +420,10 @@ def _call_like(run: Any) -> Any:
         "delegate", inspect.Parameter.KEYWORD_ONLY, default=False, annotation=bool
     )
     __call__.__signature__ = signature.replace(parameters=[*shown, delegate])
-    __call__.__doc__ = run.__doc__
+    text = "delegate (False): queue it for a delegated run; the result then names the operation"
+    __call__.__doc__ = run.__doc__.replace(
+        "\n\n        Returns:", f"\n            {text}\n\n        Returns:"
+    )
     return __call__
 
 

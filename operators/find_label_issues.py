@@ -56,6 +56,9 @@ MAX_PAIR_VIEWS, MIN_PAIR_FLAGS = 5, 3
 # Entries of the noise matrix, and pairs of overlapping classes, that the result lists.
 MAX_LISTED = 50
 
+# Flags from which the share of real ones is estimated.
+MIN_ESTIMATED = 10
+
 # Reviews from which the measured precision is told.
 MIN_REVIEWS = 30
 
@@ -278,7 +281,11 @@ Found = tuple[
 
 def _find(inputs: Inputs, predictions_field: str | None, reviews: Reviews) -> Found:
     """Issues of one label each: result, fields, stored results, pairs of classes, labels."""
-    from ..analysis.label_issues import check_predictions, find_label_issues
+    from ..analysis.label_issues import (
+        check_predictions,
+        find_label_issues,
+        tells_classes_apart,
+    )
 
     target, names, codes = inputs.target, inputs.class_names, inputs.codes
     boxes = None
@@ -298,10 +305,16 @@ def _find(inputs: Inputs, predictions_field: str | None, reviews: Reviews) -> Fo
     outliers = inputs.outliers.flagged
     found = find_label_issues(codes, evidence, inputs.graph, inputs.groups, outliers)
     warnings = [warning] if warning else []
+    if predictions_field is None and not tells_classes_apart(evidence, codes):
+        found = replace(found, flagged=np.zeros(len(codes), bool))
+        warnings.append(
+            f"The vectors in {inputs.embeddings!r} do not tell these classes apart, or there are "
+            "too few samples of each: no label is flagged. Other embeddings may"
+        )
     told, of_detector = {}, {}
     if boxes is not None:
         found, names, told, of_detector = _with_detector(inputs, found, boxes)
-        warnings = told.pop("warnings")
+        warnings += told.pop("warnings")
     flagged = found.flagged & ~reviews.settled(inputs.ids, inputs.labels)
     pairs = Counter(
         (names[codes[row]], names[found.suggested[row]])
@@ -314,10 +327,11 @@ def _find(inputs: Inputs, predictions_field: str | None, reviews: Reviews) -> Fo
         if count >= MIN_PAIR_FLAGS
     }
     precision = found.expected_precision
+    estimated = flagged.sum() >= MIN_ESTIMATED and not np.isnan(precision)
     noise = _noise(found.noise, names)
     result = {
         "flagged": int(flagged.sum()),
-        "expected_precision": None if np.isnan(precision) else round(float(precision), 3),
+        "expected_precision": round(float(precision), 3) if estimated else None,
         "classes": [
             {"label": name, "count": int(count), "flagged": int(number)}
             for name, count, number in zip(

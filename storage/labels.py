@@ -175,12 +175,13 @@ def read_predictions(
         UserError: if the field or its values are not usable, with the way out
     """
     name = f"predictions_field={predictions_field!r}"
-    field = target.view.get_field(predictions_field) if target.patches_field is None else None
-    if getattr(field, "document_type", None) is not fo.Classification:
-        what = "there is no such Classification field"
-        if target.patches_field is not None:
-            what = "predictions are taken for whole images only; leave it out"
-        raise UserError(f"{name}: {what}")
+    schema = target.view.get_field_schema(ftype=fo.EmbeddedDocumentField)
+    fields = [name for name, field in schema.items() if field.document_type is fo.Classification]
+    if predictions_field not in fields:
+        raise UserError(
+            f"{name}: there is no such Classification field; there are: "
+            f"{', '.join(fields) or 'none'}"
+        )
     paths = [f"{predictions_field}.{part}" for part in ("label", "confidence", "logits")]
     columns = dict((id_, rest) for id_, *rest in zip(*target.view.values(["id", *paths])))
     rows = [columns[id_] for id_ in ids]

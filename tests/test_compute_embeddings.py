@@ -400,6 +400,7 @@ def test_executor_and_delegated_run(digits, compute_embeddings):
 
     from fiftyone.operators.delegated import DelegatedOperationService
 
+    assert "delegate (False): " in compute_embeddings.__call__.__doc__
     queued = compute_embeddings(digits[:7], model="cnn", delegate=True)
     service = DelegatedOperationService()
     service.execute_queued_operations(dataset_name=digits.name)

@@ -315,7 +315,7 @@ def test_refused_reviews_change_nothing(flipped, find_label_issues, review, para
         ({"label_field": "mask"}, "segmentations, which are not supported"),
         ({"label_field": "same"}, "holds only the class 'one'"),
         ({"label_field": "empty"}, "holds no labels"),
-        ({"predictions_field": "truth"}, "there is no such Classification field"),
+        ({"predictions_field": "truth"}, "no such Classification field; there are: ground_truth"),
         ({"predictions_field": "ground_truth"}, "neither logits nor confidences"),
         ({"predictions_field": "some"}, "599 of 600 samples have no prediction"),
         ({"patches_field": "objects"}, "use label_field='objects'"),
@@ -330,6 +330,14 @@ def test_refusals(flipped, find_label_issues, parameters, message):
     with pytest.raises(ValueError, match=message):
         find_label_issues(flipped, **given)
     assert not flipped.has_run("label_issues")
+
+
+def test_vectors_that_tell_nothing_flag_nothing(flipped, find_label_issues):
+    flipped.set_values("pixels", [np.ones(64, np.float32)] * NUMBER)
+    result = find_label_issues(flipped, embeddings="pixels", label_field="ground_truth")
+    assert result["flagged"] == 0 and result["expected_precision"] is None
+    assert "do not tell these classes apart" in find_label_issues.summary(result)
+    assert find_label_issues.links(result) == []
 
 
 def test_rare_classes_and_unlabeled_samples(flipped, find_label_issues):
