@@ -360,14 +360,19 @@ class ClassSeparability(foo.Panel):
         self, ctx: Any, stored: StoredSeparability, kind: str, label: str, other: str | None = None
     ) -> None:
         """Shows samples in the grid and remembers what was shown before the first of them."""
-        # Even if there is nothing to show, the class is selected: its numbers say why.
-        set_state(ctx, {"selection": {"kind": kind, "label": label, "other": other, "count": None}})
-        view = view_of(ctx, stored, kind, label, other)
+        selection = {"kind": kind, "label": label, "other": other, "count": None}
+        try:
+            view = view_of(ctx, stored, kind, label, other)
+            selection["count"] = len(view)
+        except UserError:
+            # Even if there is nothing to show, the class is selected: its numbers say why.
+            set_state(ctx, {"selection": selection})
+            raise
+        state = {"selection": selection, "own": signature(store.stages_of(view))}
         if not is_shown(ctx):
-            set_state(ctx, {"before": json.dumps(current_view(ctx))})
-        count = len(view)
-        selection = {"kind": kind, "label": label, "other": other, "count": count}
-        set_state(ctx, {"selection": selection, "own": signature(store.stages_of(view))})
+            state["before"] = json.dumps(current_view(ctx))
+        # At once: the App draws the panel for each change.
+        set_state(ctx, state)
         ctx.ops.set_view(view=view)
 
     def _selected_view(self, ctx: Any, stored: StoredSeparability) -> Any:

@@ -78,7 +78,7 @@ def test_outliers_form_result_and_view(app, photos, tmp_path):
 
 @pytest.fixture
 def flipped(dataset, digit_files):
-    """200 digits, their pixels as vectors, the first six with a wrong label."""
+    """200 digits, their pixels as vectors, the first twelve with a wrong label."""
     digits = load_digits()
     dataset.add_samples(
         [
@@ -86,7 +86,7 @@ def flipped(dataset, digit_files):
                 path,
                 truth=label,
                 ground_truth=fo.Classification(
-                    label=label if index >= 6 else str((int(label) + 5) % 10)
+                    label=label if index >= 12 else str((int(label) + 5) % 10)
                 ),
                 pixels=digits.data[index].astype(np.float32),
             )
