@@ -394,7 +394,7 @@ def _findings(steps: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
         share = issues["expected_precision"]
         sure = "estimated by cleanlab"
         if share is not None:
-            sure += f", about {share:.0%} of them real"
+            sure += f", about {share:.0%} of them real" if share >= 0.01 else ", hardly any real"
         add(
             counted(issues["flagged"], "label issue"),
             sure,
