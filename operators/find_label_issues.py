@@ -193,10 +193,9 @@ def find_and_store(
     detector = predictions_field is not None and target.patches_field is not None
     columns = MULTILABEL_COLUMNS if several else _columns_of(target, detector)
     names = (*columns, *REVIEW_COLUMNS)
-    more = (MISSING,) if detector else ()
-    run = plan_findings(
-        target, FindLabelIssues.name, run_key, names, (*VIEWS, *more), sample_columns=more
-    )
+    on_samples = (MISSING,) if detector else ()
+    views_of = (*VIEWS, *on_samples)
+    run = plan_findings(target, FindLabelIssues.name, run_key, names, views_of, on_samples)
     before = read_run(target.dataset, run.key)
     reviews = read_reviews(target, before)
     if reviews.decisions and before.facts["parameters"]["label_field"] != inputs.label_field:
@@ -305,11 +304,12 @@ def _find(inputs: Inputs, predictions_field: str | None, reviews: Reviews) -> Fo
     outliers = inputs.outliers.flagged
     found = find_label_issues(codes, evidence, inputs.graph, inputs.groups, outliers)
     warnings = [warning] if warning else []
-    if predictions_field is None and not tells_classes_apart(evidence, codes):
+    from_vectors = predictions_field is None or boxes is not None
+    if from_vectors and len(names) > 1 and not tells_classes_apart(evidence, codes):
         found = replace(found, flagged=np.zeros(len(codes), bool))
         warnings.append(
             f"The vectors in {inputs.embeddings!r} do not tell these classes apart, or there are "
-            "too few samples of each: no label is flagged. Other embeddings may"
+            "too few samples of each: they flag no label. Other embeddings may"
         )
     told, of_detector = {}, {}
     if boxes is not None:
@@ -377,7 +377,7 @@ def _with_detector(
     rows, of = np.array(judged, np.int64).reshape(-1, 2).T
     quality, flagged = found.quality.copy(), found.flagged.copy()
     suggested, confidence = found.suggested.copy(), found.confidence.copy()
-    # What has no vector's judgement has the detector's.
+    # Whatever speaks against a box counts.
     quality[rows] = np.fmin(quality[rows], told.quality[of])
     wrong = told.wrong[of]
     reasons = {inputs.ids[row]: ["class"] for row in np.flatnonzero(found.flagged)}

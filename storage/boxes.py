@@ -55,23 +55,26 @@ def read_boxes(target: Target, predictions_field: str) -> ReadBoxes:
         UserError: if the fields do not hold boxes, or the predictions have no confidence
     """
     name = f"predictions_field={predictions_field!r}"
+    way_out = f"fields with predicted boxes: {', '.join(prediction_fields(target)) or 'none'}"
     if target.view.get_field(predictions_field) is None:
-        raise UserError(f"{name}: there is no such field")
+        raise UserError(f"{name}: there is no such field; {way_out}")
     for field in (predictions_field, target.patches_field):
         if not _holds_detections(target, field):
-            raise UserError(f"{name}: predictions for objects are boxes, but {field!r} holds none")
+            raise UserError(
+                f"{name}: predictions for objects are boxes, but {field!r} holds none; {way_out}"
+            )
     if predictions_field == target.patches_field:
-        raise UserError(f"{name} holds the labels themselves; name the field of a detector")
+        raise UserError(f"{name} holds the labels themselves; {way_out}")
     view = target.all_samples.select(target.view.values("id"))
     given = _read(view, target.patches_field)
     predicted = _read(view, predictions_field)
     sample_ids = sorted(id_ for id_, boxes in predicted.items() if boxes is not None)
     if not sample_ids:
-        raise UserError(f"{name} holds no predictions for these samples")
+        raise UserError(f"{name} holds no predictions for these samples; {way_out}")
     labeled = [box for id_ in sample_ids for box in given[id_] or () if box[1]]
     found = [box for id_ in sample_ids for box in predicted[id_] if box[1]]
     if any(confidence is None for *_, confidence in found):
-        raise UserError(f"{name}: the predictions have no confidence")
+        raise UserError(f"{name}: the predictions have no confidence; {way_out}")
     class_names = tuple(sorted({label for _, label, *_ in (*labeled, *found)}))
     numbers = {label: number for number, label in enumerate(class_names)}
 

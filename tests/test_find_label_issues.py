@@ -577,6 +577,20 @@ def test_objects_that_a_view_hides_are_not_missing(detected, find_label_issues):
     assert result["missing"] == on_view < whole["missing"]
 
 
+def test_a_detector_tells_what_vectors_without_content_do_not(detected, find_label_issues):
+    detected.set_values(
+        "objects.detections.cnn",
+        [
+            [np.ones(8, np.float32)] * len(boxes or ())
+            for boxes in detected.values("objects.detections")
+        ],
+    )
+    result = find_label_issues(detected, **OF_OBJECTS, predictions_field="detector")
+    assert "do not tell these classes apart" in result["warnings"][0]
+    flagged = Counter(detected.load_saved_view("label_issues: flagged").values("objects.planted"))
+    assert flagged["class"] + flagged["box"] >= 0.8 * result["flagged"] > 0
+
+
 def test_photos_without_predictions_are_told(detected, find_label_issues):
     first = detected.first()
     first["detector"] = None
@@ -588,7 +602,7 @@ def test_photos_without_predictions_are_told(detected, find_label_issues):
 @pytest.mark.parametrize(
     "predictions, message",
     [
-        ("nothing", "predictions_field='nothing': there is no such field"),
+        ("nothing", "'nothing': there is no such field; fields with predicted boxes: detector"),
         ("objects", "holds the labels themselves"),
         ("name", "predictions for objects are boxes, but 'name' holds none"),
         ("sure", "the predictions have no confidence"),
