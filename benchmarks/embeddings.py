@@ -19,6 +19,7 @@ import fiftyone.operators as foo
 import fiftyone.utils.torch as fout
 import fiftyone.zoo as foz
 import numpy as np
+import open_clip
 import timm
 import torch
 from common import interleaved, print_row
@@ -49,16 +50,20 @@ def speed(files: list[Path], repeats: int, folder: Path) -> None:
         "ViT-B-32": (
             {"model": "open_clip:ViT-B-32", "weights": clip_weights},
             foz.load_zoo_model("open-clip-torch", clip_model="ViT-B-32", pretrained=clip_weights),
+            clip_network(clip_weights).encode_image,
         ),
-        "EfficientNet-Lite0": ({"model": "cnn"}, fiftyone_cnn()),
+        "EfficientNet-Lite0": ({"model": "cnn"}, fiftyone_cnn(), cnn_network()),
     }
     dataset = fo.Dataset()
     dataset.add_samples([fo.Sample(str(path)) for path in files])
     operator = foo.get_operator("@embedding/quality/compute_embeddings")
     print_row(f"{len(files)} photos", "images/s", "ratio", "precision")
-    for name, (parameters, theirs) in models.items():
+    for name, (parameters, theirs, network) in models.items():
         ours = load_model(parameters["model"], parameters.get("weights"))
         inputs = [ours.prepare(load_image(str(path))) for path in files]
+        small, large = (batches(ours, inputs, size) for size in (ours.batch_size, 32))
+        plain = getattr(network, "__self__", network).eval()
+        plain.to(ours._dtype, memory_format=torch.channels_last)
 
         def plugin(parameters=parameters, rates=(rates := [])):
             result = operator(dataset, embeddings="ours", overwrite=True, **parameters)
@@ -69,8 +74,8 @@ def speed(files: list[Path], repeats: int, folder: Path) -> None:
                 theirs, embeddings_field="theirs", batch_size=32
             ),
             "plugin": plugin,
-            "bare, a core for each batch": partial(forward_in_parallel, ours, inputs),
-            "bare, batches of 32": partial(forward, ours, inputs, 32),
+            "bare, a core for each batch": partial(forward_in_parallel, network, small),
+            "bare, batches of 32": partial(forward, network, large),
         }
         for run in runs.values():
             run()
@@ -103,18 +108,26 @@ def speed(files: list[Path], repeats: int, folder: Path) -> None:
     dataset.delete()
 
 
-def forward(model, inputs: list, batch_size: int) -> None:
-    """The forward pass alone, a batch after the other, all cores on each."""
-    for start in range(0, len(inputs), batch_size):
-        model.embed(inputs[start : start + batch_size])
+def batches(model, inputs: list, size: int) -> list[torch.Tensor]:
+    """What the bare network takes: normalized, in our precision and memory format."""
+    stacks = (np.stack(inputs[start : start + size]) for start in range(0, len(inputs), size))
+    return [
+        model._preprocessing.normalize(torch.from_numpy(stack), model._dtype) for stack in stacks
+    ]
 
 
-def forward_in_parallel(model, inputs: list) -> None:
-    """The forward pass alone, a core for each batch, as the plugin computes it."""
+@torch.inference_mode()
+def forward(network, tensors: list[torch.Tensor]) -> None:
+    """The network as its library gives it, a batch after the other, all cores on each."""
+    for batch in tensors:
+        network(batch).float().numpy()
+
+
+def forward_in_parallel(network, tensors: list[torch.Tensor]) -> None:
+    """The same, a core for each batch, as the plugin computes it."""
     before = torch.get_num_threads()
     with ThreadPoolExecutor(num_cores(), initializer=partial(torch.set_num_threads, 1)) as pool:
-        starts = range(0, len(inputs), model.batch_size)
-        list(pool.map(lambda start: model.embed(inputs[start : start + model.batch_size]), starts))
+        list(pool.map(lambda batch: forward(network, [batch]), tensors))
     torch.set_num_threads(before)
 
 
@@ -143,10 +156,12 @@ def memory(folder: Path, number: int = 64) -> None:
 
 
 def random_clip(path: str) -> None:
-    import open_clip
-
     torch.manual_seed(51)
-    torch.save(open_clip.create_model("ViT-B-32").state_dict(), path)
+    torch.save(clip_network(None).state_dict(), path)
+
+
+def clip_network(weights: str | None) -> torch.nn.Module:
+    return open_clip.create_model("ViT-B-32", pretrained=weights)
 
 
 def cnn_network() -> torch.nn.Module:

@@ -11,6 +11,7 @@ import contextlib
 import copy
 import hashlib
 import importlib.metadata
+import itertools
 import logging
 import math
 import os
@@ -18,6 +19,7 @@ import re
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -36,6 +38,9 @@ MODEL_HELP = (
 
 # The lowest cosine to float32 at which a faster precision counts as the same model.
 MIN_PRECISION_COSINE = 0.999
+
+# What torch calls the filters that it shares with Pillow.
+TORCH_MODES = {Image.Resampling.BILINEAR: "bilinear", Image.Resampling.BICUBIC: "bicubic"}
 
 
 @dataclass(frozen=True)
@@ -290,8 +295,9 @@ class TorchModel:
             with torch.inference_mode():
                 batch = torch.from_numpy(np.stack(inputs)).to(self._device)
                 if self._preprocessing:
-                    batch = self._preprocessing.normalize(batch)
-                batch = batch.to(dtype, memory_format=torch.channels_last)
+                    batch = self._preprocessing.normalize(batch, dtype)
+                else:
+                    batch = batch.to(dtype, memory_format=torch.channels_last)
                 return embed(batch).float().cpu().numpy()
         except torch.OutOfMemoryError as error:
             raise UserError(
@@ -305,12 +311,15 @@ class TorchModel:
         model.to(self._device, memory_format=torch.channels_last)
         photos = [self.prepare(photo) for photo in _probe_photos()]
         exact = self._run(embed, torch.float32, photos)
-        for dtype in _fast_dtypes(self._device):
+        onednn = (True, False) if self._device == "cpu" else (False,)
+        for dtype, with_onednn in itertools.product(_fast_dtypes(self._device), onednn):
             fast_model = _fold_batch_norms(copy.deepcopy(model)).to(dtype)
+            if with_onednn:
+                _use_onednn_layers(fast_model if embed is model else fast_model.visual)
             fast_embed = fast_model.encode_image if embed is not model else fast_model
             try:
                 cosines = _cosines(exact, self._run(fast_embed, dtype, photos))
-            except RuntimeError:  # an operation that has no 16-bit kernel
+            except (RuntimeError, TypeError):  # no 16-bit kernel, or an operator of oneDNN changed
                 continue
             if cosines.min() >= MIN_PRECISION_COSINE:
                 return fast_embed, dtype
@@ -360,8 +369,9 @@ class _FastPreprocessing:
     """Resize the short side, crop the center, normalize: the usual preprocessing, on bytes.
 
     The same as the torchvision transforms that it is made of, up to rounding, but only the
-    pixels inside the crop are resized (half the time of a small photo), a picture of extreme
-    aspect ratio needs no more memory than any other, and the normalization runs on the batch.
+    pixels inside the crop of a large picture are resized, one of extreme aspect ratio needs no
+    more memory than any other, small ones are resized by torch (half of Pillow's time), and the
+    normalization runs on the batch.
     ``rounded`` is what the longer side of the resized picture and the crop's corner are brought
     to whole pixels by: False as torchvision does it (floor, round), True the other way about.
     """
@@ -414,6 +424,10 @@ class _FastPreprocessing:
         whole, corner = (round, math.floor) if self.rounded else (int, round)
         resized = tuple(whole(self.size * side / min(width, height)) for side in image.size)
         left, top = (corner((side - self.crop) / 2) for side in resized)
+        if self.interpolation in TORCH_MODES and max(*image.size, *resized) <= 3 * self.crop:
+            return self._resize_small(image, resized)[
+                top : top + self.crop, left : left + self.crop
+            ]
         scale_x, scale_y = width / resized[0], height / resized[1]
         box = (
             left * scale_x,
@@ -425,12 +439,32 @@ class _FastPreprocessing:
             image.resize((self.crop, self.crop), self.interpolation, box=box, reducing_gap=3.0)
         )
 
-    def normalize(self, batch: Any) -> Any:
-        """``(n, crop, crop, 3)`` uint8 to ``(n, 3, crop, crop)`` float32 in channels_last."""
+    def _resize_small(self, image: Image.Image, size: tuple[int, int]) -> np.ndarray:
+        """The same filters as Pillow's, antialiased, without its fourth byte per pixel."""
         import torch
 
-        mean, std = (torch.tensor(values, device=batch.device) for values in (self.mean, self.std))
-        return torch.addcmul(-mean / std, batch.float(), 1 / (255 * std)).permute(0, 3, 1, 2)
+        pixels = torch.from_numpy(np.array(image))[None].permute(0, 3, 1, 2)
+        resized = torch.nn.functional.interpolate(
+            pixels, size[::-1], mode=TORCH_MODES[self.interpolation], antialias=True
+        )
+        return resized[0].permute(1, 2, 0).numpy()
+
+    def normalize(self, batch: Any, dtype: Any) -> Any:
+        """``(n, crop, crop, 3)`` uint8 to ``(n, 3, crop, crop)`` of a type in channels_last.
+
+        Whole rows of pixels at once, and on a CPU picture by picture, within its cache.
+        """
+        import torch
+
+        mean, std = (
+            torch.tensor(values, device=batch.device).repeat(self.crop)
+            for values in (self.mean, self.std)
+        )
+        normalized = torch.empty(batch.shape, dtype=dtype, device=batch.device)
+        step = 1 if batch.device.type == "cpu" else len(batch)
+        for source, target in zip(batch.flatten(2).split(step), normalized.flatten(2).split(step)):
+            target.copy_(torch.addcmul(-mean / std, source.float(), 1 / (255 * std)))
+        return normalized.permute(0, 3, 1, 2)
 
 
 # --------------------------------------------------------------------------------------------
@@ -497,10 +531,58 @@ def _fold_batch_norms(module: Any) -> Any:
         if isinstance(child, nn.BatchNorm2d) and before and isinstance(before[1], nn.Conv2d):
             setattr(module, before[0], fuse_conv_bn_eval(before[1], child))
             # timm's batch norms carry the activation that follows.
-            rest = [part for key in ("drop", "act") if (part := getattr(child, key, None))]
+            rest = [getattr(child, key, nn.Identity()) for key in ("drop", "act")]
+            rest = [part for part in rest if not isinstance(part, nn.Identity)]
             setattr(module, name, nn.Sequential(*rest))
         before = (name, child)
     return module
+
+
+def _use_onednn_layers(module: Any) -> None:
+    """Puts in two operators of oneDNN that torch itself uses in compiled networks.
+
+    Weights of linear layers are laid out once instead of in each call (CLIP 1.07 times faster),
+    and a ReLU is computed together with the convolution before it (the CNN 1.12 times). Where a
+    network runs its layers in another order than they are registered in, the caller's comparison
+    tells, as above.
+    """
+    import torch
+    from torch import nn
+
+    operators = torch.ops.mkldnn
+    if not hasattr(operators, "_linear_pointwise"):
+        return
+    limits = {nn.ReLU: ("relu", []), nn.ReLU6: ("hardtanh", [0.0, 6.0])}
+    before = None
+    for child in module.children():
+        _use_onednn_layers(child)
+        if type(child) is nn.Linear:
+            child.forward = partial(
+                operators._linear_pointwise,
+                W=operators._reorder_linear_weight(child.weight.detach()),
+                B=child.bias,
+                attr="none",
+                scalars=[],
+                algorithm="",
+            )
+            child.weight = nn.Parameter(child.weight.new_empty(0), requires_grad=False)
+        # What folding left of a batch norm with an activation.
+        alone = child[0] if isinstance(child, nn.Sequential) and len(child) == 1 else None
+        plain = type(before) is nn.Conv2d and before.padding_mode == "zeros"
+        if plain and type(alone) in limits:
+            limit = limits[type(alone)]
+            before._conv_forward = partial(_limited_convolution, before, *limit)
+            child[0] = nn.Identity()
+        before = child
+
+
+def _limited_convolution(layer: Any, name: str, values: list, batch, weight, bias) -> Any:
+    import torch
+
+    padding = [0, 0] if layer.padding == "valid" else list(layer.padding)
+    geometry = padding, list(layer.stride), list(layer.dilation), layer.groups
+    operator = torch.ops.mkldnn._convolution_pointwise
+    return operator(batch, weight, bias, *geometry, name, values, "")
 
 
 def _probe_photos() -> list[Image.Image]:
@@ -523,7 +605,7 @@ def _core_batch(model: Any) -> int:
     from torch import nn
 
     num_convolutions = sum(isinstance(module, nn.Conv2d) for module in model.modules())
-    return 8 if num_convolutions > 1 else 16
+    return 8 if num_convolutions > 1 else 32
 
 
 def _cosines(first: np.ndarray, second: np.ndarray) -> np.ndarray:

@@ -1,5 +1,6 @@
 """A model computes what its library computes, says who it is, and fails in clear words."""
 
+import copy
 import time
 
 import numpy as np
@@ -71,11 +72,41 @@ def test_fast_preprocessing_is_torchvisions():
         fast = models._FastPreprocessing.of(transform)
         for photo in _photos():
             expected = transform(photo)
-            actual = fast.normalize(torch.tensor(fast(photo)[None]))[0]
+            actual = fast.normalize(torch.tensor(fast(photo)[None]), torch.float32)[0]
             # Only the outermost pixels, whose resampling looks beyond the crop, may differ.
             difference = (actual - expected).abs()[:, 2:-2, 2:-2]
             assert difference.mean() < 0.01
             assert torch.quantile(difference, 0.999) < 0.1
+
+
+@pytest.mark.parametrize("name", ["resnet18", "vit_tiny_patch16_224", "tf_efficientnet_lite0"])
+def test_the_layers_of_onednn_compute_what_the_network_does(name):
+    """Also where layers run in another order: then the plain network must be what is taken."""
+    import timm
+
+    if not (types := models._fast_dtypes("cpu")):
+        pytest.skip("this processor does not compute with 16 bits")
+    torch.manual_seed(51)
+    plain = timm.create_model(name, pretrained=False, num_classes=0).eval().to(types[0])
+    fast = models._fold_batch_norms(copy.deepcopy(plain))
+    models._use_onednn_layers(fast)
+    batch = torch.rand(3, 3, 224, 224).to(types[0])
+    with torch.inference_mode():
+        cosines = _cosines(*(net(batch).float().numpy() for net in (plain, fast)))
+    assert cosines.min() > 0.999
+
+
+def test_a_network_that_reads_the_weights_of_its_layers_is_taken_as_it_is(tmp_path):
+    """The packed layers of such a network have no weights to read."""
+    import timm
+
+    path = tmp_path / "weights.pt"
+    torch.manual_seed(51)
+    torch.save(timm.create_model("beit_base_patch16_224", num_classes=0).state_dict(), path)
+    model = models.load_model("timm:beit_base_patch16_224", str(path), "cpu")
+    assert _embed(model, _photos()[:2]).shape == (2, 768)
+    if types := models._fast_dtypes("cpu"):
+        assert model.identity.precision == str(types[0]).removeprefix("torch.")
 
 
 def test_the_preprocessing_of_open_clip_and_timm_is_fast(tiny_clip):
