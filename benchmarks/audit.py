@@ -36,7 +36,7 @@ CLASSES = 100
 
 # What the two import at any rate, before they can compute.
 OUR_LIBRARIES = ("torch", "numba", "scipy.sparse", "scipy.stats", "cleanlab.filter")
-PEER_LIBRARIES = ("fiftyone.brain", "sklearn.neighbors", "umap", "datasets", "cleanlab.datalab.datalab")
+PEER_LIBRARIES = ("fiftyone.brain", "sklearn.neighbors", "umap", "cleanlab.datalab.datalab")
 
 
 def data(size: int) -> tuple[np.ndarray, np.ndarray]:
