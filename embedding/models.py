@@ -314,12 +314,13 @@ class TorchModel:
         onednn = (True, False) if self._device == "cpu" else (False,)
         for dtype, with_onednn in itertools.product(_fast_dtypes(self._device), onednn):
             fast_model = _fold_batch_norms(copy.deepcopy(model)).to(dtype)
-            if with_onednn:
-                _use_onednn_layers(fast_model if embed is model else fast_model.visual)
             fast_embed = fast_model.encode_image if embed is not model else fast_model
             try:
+                if with_onednn:
+                    _use_onednn_layers(fast_model if embed is model else fast_model.visual)
                 cosines = _cosines(exact, self._run(fast_embed, dtype, photos))
-            except (RuntimeError, TypeError):  # no 16-bit kernel, or an operator of oneDNN changed
+            # No 16-bit kernel, or an operator of oneDNN is not there or has changed.
+            except (RuntimeError, TypeError, AttributeError):
                 continue
             if cosines.min() >= MIN_PRECISION_COSINE:
                 return fast_embed, dtype
@@ -550,8 +551,6 @@ def _use_onednn_layers(module: Any) -> None:
     from torch import nn
 
     operators = torch.ops.mkldnn
-    if not hasattr(operators, "_linear_pointwise"):
-        return
     limits = {nn.ReLU: ("relu", []), nn.ReLU6: ("hardtanh", [0.0, 6.0])}
     before = None
     for child in module.children():
