@@ -496,7 +496,10 @@ def _resolve_device(device: str | None) -> str:
         torch.zeros(1, device=device)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         reason = str(error).splitlines()[0]
-        raise UserError(f"device={device!r} cannot be used here: {reason}") from error
+        raise UserError(
+            f"device={device!r} cannot be used here: {reason.rstrip('.')}. Leave device out for "
+            "the best there is, or choose device='cpu'"
+        ) from error
     return device
 
 
