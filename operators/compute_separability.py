@@ -226,6 +226,8 @@ def measure_and_store(
         results={
             "report": stored,
             "ids": " ".join(first.ids),
+            "codes": encode(first.codes.astype(np.int32)),
+            "class_names": list(first.class_names),
             "predicted": encode(samples_measured.predicted.astype(np.int32)),
             "purity": encode(samples_measured.purity),
             "silhouette": encode(samples_measured.silhouette),

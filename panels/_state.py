@@ -1,7 +1,12 @@
 """What the panel keeps between two events, and what follows from it: order, page, matrix, view.
 
-The state holds no lists: FiftyOne's App merges a new list into the old one, item by item, and what
-the old one had beyond stays. For the same reason tables bring their rows as defaults.
+What was chosen in the panel is in its state. The state holds no lists: FiftyOne's App merges a new
+list into the old one, item by item, and what the old one had beyond stays. For the same reason
+tables bring their rows as defaults.
+
+What the panel has put in the grid is in FiftyOne's execution store: for each change of a panel's
+state the App loads its page anew, which would double the time until the grid shows what was
+clicked.
 """
 
 import hashlib
@@ -14,13 +19,16 @@ from ..storage.separability import StoredSeparability
 from ._measures import MEASURES, default_descending, worst_first
 
 # Classes on one page of the table and the chart, and in the matrix.
-PAGE, MATRIX = 25, 30
+PAGE, MATRIX = 15, 30
 
 # Up to so many classes the matrix can be shown whole: 40,000 cells.
 MAX_MATRIX = 200
 
 # Classes that the selected one mixes with.
 NAMED_PAIRS = 4
+
+# How long the store keeps what a panel has shown, in seconds: a panel stays open for days.
+KEPT_FOR = 30 * 24 * 3600
 
 
 def get_state(ctx: Any, key: str) -> Any:
@@ -32,6 +40,29 @@ def set_state(ctx: Any, values: dict[str, Any]) -> None:
     changed = {key: value for key, value in values.items() if get_state(ctx, key) != value}
     if changed:
         ctx.panel.state.set(changed)
+
+
+def get_shown(ctx: Any) -> dict[str, Any]:
+    """What the panel has put in the grid.
+
+    Returns:
+        a dict that is empty if that is nothing, or else holds ``selection`` (``kind``, ``label``,
+        ``other`` and ``count`` of what is shown), ``own`` (the signature of its view; None if
+        there was nothing to show) and ``before`` (what the grid showed before the first of them)
+    """
+    return _store(ctx).get(ctx.params["panel_id"]) or {}
+
+
+def set_shown(ctx: Any, shown: dict[str, Any]) -> None:
+    """Keeps what ``get_shown`` returns; nothing, if it is empty."""
+    if shown:
+        _store(ctx).set(ctx.params["panel_id"], shown, ttl=KEPT_FOR, policy="evict")
+    else:
+        _store(ctx).delete(ctx.params["panel_id"])
+
+
+def _store(ctx: Any) -> Any:
+    return ctx.store("@embedding/quality/class_separability")
 
 
 def named_run(runs: list[Run], key: str | None) -> Run | None:
@@ -129,7 +160,7 @@ def current_view(ctx: Any) -> dict[str, Any]:
 
 def is_shown(ctx: Any) -> bool:
     """Whether the grid shows what the panel has put there, perhaps filtered further."""
-    own = get_state(ctx, "own")
+    own = get_shown(ctx).get("own")
     return bool(own) and signature(ctx.request_params.get("view") or []).startswith(own)
 
 

@@ -26,6 +26,7 @@ from ._state import (
     PAGE,
     current_view,
     form_parameters,
+    get_shown,
     get_state,
     is_shown,
     matrix_labels,
@@ -33,6 +34,7 @@ from ._state import (
     mixing_with,
     named_run,
     page_of,
+    set_shown,
     set_state,
     signature,
     sort_by,
@@ -123,6 +125,8 @@ class ClassSeparability(foo.Panel):
     @guarded
     def on_change_dataset(self, ctx: Any) -> None:
         ctx.panel.state.clear()
+        if ctx.dataset is not None:
+            set_shown(ctx, {})
         self._read(ctx, None)
 
     @guarded
@@ -225,7 +229,10 @@ class ClassSeparability(foo.Panel):
     def on_pair(self, ctx: Any) -> None:
         """A click in the table of what the selected class mixes with."""
         stored, _ = self._stored(ctx)
-        label = (get_state(ctx, "selection") or {})["label"]
+        selection = get_shown(ctx).get("selection")
+        if selection is None:
+            raise UserError("Choose a class first")
+        label = selection["label"]
         row, column = int(ctx.params["row"]), int(ctx.params.get("column", 0))
         if row < 0:
             return
@@ -245,7 +252,7 @@ class ClassSeparability(foo.Panel):
     @guarded
     def on_select_all(self, ctx: Any) -> None:
         stored, _ = self._stored(ctx)
-        view = self._selected_view(ctx, stored)
+        view = view_of(ctx, stored, **ctx.params["selection"])
         if not is_shown(ctx):
             ctx.ops.set_view(view=view)
         ctx.ops.set_selected_samples(store.ids_of(view))
@@ -254,7 +261,7 @@ class ClassSeparability(foo.Panel):
     def on_tag(self, ctx: Any) -> None:
         stored, _ = self._stored(ctx)
         name = str(get_state(ctx, "card.tagging.tag") or "").strip()
-        count = store.tag(self._selected_view(ctx, stored), name)
+        count = store.tag(view_of(ctx, stored, **ctx.params["selection"]), name)
         ctx.ops.reload_dataset()
         ctx.ops.notify(f"{count:,} {stored.things} tagged {name!r}", variant="success")
 
@@ -273,14 +280,14 @@ class ClassSeparability(foo.Panel):
 
     @guarded
     def on_back(self, ctx: Any) -> None:
-        before = json.loads(get_state(ctx, "before") or "{}")
+        before = json.loads(get_shown(ctx).get("before") or "{}")
         if before.get("name"):
             ctx.ops.set_view(name=before["name"])
         elif before.get("stages"):
             ctx.ops.set_view(view=store.view_of_stages(ctx.dataset, before["stages"]))
         else:
             ctx.ops.clear_view()
-        set_state(ctx, {"selection": None, "before": None, "own": None})
+        set_shown(ctx, {})
 
     @guarded
     def on_compute(self, ctx: Any) -> None:
@@ -317,8 +324,9 @@ class ClassSeparability(foo.Panel):
             if other == run.key or named_run(runs, other) is None:
                 state["top.other"] = NONE
             if get_state(ctx, "read") != _version(run):
-                state |= {"read": _version(run), "selection": None, "page": 0, "matrix": 0}
-                state["stale"] = ""
+                state |= {"read": _version(run), "page": 0, "matrix": 0, "stale": ""}
+                if shown := get_shown(ctx):
+                    set_shown(ctx, {**shown, "selection": None})
         if changes is not None:
             state["stale"] = "; ".join(changes)
         set_state(ctx, state)
@@ -360,26 +368,20 @@ class ClassSeparability(foo.Panel):
         self, ctx: Any, stored: StoredSeparability, kind: str, label: str, other: str | None = None
     ) -> None:
         """Shows samples in the grid and remembers what was shown before the first of them."""
+        shown = get_shown(ctx)
         selection = {"kind": kind, "label": label, "other": other, "count": None}
         try:
             view = view_of(ctx, stored, kind, label, other)
-            selection["count"] = len(view)
         except UserError:
             # Even if there is nothing to show, the class is selected: its numbers say why.
-            set_state(ctx, {"selection": selection})
+            set_shown(ctx, {**shown, "selection": selection})
             raise
-        state = {"selection": selection, "own": signature(store.stages_of(view))}
         if not is_shown(ctx):
-            state["before"] = json.dumps(current_view(ctx))
-        # At once: the App draws the panel for each change.
-        set_state(ctx, state)
+            shown["before"] = json.dumps(current_view(ctx))
+        selection["count"] = len(view)
+        own = signature(store.stages_of(view))
+        set_shown(ctx, {**shown, "selection": selection, "own": own})
         ctx.ops.set_view(view=view)
-
-    def _selected_view(self, ctx: Any, stored: StoredSeparability) -> Any:
-        selection = get_state(ctx, "selection")
-        if not selection:
-            raise UserError("Choose a class first")
-        return view_of(ctx, stored, selection["kind"], selection["label"], selection["other"])
 
     # What is seen
 
@@ -547,7 +549,7 @@ class ClassSeparability(foo.Panel):
         panel.obj("overall", view=table, default={"rows": rows, "columns": columns})
 
     def _render_selection(self, ctx: Any, panel: types.Object, stored: StoredSeparability) -> None:
-        selection = get_state(ctx, "selection")
+        selection = get_shown(ctx).get("selection")
         row = stored.classes.get((selection or {}).get("label"))
         if row is None:
             overall = stored.report["overall"]
@@ -578,12 +580,15 @@ class ClassSeparability(foo.Panel):
                     disabled=count == 0,
                 )
         self._render_mixing(ctx, card, stored, selection)
+        # What they say is what they do, whatever was clicked in another window since.
+        chosen = {key: selection[key] for key in ("kind", "label", "other")}
         actions = card.h_stack("actions", gap=1)
         actions.btn(
             "select_all",
             "Select all",
             icon="check_box",
             on_click=self.on_select_all,
+            params={"selection": chosen},
             disabled=not selection["count"],
         )
         actions.btn("map", "Embeddings", icon="bubble_chart", on_click=self.on_map)
@@ -595,6 +600,7 @@ class ClassSeparability(foo.Panel):
             f"Tag {selection['count'] or 0:,}",
             icon="local_offer",
             on_click=self.on_tag,
+            params={"selection": chosen},
             disabled=not selection["count"],
         )
 
@@ -606,7 +612,7 @@ class ClassSeparability(foo.Panel):
         if not others:
             return
         table = compact_table(clickable=True, on_click_cell=self.on_pair)
-        add_show_button(table, "Show the boundary", self.on_pair)
+        add_show_button(table, self.on_pair)
         heads = ("Mixes with", "Taken for it", "Taken for this", "Neighbours")
         for key, head in zip(("other", "out", "in", "neighbors"), heads):
             table.add_column(key, label=head)
@@ -689,7 +695,7 @@ class ClassSeparability(foo.Panel):
     ) -> None:
         columns = columns_of(ctx, other)
         table = compact_table(clickable=True, on_click_cell=self.on_cell)
-        add_show_button(table, "Show the class", self.on_row)
+        add_show_button(table, self.on_row)
         sort, descending = sorting(ctx)
         for key, head in columns:
             arrow = f"{NO_BREAK}{'▼' if descending else '▲'}" if key == sort else ""
@@ -699,11 +705,12 @@ class ClassSeparability(foo.Panel):
             against = other.classes.get(row["label"]) if other is not None else None
             cells.append([cell_text(key, row, against, sort) for key, _ in columns])
             for column, (key, _) in enumerate(columns):
-                if key in MEASURES:
+                # Each costs the browser as much as two cells.
+                if key in MEASURES and key != "count":
                     table.add_tooltip(number, column, described(MEASURES[key], row))
-                elif key in ("label", "confused_with"):
+                elif key == "label":
                     table.add_tooltip(number, column, f"{row['label']}: {row['verdict']}")
-        selected = (get_state(ctx, "selection") or {}).get("label")
+        selected = (get_shown(ctx).get("selection") or {}).get("label")
         default = {
             "rows": cells,
             "columns": [key for key, _ in columns],

@@ -110,7 +110,8 @@ def model_of(target: Target, embeddings: str | None) -> str | None:
 def write_run(dataset: fo.Dataset, run: Run, written_at: str | None = None) -> None:
     """Stores a run; the same key again replaces it. Its time is now, unless it is given."""
     now = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="milliseconds")
-    config = dataset.init_run(
+    own = _own_object(dataset)
+    config = own.init_run(
         method=METHOD_PREFIX + run.operator,
         fields=list(run.fields),
         facts=dict(run.facts),
@@ -118,17 +119,28 @@ def write_run(dataset: fo.Dataset, run: Run, written_at: str | None = None) -> N
         views=list(run.views),
         written_at=written_at or now,
     )
-    if dataset.has_run(run.key):
-        dataset.update_run_config(run.key, config)
+    if own.has_run(run.key):
+        own.update_run_config(run.key, config)
     else:
-        dataset.register_run(run.key, config)
+        own.register_run(run.key, config)
+    dataset.reload()
 
 
 @guarded
 def write_results(dataset: fo.Dataset, key: str, **values: Any) -> None:
     """Stores what is too large for the facts of a run, as JSON types."""
-    results = dataset.init_run_results(key, **values)
-    dataset.save_run_results(key, results, overwrite=True, cache=False)
+    own = _own_object(dataset)
+    own.save_run_results(key, own.init_run_results(key, **values), overwrite=True, cache=False)
+    dataset.reload()
+
+
+def _own_object(dataset: fo.Dataset) -> fo.Dataset:
+    """An object of the dataset that no other thread has.
+
+    FiftyOne hands all threads of a process the same object, and its server reloads that at each
+    of the App's requests, without our lock: a run that is stored meanwhile would be lost.
+    """
+    return fo.Dataset._make_instance(name=dataset.name, _create=False)
 
 
 @guarded

@@ -14,11 +14,13 @@ from functools import cached_property
 from typing import Any
 
 import fiftyone as fo
+import numpy as np
 from bson import ObjectId
 from fiftyone import ViewField as F
 from fiftyone.core.expressions import ViewExpression
 
 from ..errors import UserError
+from .arrays import decode
 from .labels import label_fields
 from .maps import latest_trust
 from .runs import Run, plugin_runs, read_results, read_run
@@ -44,12 +46,17 @@ class StoredSeparability:
         report: ``overall``, ``classes``, ``pairs``, ``order``, …, as the operator returned them
         ids: the samples or objects that were read
         ordered_ids: the same in the order in which their labels were hashed
+        codes: ``(n,)`` int32, their labels then, as places in ``class_names``, -1 for none; None
+            for runs of a version that did not store them
+        class_names: the names of the classes
     """
 
     run: Run
     report: dict[str, Any]
     ids: frozenset[str]
     ordered_ids: tuple[str, ...]
+    codes: np.ndarray | None = None
+    class_names: tuple[str, ...] = ()
 
     @property
     def embeddings(self) -> str:
@@ -72,6 +79,13 @@ class StoredSeparability:
     def pairs(self) -> dict[tuple[str, str], dict[str, Any]]:
         """The measures of each ordered pair that mixes, the least due to chance first."""
         return {(row["label"], row["other"]): row for row in self.report["pairs"]}
+
+    def ids_of(self, label: str) -> list[str] | None:
+        """The ids of what was read as a class; None if the run did not store them."""
+        if self.codes is None:
+            return None
+        rows = np.flatnonzero(self.codes == self.class_names.index(label))
+        return [self.ordered_ids[row] for row in rows]
 
 
 @dataclass(frozen=True)
@@ -138,7 +152,15 @@ def _read_report(dataset: fo.Dataset, run: Run) -> StoredSeparability:
     if results is None:
         raise UserError(f"The run {run.key!r} has no results; compute it again")
     ids = tuple(results.ids.split())
-    return StoredSeparability(run, dict(results.report), frozenset(ids), ids)
+    codes = getattr(results, "codes", None)
+    return StoredSeparability(
+        run,
+        dict(results.report),
+        frozenset(ids),
+        ids,
+        decode(codes) if codes is not None else None,
+        tuple(getattr(results, "class_names", ())),
+    )
 
 
 def prospect(dataset: fo.Dataset) -> Prospect:
@@ -396,16 +418,22 @@ def _labeled_view(target: Target, stored: StoredSeparability, label: str, flag: 
     path = _label_path(target, stored)
     if path is None:
         raise UserError(f"The labels in {stored.report['label_field']!r} are gone")
+    read = stored.ids_of(label)
     if field is None:
         condition = F(path) == ViewExpression.literal(label)
-        view = samples.match(condition if flag is None else condition & (F(flag) == True))  # noqa: E712
+        if flag is not None:
+            condition &= F(flag) == True  # noqa: E712
+        if read is not None and len(read) <= MAX_SELECTED:
+            samples = samples.select(read)  # spares the search through all samples
+        view = samples.match(condition)
     else:
         condition = F("label") == ViewExpression.literal(label)
         if flag is not None:
             condition &= F(flag) == True  # noqa: E712
         view = samples.filter_labels(field, condition)
     present = view.values(target.path("id"), unwind=field is not None)
-    wanted = [id_ for id_ in present if id_ in stored.ids]
+    read = stored.ids if read is None else set(read)
+    wanted = [id_ for id_ in present if id_ in read]
     if not wanted:
         what = "flagged" if flag is not None else "left"
         raise UserError(f"Nothing of {label} is {what}")

@@ -16,7 +16,7 @@ from fiftyone_embedding_quality.panels._measures import (
     ratio,
     worst_first,
 )
-from fiftyone_embedding_quality.storage.runs import Run, write_run
+from fiftyone_embedding_quality.storage.runs import Run, read_run, write_results, write_run
 
 PANEL = "@embedding/quality/class_separability"
 
@@ -24,8 +24,8 @@ PANEL = "@embedding/quality/class_separability"
 class Panel:
     """A panel without a browser: sends events and keeps the state, as the App does."""
 
-    def __init__(self, dataset, load=True):
-        self.dataset, self.state, self.view = dataset, {}, None
+    def __init__(self, dataset, load=True, name="test"):
+        self.dataset, self.name, self.state, self.view = dataset, name, {}, None
         if load:
             self.send("on_load")
 
@@ -40,7 +40,7 @@ class Panel:
     def send_one(self, method, **params):
         context = {"dataset": self.dataset} if self.view is None else {"view": self.view}
         self.asked = {}
-        params |= {"panel_id": "test", "panel_state": self.state, "__method__": method}
+        params |= {"panel_id": self.name, "panel_state": self.state, "__method__": method}
         result = foo.execute_operator(PANEL, context, params=params)
         for request in result.executor._requests:
             self.asked[request.operator_uri] = request.params
@@ -81,6 +81,10 @@ class Panel:
     def click(self, label, column="label"):
         table = self.rows("table")
         self.send("on_cell", row=self.labels.index(label), column=table["columns"].index(column))
+
+    def press(self, button):
+        view = self.shown[button]["view"]
+        self.send(view["operator"].partition("#")[2], **(view.get("params") or {}))
 
     def click_head(self, column):
         self.send("on_cell", row=-1, column=self.rows("table")["columns"].index(column))
@@ -224,9 +228,9 @@ def test_of_many_classes_only_a_page_and_the_most_confused_are_sent(dataset, dig
     _run("compute_separability", dataset, embeddings="vec", label_field="ground_truth")
     panel = Panel(dataset)
     first = panel.labels
-    assert len(first) == 25 and panel.text("place") == "1 to 25 of 40"
-    panel.send("on_page", page=1)
-    assert len(panel.labels) == 15 and not set(first) & set(panel.labels)
+    assert len(first) == 15 and panel.text("place") == "1 to 15 of 40"
+    panel.send("on_page", page=2)
+    assert len(panel.labels) == 10 and not set(first) & set(panel.labels)
     panel.send("on_tab", value="confusion")
     shown = panel.shown["matrix"]["view"]["data"][0]["x"]
     order = _report(dataset)["order"]
@@ -266,12 +270,25 @@ def test_a_class_its_neighbours_its_outliers_and_back(measured):
     assert panel.view is None and "clear_view" in panel.asked
 
 
+def test_a_click_leaves_the_state_alone(measured):
+    """For each change of a panel's state, the App loads its page anew."""
+    panel = Panel(measured)
+    panel.click("b")
+    assert "set_view" in panel.asked and "patch_panel_state" not in panel.asked
+    other = Panel(measured, name="other")
+    assert "card" not in other.shown
+    panel.send("on_tab", value="chart")
+    assert "card" in panel.shown
+    panel.send("on_change_dataset")
+    assert "card" not in panel.shown
+
+
 def test_bars_and_squares(measured):
     panel = Panel(measured)
     panel.send("on_bar", x=0.5, y="a", idx=0)
     assert panel.view.distinct("ground_truth.label") == ["a"]
     panel.send("on_square", x="b", y="c", z=0.2, idx=[0, 1])
-    assert panel.state["selection"]["label"] == "c" and panel.state["selection"]["other"] == "b"
+    assert "of **c** near **b**" in panel.text("what")
     assert panel.view.distinct("ground_truth.label") == ["c"]
     panel.send("on_square", x="d", y="d", z=0, idx=[0, 0])
     assert panel.view.distinct("ground_truth.label") == ["d"]
@@ -298,16 +315,39 @@ def test_only_what_the_run_has_read_is_shown(measured):
     assert "stale" not in panel.shown
 
 
+@pytest.mark.parametrize("most", [2_000, 1])
+@pytest.mark.parametrize("old", [False, True])
+def test_of_what_was_read_only_what_is_still_labeled_so_is_shown(measured, monkeypatch, most, old):
+    module = sys.modules["fiftyone.plugins.orgs.embedding.quality.storage.separability"]
+    monkeypatch.setattr(module, "MAX_SELECTED", most)
+    if old:  # runs that were stored before they kept their labels
+        stored = measured.load_run_results("separability")
+        write_results(measured, "separability", report=stored.report, ids=stored.ids)
+        run = read_run(measured, "separability")
+        write_run(measured, run)
+    gone, new = measured.match(F("ground_truth.label") == "a").limit(2)
+    gone["ground_truth"].label = "b"
+    gone.save()
+    measured.delete_samples([new])
+    measured.add_sample(fo.Sample("new.png", ground_truth=fo.Classification(label="a")))
+    kept = measured.match(F("ground_truth.label") == "a").values("id")[:-1]
+    panel = Panel(measured)
+    panel.click("a")
+    assert panel.view.values("id") == kept and len(kept) == 28
+    panel.click("b")
+    assert len(panel.view) == (31 if old else 30)
+
+
 def test_select_and_tag_all(measured):
     panel = Panel(measured)
     panel.click("b")
-    panel.send("on_select_all")
+    panel.press("select_all")
     ids = [sample["id"] for sample in panel.asked["set_selected_samples"]["samples"]]
     assert ids == panel.view.values("id")
-    panel.send("on_tag")
+    panel.press("tag_all")
     assert panel.asked["notify"]["message"] == "Type a tag first"
     pydash.set_(panel.state, "card.tagging.tag", " review ")
-    panel.send("on_tag")
+    panel.press("tag_all")
     assert measured.match_tags("review").values("id") == ids
     panel.send("on_refresh")
     assert "stale" not in panel.shown
@@ -338,7 +378,7 @@ def test_objects_are_shown_as_patches(dataset, digit_files):
     pairs = {(p["label"], p["other"]): p["boundary"] for p in _report(dataset)["pairs"]}
     assert panel.view.values("id") == pairs["b", "c"]
     pydash.set_(panel.state, "card.tagging.tag", "check")
-    panel.send("on_tag")
+    panel.press("tag_all")
     assert dataset.count_label_tags() == {"check": len(pairs["b", "c"])}
     assert dataset.count_sample_tags() == {}
     panel.send("on_back")

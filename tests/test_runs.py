@@ -10,6 +10,13 @@ import fiftyone.operators as foo
 import numpy as np
 import pytest
 from fiftyone_embedding_quality.storage import locks
+from fiftyone_embedding_quality.storage.runs import (
+    Run,
+    plugin_runs,
+    read_results,
+    write_results,
+    write_run,
+)
 
 PREFIX = "@embedding/quality/"
 
@@ -328,3 +335,25 @@ def test_the_lock_of_a_slow_writer_is_not_taken(clustered, monkeypatch):
         assert clustered._sample_collection.database[locks.COLLECTION].count_documents({}) == 1
     with locks.writing(clustered, "slow"):
         pass
+
+
+def test_runs_are_stored_while_the_server_reloads_the_dataset(dataset):
+    done = threading.Event()
+
+    def reload() -> None:
+        while not done.is_set():
+            dataset.reload()
+
+    server = threading.Thread(target=reload)
+    server.start()
+    try:
+        for number in range(10):
+            run = Run(f"run{number}", "find_outliers", ())
+            write_run(dataset, run)
+            write_results(dataset, run.key, scores=[number])
+    finally:
+        done.set()
+        server.join()
+    dataset.reload()
+    assert [run.key for run in plugin_runs(dataset)] == [f"run{number}" for number in range(10)]
+    assert read_results(dataset, "run7").scores == [7]
