@@ -36,7 +36,6 @@ def bars(
     labels = [row["label"] for row in rows]
     values = [row[measure.key] for row in rows]
     shown = "%{x:.0%}" if measure.is_share else "%{x:,.3~g}"
-    hover = f"%{{y}}: {shown}"
     trace = {
         "type": "bar",
         "orientation": "h",
@@ -44,7 +43,7 @@ def bars(
         "y": labels,
         "x": values,
         "marker": {"color": BLUE},
-        "hovertemplate": f"{hover}<extra>{run_key}</extra>",
+        "hovertemplate": f"{shown}<extra>{run_key}</extra>",
     }
     if measure.key == "recall":
         trace["error_x"] = {
@@ -64,7 +63,7 @@ def bars(
                 "name": other_key,
                 "x": [others.get(label, {}).get(measure.key) for label in labels],
                 "marker": {"color": ORANGE},
-                "hovertemplate": f"{hover}<extra>{other_key}</extra>",
+                "hovertemplate": f"{shown}<extra>{other_key}</extra>",
             }
         )
     if measure.key == "purity":
@@ -76,7 +75,7 @@ def bars(
                 "y": labels,
                 "x": [row["purity_expected"] for row in rows],
                 "marker": {"symbol": "line-ns-open", "size": 9, "color": GRAY},
-                "hovertemplate": "by chance %{x:.0%}<extra>%{y}</extra>",
+                "hovertemplate": "%{x:.0%}<extra>by chance</extra>",
             }
         )
     height = 22 if others is None else 32
@@ -89,6 +88,7 @@ def bars(
         "bargap": 0.25,
         "barmode": "group",
         "dragmode": False,
+        "hovermode": "y",  # a click beside a bar means its class, for a bar may have no length
         "xaxis": axis,
         "yaxis": _names(labels) | {"autorange": "reversed", "showgrid": False},
         "showlegend": len(traces) > 1,

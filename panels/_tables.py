@@ -40,7 +40,7 @@ def compact_table(clickable: bool = False, **handlers: Any) -> types.TableView:
     # Names stand in the first column and in the last before the button.
     body["& td:first-of-type, & td:nth-last-of-type(2)"] = {"overflowWrap": "anywhere"}
     body["& th"] = {"fontSize": "0.75rem"}
-    body["& td button"] = {"p": 0.25, "my": -0.5, "minWidth": 0, "fontSize": "0.75rem"}
+    body["& td button"] = {"px": 0.25, "py": 0, "minWidth": 0, "font": "inherit", "my": -0.25}
     if clickable:
         body["& td, & th"]["cursor"] = "pointer"
         body["& tbody tr:hover"] = {"backgroundColor": "action.hover"}
