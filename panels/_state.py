@@ -11,6 +11,8 @@ clicked.
 
 import hashlib
 import json
+import uuid
+from collections.abc import Sequence
 from typing import Any
 
 from ..storage import separability as store
@@ -30,6 +32,9 @@ NAMED_PAIRS = 4
 # How long the store keeps what a panel has shown, in seconds: a panel stays open for days.
 KEPT_FOR = 30 * 24 * 3600
 
+# Characters of the view that one goes back to, and views of the panel that are remembered.
+MAX_BEFORE, MAX_OWN = 8_000_000, 20
+
 
 def get_state(ctx: Any, key: str) -> Any:
     return ctx.panel.state.get(key)
@@ -42,27 +47,61 @@ def set_state(ctx: Any, values: dict[str, Any]) -> None:
         ctx.panel.state.set(changed)
 
 
+def new_seat(ctx: Any) -> dict[str, str]:
+    """Changes of the state that give a panel an entry of its own in the store, with what it holds.
+
+    For panels that are opened or loaded again: windows that show the same workspace have panels of
+    the same id.
+    """
+    seat = uuid.uuid4().hex
+    if shown := get_shown(ctx):
+        _keep(ctx, seat, shown)
+    return {"seat": seat}
+
+
 def get_shown(ctx: Any) -> dict[str, Any]:
     """What the panel has put in the grid.
 
     Returns:
         a dict that is empty if that is nothing, or else holds ``selection`` (``kind``, ``label``,
-        ``other`` and ``count`` of what is shown), ``own`` (the signature of its view; None if
-        there was nothing to show) and ``before`` (what the grid showed before the first of them)
+        ``other`` and ``count`` of what was clicked last, or None), and, once there was something
+        to show, ``own`` (the signatures of the latest views) and ``before`` (what the grid showed
+        before the first of them, as JSON)
     """
-    return _store(ctx).get(ctx.params["panel_id"]) or {}
+    return _store(ctx).get(_key(ctx, get_state(ctx, "seat"))) or {}
 
 
 def set_shown(ctx: Any, shown: dict[str, Any]) -> None:
     """Keeps what ``get_shown`` returns; nothing, if it is empty."""
+    # The store counts the time from the first entry on.
+    _store(ctx).delete(_key(ctx, get_state(ctx, "seat")))
     if shown:
-        _store(ctx).set(ctx.params["panel_id"], shown, ttl=KEPT_FOR, policy="evict")
-    else:
-        _store(ctx).delete(ctx.params["panel_id"])
+        _keep(ctx, get_state(ctx, "seat"), shown)
+
+
+def shown_since(ctx: Any, shown: dict[str, Any], view: Any) -> dict[str, Any]:
+    """What ``get_shown`` returns once the grid shows a view of the panel."""
+    if not is_shown(ctx, shown.get("own", [])):
+        before = json.dumps(current_view(ctx))
+        # A view of half a million ids is too long for the store: "Back" shows all samples then.
+        before = before if len(before) < MAX_BEFORE else "{}"
+        if before != shown.get("before"):
+            shown = {"own": [], "before": before}
+    # An event may come from a page that does not show the latest of them yet.
+    own = [*shown["own"], signature(store.stages_of(view))]
+    return {**shown, "own": own[-MAX_OWN:]}
 
 
 def _store(ctx: Any) -> Any:
     return ctx.store("@embedding/quality/class_separability")
+
+
+def _keep(ctx: Any, seat: str | None, shown: dict[str, Any]) -> None:
+    _store(ctx).set(_key(ctx, seat), shown, ttl=KEPT_FOR, policy="evict")
+
+
+def _key(ctx: Any, seat: str | None) -> str:
+    return f"{ctx.params['panel_id']} {seat}"
 
 
 def named_run(runs: list[Run], key: str | None) -> Run | None:
@@ -158,10 +197,10 @@ def current_view(ctx: Any) -> dict[str, Any]:
     return {"stages": ctx.request_params.get("view") or []}
 
 
-def is_shown(ctx: Any) -> bool:
-    """Whether the grid shows what the panel has put there, perhaps filtered further."""
-    own = get_shown(ctx).get("own")
-    return bool(own) and signature(ctx.request_params.get("view") or []).startswith(own)
+def is_shown(ctx: Any, own: Sequence[str]) -> bool:
+    """Whether the grid shows one of the views with these signatures, perhaps filtered further."""
+    seen = signature(ctx.request_params.get("view") or [])
+    return any(seen.startswith(one) for one in own)
 
 
 def signature(stages: list[dict[str, Any]]) -> str:

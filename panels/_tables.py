@@ -54,9 +54,9 @@ def compact_table(clickable: bool = False, **handlers: Any) -> types.TableView:
     )
 
 
-def add_show_button(table: types.TableView, on_click: Callable[..., Any]) -> None:
+def add_show_button(table: types.TableView, word: str, on_click: Callable[..., Any]) -> None:
     """Adds a button to each row, for the keyboard: a word, which is drawn sooner than an icon."""
-    table.add_row_action("show", on_click, label="Show")
+    table.add_row_action("show", on_click, label=word)
 
 
 def add_plain_table(

@@ -24,7 +24,6 @@ from ._state import (
     MATRIX,
     MAX_MATRIX,
     PAGE,
-    current_view,
     form_parameters,
     get_shown,
     get_state,
@@ -33,9 +32,11 @@ from ._state import (
     measure_key,
     mixing_with,
     named_run,
+    new_seat,
     page_of,
     set_shown,
     set_state,
+    shown_since,
     signature,
     sort_by,
     sorting,
@@ -120,14 +121,12 @@ class ClassSeparability(foo.Panel):
 
     @guarded
     def on_load(self, ctx: Any) -> None:
-        self._read(ctx, get_state(ctx, "top.run"))
+        self._read(ctx, get_state(ctx, "top.run"), opened=True)
 
     @guarded
     def on_change_dataset(self, ctx: Any) -> None:
         ctx.panel.state.clear()
-        if ctx.dataset is not None:
-            set_shown(ctx, {})
-        self._read(ctx, None)
+        self._read(ctx, None, opened=True)
 
     @guarded
     def on_refresh(self, ctx: Any) -> None:
@@ -229,10 +228,8 @@ class ClassSeparability(foo.Panel):
     def on_pair(self, ctx: Any) -> None:
         """A click in the table of what the selected class mixes with."""
         stored, _ = self._stored(ctx)
-        selection = get_shown(ctx).get("selection")
-        if selection is None:
-            raise UserError("Choose a class first")
-        label = selection["label"]
+        # The table names its class, for another may have been clicked meanwhile.
+        label = stored.report["order"][int(ctx.params["path"].rpartition("_")[2])]
         row, column = int(ctx.params["row"]), int(ctx.params.get("column", 0))
         if row < 0:
             return
@@ -253,7 +250,7 @@ class ClassSeparability(foo.Panel):
     def on_select_all(self, ctx: Any) -> None:
         stored, _ = self._stored(ctx)
         view = view_of(ctx, stored, **ctx.params["selection"])
-        if not is_shown(ctx):
+        if not is_shown(ctx, [signature(store.stages_of(view))]):
             ctx.ops.set_view(view=view)
         ctx.ops.set_selected_samples(store.ids_of(view))
 
@@ -280,14 +277,17 @@ class ClassSeparability(foo.Panel):
 
     @guarded
     def on_back(self, ctx: Any) -> None:
-        before = json.loads(get_shown(ctx).get("before") or "{}")
+        before = get_shown(ctx).get("before")
+        set_shown(ctx, {})
+        if before is None:
+            return  # there was nothing to show, and the grid is as it was
+        before = json.loads(before)
         if before.get("name"):
             ctx.ops.set_view(name=before["name"])
         elif before.get("stages"):
             ctx.ops.set_view(view=store.view_of_stages(ctx.dataset, before["stages"]))
         else:
             ctx.ops.clear_view()
-        set_shown(ctx, {})
 
     @guarded
     def on_compute(self, ctx: Any) -> None:
@@ -306,7 +306,7 @@ class ClassSeparability(foo.Panel):
 
     # Reading and showing
 
-    def _read(self, ctx: Any, key: str | None) -> None:
+    def _read(self, ctx: Any, key: str | None, opened: bool = False) -> None:
         """Reads the runs afresh and looks at one: the named, or else the latest."""
         if ctx.dataset is None:
             return
@@ -315,7 +315,9 @@ class ClassSeparability(foo.Panel):
         run = named_run(runs, key) or (runs[0] if runs else None)
         state = {key: value for key, value in CHOICES.items() if get_state(ctx, key) is None}
         state |= {"at_work": store.running(ctx.dataset, OPERATOR)}
-        changes = []
+        if opened:
+            state |= new_seat(ctx)
+        changes, anew = [], False
         if run is not None:
             stored = store.read_separability(ctx.dataset, run)
             changes = store.changes(ctx.dataset, stored, compare=False)
@@ -325,11 +327,12 @@ class ClassSeparability(foo.Panel):
                 state["top.other"] = NONE
             if get_state(ctx, "read") != _version(run):
                 state |= {"read": _version(run), "page": 0, "matrix": 0, "stale": ""}
-                if shown := get_shown(ctx):
-                    set_shown(ctx, {**shown, "selection": None})
+                anew = True
         if changes is not None:
             state["stale"] = "; ".join(changes)
         set_state(ctx, state)
+        if anew and (shown := get_shown(ctx)):
+            set_shown(ctx, {**shown, "selection": None})
         if changes is None:
             ctx.prompt(
                 self.method_to_uri("check"),
@@ -376,11 +379,8 @@ class ClassSeparability(foo.Panel):
             # Even if there is nothing to show, the class is selected: its numbers say why.
             set_shown(ctx, {**shown, "selection": selection})
             raise
-        if not is_shown(ctx):
-            shown["before"] = json.dumps(current_view(ctx))
         selection["count"] = len(view)
-        own = signature(store.stages_of(view))
-        set_shown(ctx, {**shown, "selection": selection, "own": own})
+        set_shown(ctx, {**shown_since(ctx, shown, view), "selection": selection})
         ctx.ops.set_view(view=view)
 
     # What is seen
@@ -612,7 +612,7 @@ class ClassSeparability(foo.Panel):
         if not others:
             return
         table = compact_table(clickable=True, on_click_cell=self.on_pair)
-        add_show_button(table, self.on_pair)
+        add_show_button(table, "Boundary", self.on_pair)
         heads = ("Mixes with", "Taken for it", "Taken for this", "Neighbours")
         for key, head in zip(("other", "out", "in", "neighbors"), heads):
             table.add_column(key, label=head)
@@ -640,7 +640,7 @@ class ClassSeparability(foo.Panel):
         chosen = [n for n, other in enumerate(others) if other == selection["other"]]
         columns = ["other", "out", "in", "neighbors"]
         default = {"rows": rows, "columns": columns, "selectedRows": chosen}
-        card.obj("mixing", view=table, default=default)
+        card.obj(f"mixing_{stored.report['order'].index(label)}", view=table, default=default)
 
     def _render_classes(
         self,
@@ -695,7 +695,7 @@ class ClassSeparability(foo.Panel):
     ) -> None:
         columns = columns_of(ctx, other)
         table = compact_table(clickable=True, on_click_cell=self.on_cell)
-        add_show_button(table, self.on_row)
+        add_show_button(table, "Show", self.on_row)
         sort, descending = sorting(ctx)
         for key, head in columns:
             arrow = f"{NO_BREAK}{'▼' if descending else '▲'}" if key == sort else ""

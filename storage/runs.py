@@ -123,7 +123,7 @@ def write_run(dataset: fo.Dataset, run: Run, written_at: str | None = None) -> N
         own.update_run_config(run.key, config)
     else:
         own.register_run(run.key, config)
-    dataset.reload()
+    _hand_over(own, dataset, run.key)
 
 
 @guarded
@@ -131,7 +131,7 @@ def write_results(dataset: fo.Dataset, key: str, **values: Any) -> None:
     """Stores what is too large for the facts of a run, as JSON types."""
     own = _own_object(dataset)
     own.save_run_results(key, own.init_run_results(key, **values), overwrite=True, cache=False)
-    dataset.reload()
+    _hand_over(own, dataset, key)
 
 
 def _own_object(dataset: fo.Dataset) -> fo.Dataset:
@@ -141,6 +141,17 @@ def _own_object(dataset: fo.Dataset) -> fo.Dataset:
     of the App's requests, without our lock: a run that is stored meanwhile would be lost.
     """
     return fo.Dataset._make_instance(name=dataset.name, _create=False)
+
+
+def _hand_over(own: fo.Dataset, dataset: fo.Dataset, key: str) -> None:
+    """Makes a stored run known to the object that all threads have.
+
+    To reload that would take a query for each sample that the caller holds, and what the caller
+    has changed in them and not saved yet.
+    """
+    document = dataset._doc
+    document.runs[key] = own._doc.runs[key]
+    dataset._run_cache.pop(key, None)
 
 
 @guarded

@@ -84,6 +84,8 @@ class StoredSeparability:
         """The ids of what was read as a class; None if the run did not store them."""
         if self.codes is None:
             return None
+        if label not in self.class_names:
+            return []
         rows = np.flatnonzero(self.codes == self.class_names.index(label))
         return [self.ordered_ids[row] for row in rows]
 
@@ -419,11 +421,13 @@ def _labeled_view(target: Target, stored: StoredSeparability, label: str, flag: 
     if path is None:
         raise UserError(f"The labels in {stored.report['label_field']!r} are gone")
     read = stored.ids_of(label)
+    if read is not None and len(read) > MAX_SELECTED:
+        read = None
     if field is None:
         condition = F(path) == ViewExpression.literal(label)
         if flag is not None:
             condition &= F(flag) == True  # noqa: E712
-        if read is not None and len(read) <= MAX_SELECTED:
+        if read is not None:
             samples = samples.select(read)  # spares the search through all samples
         view = samples.match(condition)
     else:
@@ -432,6 +436,7 @@ def _labeled_view(target: Target, stored: StoredSeparability, label: str, flag: 
             condition &= F(flag) == True  # noqa: E712
         view = samples.filter_labels(field, condition)
     present = view.values(target.path("id"), unwind=field is not None)
+    # A large class is its label: what has been given it since is shown as well.
     read = stored.ids if read is None else set(read)
     wanted = [id_ for id_ in present if id_ in read]
     if not wanted:

@@ -180,6 +180,13 @@ def test_photos_every_click(app, photos_measured):
     assert dataset.match_tags("strange").values("id") == flagged.values("id")
     panel.get_by_role("button", name="Back").click()
     app.expect_count(total)
+    _row(panel, "ketch").locator("td").first.click()
+    app.expect_count(f"{count['ketch']} samples")
+    _row(panel, "chair").locator("td").first.dblclick()
+    app.expect_count(f"{count['chair']} samples")
+    app.page.wait_for_timeout(1500)
+    panel.get_by_role("button", name="Back").click()
+    app.expect_count(total)
 
     # Order and search.
     _table(panel).locator("th", has_text="Class").click()
@@ -286,7 +293,7 @@ def test_runs_that_are_computed_anew_and_deleted_while_they_are_seen(app, photos
     _row(panel, name).get_by_role("button", name="Show").click()
     app.expect_count(f"{len(chairs)} samples")
     mixing = panel.locator("table").nth(1)
-    expect(mixing.get_by_role("button", name="Show").first).to_be_visible()
+    expect(mixing.get_by_role("button", name="Boundary").first).to_be_visible()
     app.screenshot("separability-narrow")
     edge = panel.bounding_box()["x"] + panel.bounding_box()["width"]
     for part in panel.locator("td, th, button, [role=combobox]").all():

@@ -357,3 +357,15 @@ def test_runs_are_stored_while_the_server_reloads_the_dataset(dataset):
     dataset.reload()
     assert [run.key for run in plugin_runs(dataset)] == [f"run{number}" for number in range(10)]
     assert read_results(dataset, "run7").scores == [7]
+
+
+def test_a_stored_run_leaves_what_the_caller_has_not_saved(dataset):
+    dataset.add_sample(fo.Sample("held.png"))
+    held = dataset.first()
+    held.tags, dataset.info["note"] = ["mine"], "mine"
+    write_run(dataset, Run("run", "find_outliers", ()))
+    write_results(dataset, "run", scores=[1])
+    assert held.tags == ["mine"] and dataset.info == {"note": "mine"}
+    assert dataset.load_run_results("run").scores == [1]
+    write_results(dataset, "run", scores=[2])
+    assert dataset.load_run_results("run").scores == [2]
