@@ -79,6 +79,8 @@ def main() -> None:
 def measured_dataset(folder: Path, samples: int, classes: int) -> fo.Dataset:
     """Samples that show the folder's photos again and again, with a run of their classes."""
     files = sorted(folder.rglob("*.jpg"))
+    if not files:
+        raise SystemExit(f"--images {folder}: no *.jpg there; name a folder of photos")
     rows, labels = labeled_vectors(samples, classes)
     dataset = fo.Dataset("panel", persistent=True)
     dataset.add_samples(
@@ -153,7 +155,7 @@ def panel_clicks(app: browser.App, dataset: fo.Dataset, clicks: int) -> None:
         row(number).locator("td").nth(6).click()
 
     def choose_bar(number: int) -> None:
-        click_plot(panel, 0.5, (number + 0.5) / 15)
+        browser.click_plot(panel, 0.5, (number + 0.5) / 15)
 
     report("a class in the table", app.page, choose_class, clicks)
     report("a pair in the table", app.page, choose_pair, clicks)
@@ -165,19 +167,9 @@ def panel_clicks(app: browser.App, dataset: fo.Dataset, clicks: int) -> None:
 
     def choose_square(number: int) -> None:
         place = (number + 0.5) / 30
-        click_plot(panel, place, place)
+        browser.click_plot(panel, place, place)
 
     report("a class in the matrix", app.page, choose_square, clicks)
-
-
-def click_plot(panel: Locator, across: float, down: float) -> None:
-    layer = panel.locator(".js-plotly-plot .nsewdrag").first
-    layer.scroll_into_view_if_needed()
-    box = layer.bounding_box()
-    place = {"x": across * box["width"], "y": down * box["height"]}
-    layer.hover(position=place)
-    panel.page.wait_for_timeout(300)
-    layer.click(position=place)
 
 
 def report(name: str, page: Page, click: Callable[[int], None], clicks: int) -> None:

@@ -173,3 +173,21 @@ class App:
         ) as asked:
             click()
         return asked.value.post_data_json["variables"]["view"]
+
+
+def drag_layer(panel: Locator) -> Locator:
+    """What takes the mouse in a panel's plot."""
+    return panel.locator(".js-plotly-plot .nsewdrag").first
+
+
+def click_plot(panel: Locator, across: float, down: float) -> None:
+    """Clicks at a share of the width and height of a panel's plot."""
+    layer = drag_layer(panel)
+    layer.wait_for(timeout=20_000)
+    panel.page.wait_for_timeout(1000)
+    layer.scroll_into_view_if_needed()
+    box = layer.bounding_box()
+    place = {"x": across * box["width"], "y": down * box["height"]}
+    layer.hover(position=place)
+    panel.page.wait_for_timeout(300)
+    layer.click(position=place)

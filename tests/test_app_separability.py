@@ -3,6 +3,7 @@
 import json
 from collections import Counter
 
+import browser
 import fiftyone as fo
 import fiftyone.operators as foo
 import numpy as np
@@ -114,23 +115,6 @@ def _names(panel: Locator) -> list[str]:
     return [text.strip() for text in cells]
 
 
-def _drag_layer(panel: Locator) -> Locator:
-    return panel.locator(".js-plotly-plot .nsewdrag").first
-
-
-def _click_plot(panel: Locator, across: float, down: float) -> None:
-    """Clicks at a share of the width and height of a plot."""
-    layer = _drag_layer(panel)
-    layer.wait_for(timeout=20_000)
-    panel.page.wait_for_timeout(1000)
-    layer.scroll_into_view_if_needed()
-    box = layer.bounding_box()
-    place = {"x": across * box["width"], "y": down * box["height"]}
-    layer.hover(position=place)
-    panel.page.wait_for_timeout(300)
-    layer.click(position=place)
-
-
 def test_photos_every_click(app, photos_measured):
     dataset = photos_measured
     report = _report(dataset)
@@ -205,7 +189,7 @@ def test_photos_chart_and_matrix(app, photos_measured):
     panel = app.open_panel(PANEL)
     panel.get_by_role("tab", name="Chart").click()
     worst = report["classes"][0]["label"]
-    _click_plot(panel, 0.02, 0.05)
+    browser.click_plot(panel, 0.02, 0.05)
     app.expect_count(f"{count[worst]} samples")
     app.screenshot("separability-chart")
 
@@ -214,7 +198,7 @@ def test_photos_chart_and_matrix(app, photos_measured):
     row, column = order.index("lobster"), order.index("crayfish")
     assert abs(row - column) == 1
     expect(panel.locator(".js-plotly-plot .hm").first).to_be_visible(timeout=20_000)
-    _click_plot(panel, (column + 0.5) / len(order), (row + 0.5) / len(order))
+    browser.click_plot(panel, (column + 0.5) / len(order), (row + 0.5) / len(order))
     pairs = {(pair["label"], pair["other"]): pair for pair in report["pairs"]}
     app.expect_count(f"{len(pairs['lobster', 'crayfish']['boundary'])} samples")
     app.screenshot("separability-matrix")
@@ -245,7 +229,7 @@ def test_two_runs_and_the_keyboard(app, photos_measured):
     panel.get_by_role("tab", name="Classes").focus()
     app.page.keyboard.press("ArrowRight")
     app.page.keyboard.press("Space")
-    _drag_layer(panel).wait_for(timeout=20_000)
+    browser.drag_layer(panel).wait_for(timeout=20_000)
 
 
 def test_a_stale_run_is_computed_again_and_the_map_opens(app, photos_measured):
@@ -325,7 +309,7 @@ def test_objects_every_click(app, objects_measured):
     panel.get_by_role("tab", name="Confusion").click()
     order = report["order"]
     expect(panel.locator(".js-plotly-plot .hm").first).to_be_visible(timeout=20_000)
-    _click_plot(
+    browser.click_plot(
         panel, (order.index(other) + 0.5) / len(order), (order.index(label) + 0.5) / len(order)
     )
     app.expect_count(f"{len(mixing['boundary'])} patches")
