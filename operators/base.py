@@ -14,11 +14,10 @@ import functools
 import inspect
 import logging
 import queue
-import re
 import threading
 import types as python_types
 import typing
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -26,13 +25,9 @@ import fiftyone as fo
 import fiftyone.operators as foo
 import fiftyone.operators.types as types
 
+from ..checks.progress import Progress
 from ..errors import UserError
-from ..storage.findings import default_run_key, plan_findings
-from ..storage.labels import label_fields
-from ..storage.runs import read_run
-from ..storage.targets import Target, patches_fields
-from ..storage.vectors import vector_fields
-from .progress import Progress, counted, duration
+from .form_fields import NOT_CHOSEN, show_error
 
 # FiftyOne's own operators of the App.
 SET_VIEW, OPEN_PANEL = "@voxel51/operators/set_view", "@voxel51/operators/open_panel"
@@ -44,9 +39,6 @@ logger = logging.getLogger(__name__)
 
 # What a form asks for its own sake, or a panel that opens it adds: no parameters.
 FORM_ONLY = {"more_options", "panel_id", "panel_state"}
-
-# The value of a choice that stands for no value; the App shows an empty one as a blank.
-NOT_CHOSEN = "(none)"
 
 
 class QualityOperator(foo.Operator):
@@ -215,179 +207,6 @@ class QualityOperator(foo.Operator):
     def shown(self, parameters: dict[str, Any]) -> dict[str, Any]:
         """Leaves out what a form no longer shows, but the App still sends."""
         return parameters
-
-
-def show_error(container: types.Object, text: str) -> None:
-    """Shows an error in a form or a result; a form can then not be executed."""
-    error = container.view("error", types.Error(label=text))
-    error.invalid = True
-    error.error_message = text
-
-
-def choice_input(
-    inputs: types.Object,
-    name: str,
-    options: Sequence[str] | dict[str, str],
-    *,
-    label: str,
-    description: str | None = None,
-    none: str | None = None,
-    default: str | None = None,
-) -> None:
-    """A choice from a list in a form.
-
-    Args:
-        inputs: the form
-        name: the parameter
-        options: the values, or the values with what is shown for each
-        label, description: of the field
-        none (None): what is shown for no choice, if that is one
-        default (None): the value that is chosen at first; else none, or the first one
-    """
-    choices = types.DropdownView()
-    if none is not None:
-        choices.add_choice(NOT_CHOSEN, label=none)
-    for value in options:
-        choices.add_choice(value, label=options[value] if isinstance(options, dict) else value)
-    inputs.enum(
-        name,
-        choices.values(),
-        default=default or choices.values()[0],
-        view=choices,
-        label=label,
-        description=description,
-    )
-
-
-def patches_input(ctx: Any, samples: Any, inputs: types.Object, verb: str) -> str | None:
-    """The form's choice between whole images and the objects of a field; returns the choice."""
-    fields = patches_fields(samples)
-    if not fields:
-        return None
-    options = {name: f"Objects in {name}" for name in fields}
-    choice_input(inputs, "patches_field", options, label=verb, none="Whole images")
-    chosen = ctx.params.get("patches_field")
-    return None if chosen in ("", None, NOT_CHOSEN) else chosen
-
-
-def embeddings_input(ctx: Any, target: Target, inputs: types.Object) -> str:
-    """The form's choice of the field with vectors; returns the choice.
-
-    Raises:
-        UserError: if there are no vectors yet
-    """
-    fields = vector_fields(target)
-    if not fields:
-        raise UserError(
-            f"No vectors are stored for the {target.things} yet; run 'Quality: compute embeddings'"
-        )
-    choice_input(
-        inputs, "embeddings", fields, label="Embeddings", description="The field with the vectors"
-    )
-    chosen = ctx.params.get("embeddings")
-    return chosen if chosen in fields else fields[0]
-
-
-def labels_input(
-    target: Target,
-    inputs: types.Object,
-    description: str,
-    required: bool = True,
-    more: Sequence[str] = (),
-) -> list[str]:
-    """The form's choice of the field with labels; returns the choices.
-
-    Raises:
-        UserError: if one is required and there is none
-    """
-    fields = [*label_fields(target), *more]
-    if not fields:
-        if required:
-            raise UserError(
-                "No field holds labels (a Classification or string for each sample); add one, or "
-                "choose the objects of a field with Detections or Polylines"
-            )
-        return fields
-    choice_input(
-        inputs,
-        "label_field",
-        fields,
-        label="Labels",
-        description=description,
-        none=None if required else "None",
-        default=fields[0],
-    )
-    return fields
-
-
-def run_key_input(
-    ctx: Any,
-    target: Target,
-    operator: str,
-    columns: Sequence[str],
-    views: Sequence[str],
-    inputs: types.Object,
-) -> str:
-    """The form's name of the run, with what happens to an earlier one; returns the name.
-
-    Raises:
-        UserError: if the name is taken
-    """
-    key = (ctx.params.get("run_key") or "").strip() or default_run_key(target, operator)
-    before = read_run(target.dataset, key) if re.fullmatch(r"\w+", key) else None
-    text = f"Fields {key}_{columns[0]}, … and saved views begin with it" if columns else ""
-    if before is not None and before.operator == operator:
-        text = f"Replaces the run {key!r} of {before.written_at[:16].replace('T', ' ')} UTC"
-    inputs.str(
-        "run_key",
-        label="Name of the run",
-        description=text,
-        view=types.View(placeholder=default_run_key(target, operator)),
-    )
-    plan_findings(target, operator, key, columns, views)
-    return key
-
-
-def judging_notice(
-    target: Target, embeddings: str, inputs: types.Object, starting: float, each: float
-) -> None:
-    """Says in a form how many will be judged, and how long that takes.
-
-    Args:
-        target: the samples or objects
-        embeddings: the field of the vectors
-        inputs: the form
-        starting, each: seconds to start, and for each vector
-    """
-    count = len(target.ids(having=embeddings))
-    took = duration(starting + count * each)
-    text = f"{count:,} of {len(target.ids()):,} {target.things} have vectors and will be judged"
-    inputs.view("plan", types.Notice(label=f"{text}, which takes roughly {took}"))
-
-
-def skipped_lines(result: dict[str, Any]) -> list[str]:
-    """What was not judged, and why, for summaries."""
-    return [
-        f"- {counted(count, result['things'][:-1])} left out: {reason}"
-        for reason, count in sorted(result["skipped"].items(), key=lambda item: -item[1])
-    ]
-
-
-def checked_threshold(threshold: str | float) -> float | None:
-    """The number that a threshold stands for, None for ``"auto"``.
-
-    Raises:
-        UserError: if it is neither "auto" nor a number between 0 and 1
-    """
-    if threshold == "auto":
-        return None
-    try:
-        number = float(threshold)
-    except ValueError:
-        number = -1.0
-    if not 0 < number < 1:
-        raise UserError(f'threshold={threshold!r} must be "auto" or a number between 0 and 1')
-    return number
 
 
 def _call_like(run: Any) -> Any:

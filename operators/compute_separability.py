@@ -1,35 +1,27 @@
-"""``compute_separability``: which classes the vectors tell apart, and which they confuse."""
+"""``compute_separability``: which classes the embeddings tell apart, and which they confuse."""
 
-import time
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import fiftyone.operators.types as types
-import numpy as np
 
+from ..checks.inputs import Inputs
+from ..checks.progress import Progress, counted, duration
+from ..checks.separability import SEPARABILITY, compute_separability
 from ..errors import UserError
-from ..storage.arrays import encode
-from ..storage.findings import latest_run, plan_findings, read_values, store_findings
-from ..storage.labels import read_slices
-from ..storage.maps import latest_trust
+from ..markup import code, markdown
 from ..storage.targets import resolve_target
 from ..storage.vectors import vector_fields
-from .base import (
+from .base import OPEN_PANEL, QualityOperator
+from .form_fields import (
     NOT_CHOSEN,
-    OPEN_PANEL,
-    QualityOperator,
     choice_input,
     embeddings_input,
     judging_notice,
     labels_input,
     patches_input,
     run_key_input,
-    skipped_lines,
 )
-from .inputs import Inputs
-from .progress import Progress, counted, duration
-
-if TYPE_CHECKING:
-    from ..analysis.separability import Separability
+from .words import skipped_lines
 
 PANEL = "class_separability"
 
@@ -37,15 +29,15 @@ PANEL = "class_separability"
 NAMED = 5
 
 # For the forecast in the form, on two cores.
-SECONDS_PER_VECTOR, STARTING_SECONDS = 2e-4, 4
+SECONDS_PER_EMBEDDING, STARTING_SECONDS = 2e-4, 4
 
 
 class ComputeSeparability(QualityOperator):
-    name = "compute_separability"
+    name = SEPARABILITY.name
     label = "Quality: compute class separability"
     description = (
         "Measure for each class how well the embedding tells it from the others (held-out recall, "
-        "neighbour purity, silhouette, Fisher ratio), which classes it confuses with which and "
+        "neighbor purity, silhouette, Fisher ratio), which classes it confuses with which and "
         "which samples are to blame; compare embeddings, and slices of a metadata field"
     )
     icon = "scatter_plot"
@@ -69,12 +61,12 @@ class ComputeSeparability(QualityOperator):
 
         Args:
             samples: a dataset or view
-            embeddings: the field of the vectors; several are compared with each other on the
+            embeddings: the field of the embeddings; several are compared with each other on the
                 samples that have all of them, and the measures are those of the first
-            label_field: the field of the classes; of objects, the patches field
-            patches_field (None): the field of the objects whose vectors are judged
+            label_field: the field of the classes; of patches, the patches field
+            patches_field (None): the field of the patches whose embeddings are evaluated
             by (None): a metadata field: separability within its slices, and how well the field
-                itself can be predicted from the vectors
+                itself can be predicted from the embeddings
             run_key (None): the name of the run, by default ``separability``
             seed (51): of everything random
 
@@ -89,11 +81,12 @@ class ComputeSeparability(QualityOperator):
         names = [embeddings] if isinstance(embeddings, str) else list(embeddings)
         if not names or not all(isinstance(name, str) for name in names):
             raise UserError("embeddings must be the name of a field, or a list of names")
-        if len(set(names)) < len(names):
+        target = resolve_target(samples, patches_field)
+        common = {"label_field": label_field, "seed": seed}
+        inputs = [Inputs(target, progress, embeddings=name, **common) for name in names]
+        if len({each.embeddings for each in inputs}) < len(inputs):
             raise UserError("embeddings names a field twice")
-        common = {"patches_field": patches_field, "label_field": label_field, "seed": seed}
-        inputs = [Inputs(samples, progress, embeddings=name, **common) for name in names]
-        return measure_and_store(inputs, by=by, run_key=run_key)
+        return compute_separability(inputs, by=by, run_key=run_key)
 
     def form(self, ctx: Any, samples: Any, inputs: types.Object) -> None:
         patches_field = patches_input(ctx, samples, inputs, "Judge")
@@ -114,10 +107,10 @@ class ComputeSeparability(QualityOperator):
             "by",
             label="By",
             description="A field such as source or split: separability within its slices, and "
-            "whether it can be predicted from the vectors",
+            "whether it can be predicted from the embeddings",
         )
         run_key_input(ctx, target, self.name, (), (), inputs)
-        judging_notice(target, embeddings, inputs, STARTING_SECONDS, SECONDS_PER_VECTOR)
+        judging_notice(target, embeddings, inputs, STARTING_SECONDS, SECONDS_PER_EMBEDDING)
 
     def from_form(self, given: dict[str, Any]) -> dict[str, Any]:
         other = given.pop("compare_with", None)
@@ -129,161 +122,29 @@ class ComputeSeparability(QualityOperator):
         return [("Open the panel", OPEN_PANEL, {"name": PANEL, "layout": "horizontal"})]
 
     def summary(self, result: dict[str, Any]) -> str:
-        overall, things = result["overall"], result["things"]
+        overall, noun = result["overall"], result["things"]
         lines = [
             f"**Balanced accuracy {_percent(overall['balanced_accuracy'])}** of the held-out "
-            f"predictions of {overall['classes']:,} classes ({overall['samples']:,} {things}), "
-            f"neighbour purity {_percent(overall['purity'])} "
+            f"predictions of {overall['classes']:,} classes ({overall['samples']:,} {noun}), "
+            f"neighbor purity {_percent(overall['purity'])} "
             f"(by chance {_percent(overall['purity_expected'])}): open the panel **Class "
-            f"separability**, run `{result['run_key']}`",
+            f"separability**, run {code(result['run_key'])}",
             f"- {counted(overall['pairs_above_chance'], 'pair')} of classes above chance in mixing",
         ]
-        lines += [f"- {row['label']}: {row['verdict']}" for row in result["classes"][:NAMED]]
+        lines += [
+            f"- {markdown(row['label'])}: {markdown(row['verdict'])}"
+            for row in result["classes"][:NAMED]
+        ]
         if result["comparison"]:
-            lines.append(f"- {result['comparison']['verdict']}")
+            lines.append(f"- {markdown(result['comparison']['verdict'])}")
         if result["field_prediction"]:
             lines.append(
-                f"- `{result['parameters']['by']}`: {result['field_prediction']['verdict']}"
+                f"- {code(result['parameters']['by'])}: "
+                f"{markdown(result['field_prediction']['verdict'])}"
             )
         lines += skipped_lines(result)
         lines.append(f"- {duration(result['seconds'])} in all")
         return "\n".join(lines)
-
-
-def measure_and_store(
-    inputs: list[Inputs], *, by: str | None, run_key: str | None
-) -> dict[str, Any]:
-    """Measures separability of the first inputs, compares the others, and stores a run."""
-    from ..analysis.class_probe import held_out_probabilities
-    from ..analysis.compare import compare_embeddings, measure_field_prediction, measure_slices
-
-    started = time.monotonic()
-    first = inputs[0]
-    target, progress = first.target, first.progress
-    run = plan_findings(target, ComputeSeparability.name, run_key, (), ())
-    left_out = _restrict_to_common(inputs)
-    slices = None
-    if by is not None:
-        samples = [first.sample_ids[id_] for id_ in first.ids]
-        slices = read_slices(target, by, first.ids, samples)
-    measured = {each.embeddings: _measure(each) for each in inputs}
-    separability = measured[first.embeddings]
-    report = separability.as_dict()
-    for pair in report["pairs"]:
-        pair["boundary"] = [first.ids[row] for row in pair["boundary"]]
-    _count_findings(first, report)
-    report["overall"]["map"] = latest_trust(target, first.embeddings)
-
-    comparison = None
-    if len(inputs) > 1:
-        comparison = compare_embeddings(measured).as_dict()
-    sliced = prediction = None
-    if slices is not None:
-        progress.say(f"Measuring the slices of {by}")
-        names = tuple(sorted({name for name in slices if name is not None}))
-        codes = np.array([names.index(name) if name is not None else -1 for name in slices])
-        sliced = measure_slices(separability, codes, names).as_dicts()
-        evidence = held_out_probabilities(
-            first.rows, codes, len(names), first.graph, first.groups, first.seed
-        )
-        prediction = measure_field_prediction(
-            evidence.probabilities, codes, names, first.codes, first.groups
-        ).as_dict()
-    progress.say("Storing the measures")
-    facts = first.facts(run, {"by": by})
-    facts["parameters"]["embeddings"] = [each.embeddings for each in inputs]
-    skipped = dict(facts["skipped"])
-    for reason, count in (
-        ("no label", report["overall"]["unlabeled"]),
-        ("vector of zeros", report["overall"]["zero_vectors"]),
-        ("no vector in all of the fields", left_out),
-    ):
-        if count:
-            skipped[reason] = count
-    facts |= {
-        "read": facts["read"] + left_out,
-        "judged": report["overall"]["samples"],
-        "skipped": skipped,
-        "duplicates": first.duplicates[0],
-        "overall": report["overall"],
-        "field_prediction": prediction,
-        "seconds": round(time.monotonic() - started, 2),
-    }
-    stored = {
-        **report,
-        "comparison": comparison,
-        "slices": sliced,
-        "label_field": first.label_field,
-    }
-    samples_measured = separability.samples
-    store_findings(
-        target,
-        run,
-        {},
-        {},
-        dict,
-        facts,
-        results={
-            "report": stored,
-            "ids": " ".join(first.ids),
-            "codes": encode(first.codes.astype(np.int32)),
-            "class_names": list(first.class_names),
-            "predicted": encode(samples_measured.predicted.astype(np.int32)),
-            "purity": encode(samples_measured.purity),
-            "silhouette": encode(samples_measured.silhouette),
-        },
-    )
-    return {**facts, **stored}
-
-
-def _measure(inputs: Inputs) -> "Separability":
-    from ..analysis.separability import class_separability
-
-    if not inputs.class_names:
-        raise UserError(f"label_field={inputs.label_field!r} holds no labels")
-    evidence = inputs.evidence
-    inputs.progress.say(f"Measuring how {inputs.embeddings} separates the classes")
-    return class_separability(
-        inputs.rows,
-        inputs.codes,
-        inputs.class_names,
-        inputs.graph,
-        evidence.probabilities,
-        inputs.groups,
-    )
-
-
-def _restrict_to_common(inputs: list[Inputs]) -> int:
-    """Leaves what has a vector in all fields; returns how many of the first are left out."""
-    if len(inputs) == 1:
-        return 0
-    common = set.intersection(*(set(each.vectors.ids) for each in inputs))
-    if not common:
-        raise UserError("embeddings: nothing has a vector in all of these fields")
-    left_out = len(inputs[0].vectors.ids) - len(common)
-    for each in inputs:
-        if len(each.vectors.ids) > len(common):
-            each.vectors = each.vectors.take(np.array([id_ in common for id_ in each.vectors.ids]))
-    return left_out
-
-
-def _count_findings(inputs: Inputs, report: dict[str, Any]) -> None:
-    """Adds the label issues and outliers of each class, where such runs exist."""
-    for operator, name in (("find_label_issues", "label_issues"), ("find_outliers", "outliers")):
-        run = latest_run(inputs.target, operator)
-        if run is not None and run.facts["parameters"]["label_field"] not in (
-            None,
-            inputs.label_field,
-        ):
-            run = None  # it judged other classes
-        flags = read_values(inputs.target, f"{run.key}_flagged", inputs.ids) if run else []
-        counts: dict[str, int] = {}
-        for label, flag in zip(inputs.labels, flags):
-            if flag and label is not None:
-                counts[label] = counts.get(label, 0) + 1
-        for row in report["classes"]:
-            row[name] = counts.get(row["label"], 0) if run else None
-        report[f"{name}_run"] = run.key if run else None
 
 
 def _percent(share: float | None) -> str:

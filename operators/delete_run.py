@@ -5,12 +5,11 @@ from typing import Any
 
 import fiftyone.operators.types as types
 
+from ..checks.progress import Progress, counted
 from ..errors import UserError
-from ..storage.maps import stored_maps
-from ..storage.removal import owned_by, remove
-from ..storage.runs import plugin_runs
+from ..markup import code
+from ..storage.removal import owned_by, removable, remove
 from .base import QualityOperator
-from .progress import Progress, counted
 
 
 class DeleteRun(QualityOperator):
@@ -18,7 +17,7 @@ class DeleteRun(QualityOperator):
     label = "Quality: delete run"
     description = (
         "Delete a run of this plugin with everything that it wrote to the dataset: fields, saved "
-        "views, stored results, maps and indexes. Files and your own labels stay"
+        "views, stored results, visualizations and indexes. Files and your own labels stay"
     )
     icon = "delete"
     risk_level = "dangerous"
@@ -26,8 +25,8 @@ class DeleteRun(QualityOperator):
     def run(self, samples: Any, progress: Progress, *, run_key: str) -> dict[str, Any]:
         """Deletes a run and what it wrote.
 
-        Labels that ``review_label_issues`` has changed stay as they are; take the reviews back
-        first to have the originals again.
+        Labels that ``review_label_issues`` has changed stay as they are; undo the reviews first to
+        have the originals again.
 
         Args:
             samples: a dataset, or a view of it
@@ -61,31 +60,31 @@ class DeleteRun(QualityOperator):
     def form(self, ctx: Any, samples: Any, inputs: types.Object) -> None:
         dataset = samples._root_dataset
         dataset.reload()
-        runs = [*plugin_runs(dataset), *stored_maps(dataset)]
+        runs = {run.key: run for run in removable(dataset)}
         if not runs:
             raise UserError("This plugin has no runs on this dataset")
         choices = types.DropdownView()
-        for run in runs:
+        for run in runs.values():
             choices.add_choice(run.key, label=f"{run.key} ({run.operator})")
         inputs.enum("run_key", choices.values(), required=True, view=choices, label="Run")
         key = ctx.params.get("run_key")
-        if key not in [run.key for run in runs]:
+        if key not in runs:
             return
         owned = owned_by(dataset, key)
         names = [*owned.fields, *owned.views, *owned.brain_runs]
         text = f"Will be removed: {', '.join(names) or 'the stored results'}"
-        reviews = next(run for run in runs if run.key == key).facts.get("reviews") or {}
+        reviews = runs[key].facts.special.get("reviews") or {}
         if reviews.get("reviewed"):
             text += (
                 f". {counted(reviews['reviewed'], 'review')} of labels will be forgotten; labels "
-                "that they changed stay changed, unless you take them back first"
+                "that they changed stay changed, unless you undo them first"
             )
         inputs.view("plan", types.Warning(label=text))
 
     def summary(self, result: dict[str, Any]) -> str:
-        lines = [f"**Run `{result['run_key']}` deleted**"]
+        lines = [f"**Run {code(result['run_key'])} deleted**"]
         for what in ("fields", "views", "brain_runs"):
             if result[what]:
-                names = ", ".join(f"`{name}`" for name in result[what])
+                names = ", ".join(map(code, result[what]))
                 lines.append(f"- {what.replace('_', ' ')}: {names}")
         return "\n".join(lines)

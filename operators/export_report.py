@@ -13,11 +13,12 @@ from typing import Any
 import fiftyone as fo
 import fiftyone.operators.types as types
 
+from ..checks.contents import COLUMNS, plan_report, read_contents
+from ..checks.progress import Progress, duration
 from ..errors import UserError
+from ..markup import code, markdown
 from ..report.tables import GENERATOR, as_csv, as_json, as_rows
-from ..storage.report import COLUMNS, plan_report, read_contents
 from .base import QualityOperator
-from .progress import Progress, duration
 
 PAGE, TABLE, DOCUMENT = "report.html", "findings.csv", "findings.json"
 FILES = (PAGE, TABLE, DOCUMENT)
@@ -117,8 +118,8 @@ class ExportReport(QualityOperator):
         choices = types.DropdownView(multiple=True)
         for run in runs:
             choices.add_choice(run.key, label=f"{run.key} ({run.operator})")
-        for key in maps:
-            choices.add_choice(key, label=f"{key} (map)")
+        for run in maps:
+            choices.add_choice(run.key, label=f"{run.key} (visualization)")
         inputs.list(
             "run_keys",
             types.String(),
@@ -138,7 +139,7 @@ class ExportReport(QualityOperator):
             _check_files(_absolute(path.strip()), dataset.name, overwrite)
         wanted = ctx.params.get("run_keys") or None
         told, shown = plan_report(dataset, wanted)
-        keys = ", ".join([run.key for run in told] + shown)
+        keys = ", ".join(run.key for run in [*told, *shown])
         inputs.view("plan", types.Notice(label=f"{', '.join(FILES)} will tell of {keys}"))
 
     def from_form(self, given: dict[str, Any]) -> dict[str, Any]:
@@ -148,12 +149,17 @@ class ExportReport(QualityOperator):
         return {**given, "path": str(_absolute(path)), "run_keys": given.get("run_keys") or None}
 
     def summary(self, result: dict[str, Any]) -> str:
-        lines = [f"**The report was written to** `{result['files'][0]}`: open it in any browser"]
+        lines = [
+            f"**The report was written to** {code(result['files'][0])}: open it in any browser"
+        ]
         lines += [f"- {what}s: {count:,}" for what, count in result["findings"].items()]
         lines.append(f"- all of them as a table in `{TABLE}`, with the runs in `{DOCUMENT}`")
-        lines += [f"- left out `{key}`: {reason}" for key, reason in result["left_out"].items()]
         lines += [
-            f"- out of date: `{key}`: {'; '.join(reasons)}"
+            f"- left out {code(key)}: {markdown(reason)}"
+            for key, reason in result["left_out"].items()
+        ]
+        lines += [
+            f"- out of date: {code(key)}: {markdown('; '.join(reasons))}"
             for key, reasons in result["stale"].items()
         ]
         size = result["bytes"][PAGE] / 1e6

@@ -1,45 +1,36 @@
-"""``find_outliers``: what is unlike the others, and pictures without content."""
+"""``find_outliers``: what is unlike the others, and images without content."""
 
-import time
-from collections import Counter
 from typing import Any
 
-import fiftyone as fo
 import fiftyone.operators.types as types
-import numpy as np
-from fiftyone import ViewField as F
 
-from ..storage.findings import Column, matching_view, plan_findings, store_findings
+from ..checks.inputs import Inputs
+from ..checks.outliers import OUTLIERS, find_outliers
+from ..checks.parameters import checked_threshold
+from ..checks.progress import Progress, counted, duration
+from ..markup import code, markdown
 from ..storage.targets import resolve_target
-from .base import (
-    QualityOperator,
-    checked_threshold,
+from .base import QualityOperator
+from .form_fields import (
     embeddings_input,
     judging_notice,
     labels_input,
     patches_input,
     run_key_input,
-    skipped_lines,
 )
-from .inputs import Inputs
-from .progress import Progress, counted, duration
-
-VIEWS = ("flagged",)
-COLUMNS = ("score", "flagged", "reason")
-
-OF_THE_SET, OF_ITS_CLASS = "unlike the whole set", "unlike its class"
+from .words import skipped_lines
 
 # For the forecast in the form, on two cores.
-PICTURES_PER_SECOND, SECONDS_PER_VECTOR, STARTING_SECONDS = 300, 1e-4, 4
+IMAGES_PER_SECOND, SECONDS_PER_EMBEDDING, STARTING_SECONDS = 300, 1e-4, 4
 
 
 class FindOutliers(QualityOperator):
-    name = "find_outliers"
+    name = OUTLIERS.name
     label = "Quality: find outliers"
     description = (
-        "Score how unlike the others each image or object patch is, from its neighbours and the "
-        "classes, flag outliers of the whole set and of their own class, and pictures that are "
-        "dark, bright, of one colour, blurred or of odd size"
+        "Score how unlike the others each image or object patch is, from its neighbors and the "
+        "classes, flag outliers of the whole set and of their own class, and images that are "
+        "dark, bright, of one color, blurred or of odd size"
     )
     icon = "flare"
 
@@ -63,16 +54,16 @@ class FindOutliers(QualityOperator):
 
         Args:
             samples: a dataset or view
-            embeddings: the field of the vectors
-            patches_field (None): the field of the objects whose vectors are judged
+            embeddings: the field of the embeddings
+            patches_field (None): the field of the patches whose embeddings are evaluated
             label_field (None): a label field: what is unlike its own class is found as well; of
-                objects, the patches field
+                patches, the patches field
             threshold ("auto"): the lowest score that is flagged, from 0 to 1; by default it adapts
                 to the scores
-            check_pictures (True): also flag pictures that are dark, bright, of one colour, blurred
+            check_pictures (True): also flag images that are dark, bright, of one color, blurred
                 or of odd size or aspect ratio, which reads all files
             run_key (None): the name of the run, by default ``outliers``
-            seed (51): of the neighbour search, where that is approximate
+            seed (51): of the neighbor search, where that is approximate
 
         Returns:
             a dict with ``flagged``, ``reasons``, ``threshold``, ``skipped``, …
@@ -81,14 +72,13 @@ class FindOutliers(QualityOperator):
             UserError: if the input is at fault; an earlier run of the name then stays
         """
         inputs = Inputs(
-            samples,
+            resolve_target(samples, patches_field),
             progress,
             embeddings=embeddings,
-            patches_field=patches_field,
             label_field=label_field,
             seed=seed,
         )
-        return find_and_store(
+        return find_outliers(
             inputs, threshold=threshold, check_pictures=check_pictures, run_key=run_key
         )
 
@@ -108,85 +98,31 @@ class FindOutliers(QualityOperator):
             "check_pictures",
             default=True,
             label="Look at the pixels",
-            description="Flags pictures that are dark, bright, of one colour, blurred or of odd "
+            description="Flags images that are dark, bright, of one color, blurred or of odd "
             "size; reads all files",
         )
-        run_key_input(ctx, target, self.name, COLUMNS, VIEWS, inputs)
+        run_key_input(ctx, target, self.name, OUTLIERS.columns, [*OUTLIERS.views], inputs)
         checked_threshold(params["threshold"])
-        each = 1 / PICTURES_PER_SECOND if params["check_pictures"] else SECONDS_PER_VECTOR
+        each = 1 / IMAGES_PER_SECOND if params["check_pictures"] else SECONDS_PER_EMBEDDING
         judging_notice(target, embeddings, inputs, STARTING_SECONDS, each)
 
     def summary(self, result: dict[str, Any]) -> str:
-        things, key = result["things"], result["run_key"]
+        noun, key = result["things"], result["run_key"]
         count = counted(result["flagged"], "outlier")
         lines = [
-            f"**{count}** flagged among {result['judged']:,} {things}"
-            + (f": saved view `{key}: flagged`, worst first" if result["flagged"] else "")
+            f"**{count}** flagged among {result['judged']:,} {noun}"
+            + (f": saved view {code(f'{key}: flagged')}, worst first" if result["flagged"] else "")
         ]
-        lines += [f"- {count:,} {reason}" for reason, count in result["reasons"].items()]
+        lines += [f"- {count:,} {markdown(why)}" for why, count in result["reasons"].items()]
         for reason in result["common"]:
             lines.append(
-                f"- {reason}: so many {things} that it is how this set was made; not flagged"
+                f"- {markdown(reason)}: so many {noun} that it is how this set was made; not "
+                "flagged"
             )
         if result["duplicates"] is None:
             lines.append(
-                "- copies of a strange picture vouch for each other until `find_duplicates` was run"
+                "- copies of a strange image vouch for each other until `find_duplicates` was run"
             )
         lines += skipped_lines(result)
         lines.append(f"- {duration(result['seconds'])} in all")
         return "\n".join(lines)
-
-
-def find_and_store(
-    inputs: Inputs, *, threshold: str | float, check_pictures: bool, run_key: str | None
-) -> dict[str, Any]:
-    """Finds outliers among the inputs, stores them, and returns the operator's result."""
-    from ..analysis import outliers, uninformative
-
-    started = time.monotonic()
-    target, progress = inputs.target, inputs.progress
-    wanted = checked_threshold(threshold)
-    run = plan_findings(target, FindOutliers.name, run_key, COLUMNS, VIEWS)
-    progress.say("Scoring")
-    found = inputs.outliers if wanted is None else inputs.find_outliers(wanted)
-    names = {outliers.OF_THE_SET: OF_THE_SET, outliers.OF_ITS_CLASS: OF_ITS_CLASS}
-    reasons = [names.get(int(reason)) for reason in found.reason]
-    skipped: Counter[str] = Counter()
-    common: tuple[str, ...] = ()
-    if check_pictures:
-        _, files, boxes = zip(*inputs.items)
-        with progress.share("Looking at the pixels", len(files), target.things) as report:
-            seen = uninformative.find_uninformative(files, boxes, report)
-        reasons = [reason or other for reason, other in zip(seen.reasons, reasons)]
-        common = seen.common
-        skipped = Counter(f"pixels not judged: {error}" for error in seen.errors if error)
-    flagged = np.array([reason is not None for reason in reasons])
-    facts = inputs.facts(run, {"threshold": threshold, "check_pictures": check_pictures})
-    result = {
-        **facts,
-        "skipped": facts["skipped"] | dict(skipped),
-        "flagged": int(flagged.sum()),
-        "reasons": dict(Counter(reason for reason in reasons if reason).most_common()),
-        "common": list(common),
-        "threshold": round(found.threshold, 4),
-        "duplicates": inputs.duplicates[0],
-        "seconds": round(time.monotonic() - started, 2),
-    }
-    progress.say("Storing the scores")
-    ids = inputs.ids
-    columns = {
-        "score": Column(
-            fo.FloatField, {id_: round(float(s), 6) for id_, s in zip(ids, found.score)}
-        ),
-        "flagged": Column(fo.BooleanField, dict(zip(ids, flagged.tolist()))),
-        "reason": Column(
-            fo.StringField, {id_: reason for id_, reason in zip(ids, reasons) if reason}
-        ),
-    }
-
-    def views() -> dict[str, Any]:
-        condition = F(f"{run.key}_flagged") == True  # noqa: E712
-        return {"flagged": matching_view(target, condition, [(f"{run.key}_score", -1)])}
-
-    saved = store_findings(target, run, columns, inputs.sample_ids, views, result)
-    return {**result, "views": list(saved)}

@@ -5,20 +5,19 @@ from typing import Any
 
 import fiftyone.operators.types as types
 
+from ..checks.progress import Progress
+from ..checks.registry import check_of
+from ..markup import code, markdown
 from ..storage.graphs import OPERATOR as GRAPH
-from ..storage.maps import stored_maps
-from ..storage.runs import Run, plugin_runs
-from ..storage.staleness import stale_reasons
+from ..storage.maps import OPERATOR as VISUALIZATION
+from ..storage.removal import left_behind, removable
+from ..storage.runs import Run
+from ..storage.staleness import Reader, stale_reasons
 from .base import QualityOperator
-from .progress import Progress
 
-# What counts as found, by operator.
-FOUND = {
-    "find_duplicates": ("redundant", "redundant"),
-    "find_outliers": ("flagged", "flagged"),
-    "find_label_issues": ("flagged", "flagged"),
-    GRAPH: ("rows", "rows"),
-}
+WITHOUT_RUN = (
+    "its run no longer exists, as in the clone of a view; run the operator again, or delete it"
+)
 
 
 class ListRuns(QualityOperator):
@@ -36,7 +35,7 @@ class ListRuns(QualityOperator):
 
         Args:
             samples: a dataset, or a view of it
-            check (True): also tell which runs are out of date, which reads vectors and labels
+            check (True): also tell which runs are out of date, which reads embeddings and labels
 
         Returns:
             a dict with ``runs``: a list of dicts with ``run_key``, ``operator``, ``written_at``,
@@ -48,13 +47,17 @@ class ListRuns(QualityOperator):
         dataset = samples._root_dataset
         dataset.reload()
         progress.say("Comparing the runs with the dataset")
-        fingerprints: dict[Any, str] = {}
+        reader = Reader(dataset)
+        orphans = {run.key for run in left_behind(dataset)}
+        # Those that read the same embeddings one after the other, which are read once then.
+        runs = sorted(
+            removable(dataset), key=lambda run: (run.facts.about.path, run.facts.embeddings)
+        )
         rows = []
-        for run in plugin_runs(dataset):
-            reasons = stale_reasons(dataset, run, fingerprints) if check else None
-            rows.append(_row(run, reasons))
-        for run in stored_maps(dataset):
-            reasons = stale_reasons(dataset, run, fingerprints) if check else None
+        for run in runs:
+            reasons = None
+            if check:
+                reasons = [WITHOUT_RUN] if run.key in orphans else stale_reasons(run, reader)
             rows.append(_row(run, reasons))
         rows.sort(key=lambda row: (row["written_at"] or "", row["run_key"]), reverse=True)
         return {
@@ -72,7 +75,7 @@ class ListRuns(QualityOperator):
             "check",
             default=True,
             label="Check whether runs are out of date",
-            description="Reads the vectors and labels that they were made of",
+            description="Reads the embeddings and labels that they were made of",
         )
 
     def summary(self, result: dict[str, Any]) -> str:
@@ -88,8 +91,8 @@ class ListRuns(QualityOperator):
             )
             when = (row["written_at"] or "")[:16].replace("T", " ")
             lines.append(
-                f"| `{row['run_key']}` | {row['operator']} | {when} | {_judged(row)} "
-                f"| {row['found']} | {state} |"
+                f"| {code(row['run_key'])} | {row['operator']} | {when} | {_judged(row)} "
+                f"| {row['found']} | {markdown(state)} |"
             )
         return "\n".join(lines)
 
@@ -103,31 +106,37 @@ def _judged(row: dict[str, Any]) -> str:
 
 def _row(run: Run, reasons: list[str] | None) -> dict[str, Any]:
     facts = run.facts
-    judged, skipped = facts.get("judged"), facts.get("skipped") or {}
-    key, unit = FOUND.get(run.operator, (None, ""))
-    found = f"{facts[key]:,} {unit}" if facts.get(key) is not None else ""
-    if run.operator == "compute_embeddings" and facts.get("read") is not None:
-        judged = facts["read"] - facts["failed"]
-        skipped = {failure["reason"]: failure["count"] for failure in facts["failures"]}
-        found = f"{judged:,} vectors"
-    elif run.operator == "compute_separability" and run.finished:
-        found = f"balanced accuracy {facts['overall']['balanced_accuracy'] or 0:.0%}"
-    elif run.operator == "compute_visualization":
-        judged = facts["num_points"]
-        found = f"trustworthiness {facts['trustworthiness']:.3f}"
     return {
         "run_key": run.key,
         "operator": run.operator,
         "written_at": run.written_at,
-        "parameters": dict(facts.get("parameters") or {}),
-        "found": found,
-        "read": facts.get("read"),
-        "judged": judged,
-        "skipped": dict(skipped),
+        "parameters": dict(facts.parameters),
+        "found": _found(run),
+        "read": facts.read,
+        "judged": facts.judged,
+        "skipped": dict(facts.skipped),
         "finished": run.finished,
         "stale": None if reasons is None else bool(reasons),
         "reasons": reasons,
         "fields": list(run.fields),
         "views": list(run.views),
-        "seconds": facts.get("seconds"),
+        "seconds": facts.seconds,
     }
+
+
+def _found(run: Run) -> str:
+    """What a run has found, in words."""
+    special, check = run.facts.special, check_of(run.operator)
+    if not run.finished:
+        return ""
+    if check is not None and check.count is not None:
+        fact, unit = check.count
+        return f"{special[fact]:,} {unit}" if special.get(fact) is not None else ""
+    if run.operator == GRAPH:
+        return f"{special.get('rows', 0):,} rows"
+    if run.operator == "compute_embeddings":
+        return f"{run.facts.judged or 0:,} vectors"
+    if run.operator == VISUALIZATION:
+        return f"trustworthiness {special.get('trustworthiness', 0):.3f}"
+    overall = special.get("overall") or {}
+    return f"balanced accuracy {overall.get('balanced_accuracy') or 0:.0%}"

@@ -170,7 +170,7 @@ def matrix_labels(ctx: Any, stored: StoredSeparability) -> tuple[list[str], int 
 
 def form_parameters(run: Run) -> dict[str, Any]:
     """The parameters of a run as its form asks for them."""
-    given = {**run.facts["parameters"], "run_key": run.key}
+    given = {**run.facts.parameters, "run_key": run.key}
     names = given.pop("embeddings")
     names = [names] if isinstance(names, str) else names
     given["embeddings"] = names[0]

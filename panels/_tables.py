@@ -142,7 +142,7 @@ def selection_text(
 ) -> str:
     shown = ""
     if selection["count"] is not None:
-        count = f"{selection['count']:,} {stored.things}"
+        count = f"{selection['count']:,} {stored.noun}"
         shown = {
             "class": f"Shown: all {count} of the class.",
             "pair": f"Shown: {count} of **{selection['label']}** near **{selection['other']}**, "
@@ -166,8 +166,6 @@ def help_text() -> str:
 
 
 def run_name(run: Run) -> str:
-    facts = run.facts
-    names = facts["parameters"]["embeddings"]
-    names = names if isinstance(names, str) else names[0]
-    things = f", {facts['patches_field']}" if facts["patches_field"] else ""
-    return f"{run.key} ({names}{things})"
+    about = run.facts.about
+    of = f", {about.path}" if about.path != "samples" else ""
+    return f"{run.key} ({run.facts.embeddings[0]}{of})"

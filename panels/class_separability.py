@@ -260,7 +260,7 @@ class ClassSeparability(foo.Panel):
         name = str(get_state(ctx, "card.tagging.tag") or "").strip()
         count = store.tag(view_of(ctx, stored, **ctx.params["selection"]), name)
         ctx.ops.reload_dataset()
-        ctx.ops.notify(f"{count:,} {stored.things} tagged {name!r}", variant="success")
+        ctx.ops.notify(f"{count:,} {stored.noun} tagged {name!r}", variant="success")
 
     @guarded
     def on_map(self, ctx: Any) -> None:
@@ -554,7 +554,7 @@ class ClassSeparability(foo.Panel):
         if row is None:
             overall = stored.report["overall"]
             panel.md(
-                f"{overall['classes']:,} classes, {overall['samples']:,} {stored.things} of "
+                f"{overall['classes']:,} classes, {overall['samples']:,} {stored.noun} of "
                 f"`{stored.report['label_field']}`, judged by `{stored.embeddings}`. "
                 "**Click a class, a bar or a cell to see its samples.**",
                 name="hint",
@@ -812,7 +812,7 @@ class ClassSeparability(foo.Panel):
     def _render_more(self, ctx: Any, panel: types.Object, stored: StoredSeparability) -> None:
         """Comparison of embeddings, slices, and what the numbers mean."""
         comparison, slices = stored.report.get("comparison"), stored.report.get("slices")
-        prediction = stored.run.facts.get("field_prediction")
+        prediction = stored.run.facts.special.get("field_prediction")
         if comparison:
             panel.md(f"**Embeddings**: {comparison['verdict']}", name="comparison")
             rows = [
@@ -826,7 +826,7 @@ class ClassSeparability(foo.Panel):
             heads = ("Embedding", "Bal. accuracy", "95 % interval")
             add_plain_table(panel, "embeddings_table", heads, rows)
         if slices:
-            by = stored.run.facts["parameters"].get("by")
+            by = stored.run.facts.parameters.get("by")
             panel.md(f"**Slices of** `{by}`", name="slices_title")
             rows = [
                 [

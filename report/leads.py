@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from ..storage.report import Contents, ReportedRun
+    from ..checks.contents import Contents, ReportedRun
 
 # Classes that are named as the weakest.
 NAMED = 3
@@ -88,7 +88,7 @@ def _of_duplicates(reported: "ReportedRun") -> list[Lead]:
             )
         )
     conflicts = sum(len({f.label for f in group if f.label}) > 1 for group in groups.values())
-    if conflicts and reported.run.facts.get("conflicts"):
+    if conflicts and reported.facts.get("conflicts"):
         made.append(
             Lead(
                 0,
@@ -120,12 +120,12 @@ def _of_duplicates(reported: "ReportedRun") -> list[Lead]:
 
 
 def _splits(reported: "ReportedRun") -> str:
-    pairs = [" and ".join(leak["splits"]) for leak in reported.run.facts.get("leaks", ())]
+    pairs = [" and ".join(leak["splits"]) for leak in reported.facts.get("leaks", ())]
     return ", ".join(pairs) or "several splits"
 
 
 def _of_label_issues(reported: "ReportedRun") -> list[Lead]:
-    count, facts = len(reported.findings), reported.run.facts
+    count, facts = len(reported.findings), reported.facts
     anchor = f"run-{reported.run.key}"
     if not count:
         return [Lead(2, "0", "label issues", "No label looks wrong.", anchor)]

@@ -18,7 +18,7 @@ from .tables import GENERATOR
 from .thumbnails import Picture, Thumbnail
 
 if TYPE_CHECKING:
-    from ..storage.report import Contents, Finding, ReportedRun
+    from ..checks.contents import Contents, Finding, ReportedRun
 
 # Pictures on the page and of one run, at 4 to 10 kB each: less than 4 MB.
 MAX_PICTURES, MAX_PICTURES_OF_RUN = 360, 120

@@ -7,7 +7,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ..storage.report import Contents
+    from ..checks.contents import Contents
 
 # Spreadsheets take a text that begins so for a formula, and execute it; a leading apostrophe makes
 # it text again (OWASP, "CSV Injection").
@@ -60,7 +60,7 @@ def as_json(
                 "run_key": reported.run.key,
                 "operator": reported.run.operator,
                 "written_at": reported.run.written_at,
-                "facts": reported.run.facts,
+                "facts": reported.facts,
                 "separability": reported.separability,
             }
             for reported in contents.runs

@@ -1,6 +1,6 @@
-"""What an operator found, where the user meets it: fields, saved views and a stored run.
+"""What a check found, where the user meets it: fields, saved views and a stored run.
 
-A run owns what its key names: the fields ``<run_key>_<what>`` of the samples or objects, the saved
+A run owns what its key names: the fields ``<run_key>_<what>`` of the samples or patches, the saved
 views ``<run_key>: <what>``, and its facts. The same key again replaces all of it; nothing else is
 touched. While it is written, the run says that it is unfinished.
 """
@@ -13,17 +13,18 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import fiftyone as fo
-import fiftyone.core.video as fovi
 from bson import ObjectId
 
 from ..errors import UserError
 from .locks import guard, writing
+from .ownership import mark, marked_views, view_description
+from .paths import check_writable, delete_field
 from .runs import (
     Run,
+    RunFacts,
     check_name,
     check_unclaimed,
     free_view_name,
-    plugin_runs,
     read_run,
     write_results,
     write_run,
@@ -38,42 +39,46 @@ BATCH = 10_000
 
 @dataclass(frozen=True)
 class Column:
-    """The values of one field.
+    """The declaration of one field that a check writes.
 
     Attributes:
+        name: what it holds; the field is called ``<run_key>_<name>``
         field_type: a FiftyOne field class
-        values: by the id of the sample or object; those without a value are left out
+        meaning: one sentence for ``field.description``
         options: further arguments of ``add_sample_field``
-        of_samples: whether it is a field of the samples, although the run is about objects
+        of_samples: whether it is a field of the samples, although the check is of patches
     """
 
+    name: str
     field_type: type
-    values: Mapping[str, Any]
+    meaning: str
     options: Mapping[str, Any] = field(default_factory=dict)
     of_samples: bool = False
 
 
-# A view of what was found, from its name to the view.
-Views = Mapping[str, Any]
+# The values of each column, by its name and the id of the sample or patch; those without a value
+# are left out.
+Values = Mapping[str, Mapping[str, Any]]
+
+# The saved views, by what they show: the view and what it shows in words.
+Views = Mapping[str, tuple[Any, str]]
 
 
 def plan_findings(
     target: Target,
     operator: str,
     run_key: str | None,
-    columns: Sequence[str],
+    columns: Sequence[Column],
     views: Sequence[str],
-    sample_columns: Sequence[str] = (),
 ) -> Run:
     """The run that will write findings, checked before any work is done.
 
     Args:
-        target: the samples or objects
+        target: the samples or patches
         operator: the operator's name
         run_key: the name that the user chose, or None for the default of the operator
-        columns: what the fields hold, for example ``score``
+        columns: the fields
         views: what the saved views show, for example ``flagged``
-        sample_columns (()): what fields of the samples hold, although the run is about objects
 
     Raises:
         UserError: if the name cannot be used, or names something that is not the plugin's
@@ -81,49 +86,63 @@ def plan_findings(
     key = run_key or default_run_key(target, operator)
     check_name("run_key", key)
     before = read_run(target.dataset, key)
-    if before is not None and before.operator == operator and not _same_things(target, before):
+    if before is not None and before.operator == operator and _is_elsewhere(target, before):
         raise UserError(
-            f"run_key={key!r} holds findings on {_in_words(before)}; choose another run_key, or "
-            "delete that run first"
+            f"run_key={key!r} holds findings on {before.facts.about.words}; choose another "
+            "run_key, or delete that run first"
         )
-    fields = [target.dataset_path(f"{key}_{column}") for column in columns]
-    fields += [target.of_samples.dataset_path(f"{key}_{column}") for column in sample_columns]
+    fields = [_path(target, key, column) for column in columns]
     names = tuple(f"{key}: {view}" for view in views)
-    run = Run(key, operator, tuple(fields), {"of": target.about}, views=names)
+    facts = RunFacts(about=target.about, whole=target.is_whole)
+    run = Run(key, operator, tuple(fields), facts, views=names)
     check_unclaimed(target.dataset, "run_key", run)
+    if target.patches_field is not None and columns:
+        check_writable(target.dataset, "patches_field", target.about.path)
     return run
 
 
 def default_run_key(target: Target, operator: str) -> str:
-    """The operator's name without its verb; with the objects' field if that is in use elsewhere."""
+    """The operator's name without its verb; with the patches' field if that is in use elsewhere."""
     name = operator.partition("_")[2]
     before = read_run(target.dataset, name)
-    if before is None or before.operator != operator or _same_things(target, before):
+    if before is None or before.operator != operator or not _is_elsewhere(target, before):
         return name
-    return f"{name}_{target.about.replace('.', '_')}"
+    return f"{name}_{target.about.path.replace('.', '_')}"
+
+
+def _is_elsewhere(target: Target, run: Run) -> bool:
+    return run.unreadable is None and run.facts.about != target.about
+
+
+def _bearer(target: Target, column: Column) -> Target:
+    return target.of_samples if column.of_samples else target
+
+
+def _path(target: Target, key: str, column: Column) -> str:
+    return _bearer(target, column).dataset_path(f"{key}_{column.name}")
 
 
 def store_findings(
     target: Target,
     run: Run,
-    columns: Mapping[str, Column] | Callable[[], Mapping[str, Column]],
-    sample_ids: Mapping[str, str],
+    columns: Sequence[Column],
+    values: Values | Callable[[], Values],
     views: Callable[[], Views],
-    facts: Mapping[str, Any],
+    facts: RunFacts,
     results: Mapping[str, Any] | None = None,
-    kept: Sequence[str] = (),
+    kept: Sequence[Column] = (),
 ) -> tuple[str, ...]:
     """Replaces what the run wrote before by what it has found now.
 
     Args:
-        target: the samples or objects
+        target: the samples or patches
         run: from ``plan_findings``
-        columns: the fields, by what they hold, or what makes them when nobody else writes
-        sample_ids: the sample of each sample or object that has a value
+        columns: the fields
+        values: their values, or what makes them when nobody else writes
         views: makes the saved views, by what they show; called when the fields are written
-        facts: what is stored with the run (JSON types)
-        results (None): what is stored with it, but too large for facts
-        kept: what other fields of the run hold that stay as they are
+        facts: what is stored with the run
+        results (None): what is stored with it, but too large for facts (JSON types)
+        kept (()): other fields of the run that stay as they are
 
     Returns:
         the names of the saved views
@@ -131,88 +150,97 @@ def store_findings(
     Raises:
         UserError: if the name has been taken meanwhile, or another operator writes the same run
     """
-    with writing(target.dataset, run.key), guard:
-        return _store(target, run, columns, sample_ids, views, facts, results or {}, kept)
-
-
-def _store(target, run, columns, sample_ids, views, facts, results, kept) -> tuple[str, ...]:
     dataset = target.dataset
-    # Another process may have written since the plan was made.
-    dataset.reload()
-    check_unclaimed(dataset, "run_key", run)
-    before = read_run(dataset, run.key)
-    columns = columns() if callable(columns) else columns
-    run = replace(run, facts={**run.facts, **facts, "libraries": _versions()})
-    kept_fields = [target.dataset_path(f"{run.key}_{what}") for what in kept]
-    kept_fields = [path for path in kept_fields if dataset.get_field(path) is not None]
-    bearers = {
-        what: target.of_samples if column.of_samples else target for what, column in columns.items()
-    }
-    fields = [bearers[what].dataset_path(f"{run.key}_{what}") for what in columns] + kept_fields
-    owned = replace(
-        run,
-        fields=tuple(dict.fromkeys((*fields, *(before.fields if before else ())))),
-        views=tuple(dict.fromkeys((*run.views, *(before.views if before else ())))),
-    )
-    write_run(dataset, owned)
-    for name in owned.views:
-        if dataset.has_saved_view(name):
-            dataset.delete_saved_view(name)
-    for what, column in columns.items():
-        name, bearer = f"{run.key}_{what}", bearers[what]
-        # A view may hide the field.
-        if dataset.get_field(bearer.dataset_path(name)) is not None:
-            bearer.clear(name)
-        bearer.declare(name, column.field_type, **column.options)
-    for path in set(owned.fields) - set(fields):
-        _delete_field(dataset, path)
-    for of_samples, bearer in ((False, target), (True, target.of_samples)):
-        values = {
-            f"{run.key}_{what}": column.values
-            for what, column in columns.items()
-            if column.of_samples == of_samples
-        }
-        write_columns(bearer, values, sample_ids)
+    with writing(dataset, run.key):
+        with guard:
+            # Another process may have written since the plan was made.
+            dataset.reload()
+            check_unclaimed(dataset, "run_key", run)
+        before = read_run(dataset, run.key)
+        values = values() if callable(values) else values
+        more = {**facts.special, "libraries": _versions()}
+        run = replace(run, facts=replace(facts, special=more))
+        fields = [_path(target, run.key, column) for column in columns]
+        fields += [
+            path
+            for column in kept
+            if dataset.get_field(path := _path(target, run.key, column)) is not None
+        ]
+        owned = replace(
+            run,
+            fields=tuple(dict.fromkeys((*fields, *(before.fields if before else ())))),
+            views=tuple(dict.fromkeys((*run.views, *(before.views if before else ())))),
+        )
+        write_run(dataset, owned)
+        with guard:
+            delete_views(dataset, owned)
+            for column in columns:
+                declare_column(target, run, column, empty=True)
+            for path in set(owned.fields) - set(fields):
+                delete_field(dataset, path)
+        for of_samples in (False, True):
+            bearer = target.of_samples if of_samples else target
+            chosen = [column.name for column in columns if column.of_samples == of_samples]
+            named = {f"{run.key}_{name}": values[name] for name in chosen if name in values}
+            write_columns(bearer, run.key, named)
+        with guard:
+            written = _save_views(dataset, run, views())
+        if results:
+            write_results(dataset, run.key, **results)
+        write_run(dataset, replace(run, fields=tuple(fields), views=written, finished=True))
+    return written
+
+
+def declare_column(target: Target, run: Run, column: Column, empty: bool = False) -> None:
+    """Makes a field of a run, with its mark and what it means.
+
+    Args:
+        target: the samples or patches
+        run: the run
+        column: the field
+        empty (False): whether values that it has are removed
+    """
+    name, bearer = f"{run.key}_{column.name}", _bearer(target, column)
+    if empty and bearer.has_field(name):
+        bearer.clear(name)
+    bearer.declare(name, column.field_type, **column.options)
+    describe(target.dataset, bearer.dataset_path(name), column.meaning, run)
+
+
+def describe(dataset: fo.Dataset, path: str, meaning: str, run: Run, **more: Any) -> None:
+    """Writes the mark of a run and the description of a field of its."""
+    stored = dataset.get_field(path)
+    if stored is not None:
+        stored.description = meaning
+        stored.info = {**(stored.info or {}), **mark(run.operator, run.key, path, **more)}
+        stored.save()
+
+
+def delete_views(dataset: fo.Dataset, run: Run) -> list[str]:
+    """Deletes the saved views of a run, also those that it does not remember."""
+    marked = [name for name, *owner in marked_views(dataset) if owner == [run.operator, run.key]]
+    names = [name for name in dict.fromkeys((*run.views, *marked)) if dataset.has_saved_view(name)]
+    for name in names:
+        dataset.delete_saved_view(name)
+    return names
+
+
+def _save_views(dataset: fo.Dataset, run: Run, views: Views) -> tuple[str, ...]:
     written = []
-    for what, view in views().items():
+    for what, (view, shows) in views.items():
         name = free_view_name(dataset, f"{run.key}: {what}")
-        dataset.save_view(name, view)
+        dataset.save_view(name, view, view_description(shows, run.operator, run.key))
         written.append(name)
-    if results:
-        write_results(dataset, run.key, **results)
-    done = replace(run, fields=tuple(fields), views=tuple(written), finished=True)
-    write_run(dataset, done)
     return tuple(written)
 
 
-def latest_run(target: Target, operator: str) -> Run | None:
-    """The latest finished run of an operator on these samples or objects."""
-    runs = [
-        run
-        for run in plugin_runs(target.dataset, operator)
-        if run.finished and _same_things(target, run)
-    ]
-    return max(runs, key=lambda run: (run.written_at, run.key), default=None)
-
-
-def read_values(target: Target, field_name: str, ids: Sequence[str]) -> list[Any]:
-    """The values of a field of samples or objects; None for all if there is no such field."""
-    # The view may hide the field.
-    target = target.everything()
-    if target.view.get_field(target.path(field_name)) is None:
-        return [None] * len(ids)
-    columns = target.view.values([target.path("id"), target.path(field_name)], unwind=True)
-    values = dict(zip(*columns))
-    return [values.get(id_) for id_ in ids]
-
-
 def matching_view(target: Target, condition: Any, sort_by: Sequence[tuple[str, int]]) -> Any:
-    """All samples or objects of the dataset, not only of the view, that meet a condition.
+    """All samples or patches of the dataset, not only of the view, that meet a condition.
 
     Args:
-        target: the samples or objects
-        condition: an expression over the fields of a sample or object
-        sort_by: the fields of the sample or object to sort by, and 1, or -1 for the largest first;
+        target: the samples or patches
+        condition: an expression over the fields of a sample or patch
+        sort_by: the fields of the sample or patch to sort by, and 1, or -1 for the largest first;
             none: as they are stored
     """
     samples = target.all_samples
@@ -220,28 +248,24 @@ def matching_view(target: Target, condition: Any, sort_by: Sequence[tuple[str, i
         matching = samples.match(condition)
         return matching.sort_by(list(sort_by)) if sort_by else matching
     name = target.patches_field
-    objects = samples.filter_labels(name, condition).to_patches(name)
-    return objects.sort_by([(f"{name}.{field}", direction) for field, direction in sort_by])
+    patches = samples.filter_labels(name, condition).to_patches(name)
+    return patches.sort_by([(f"{name}.{field}", direction) for field, direction in sort_by])
 
 
-def write_columns(
-    target: Target,
-    columns: Mapping[str, Mapping[str, Any]],
-    sample_ids: Mapping[str, str],
-) -> None:
-    """Writes several fields of the samples or objects.
+def write_columns(target: Target, run_key: str, columns: Values) -> None:
+    """Writes several fields of the samples or patches.
 
     Those of plain samples go out together, by one merge in the database: seven times faster than
     FiftyOne's ``set_values`` for each (four fields of 100,000 samples: 5 s instead of 39).
     """
-    if target.patches_field is None and not isinstance(target.view, fovi.FramesView):
-        _merge(target.dataset, columns)
+    if target.patches_field is None and not target.is_frames:
+        _merge(target.dataset, run_key, columns)
         return
     for name, values in columns.items():
-        target.write(name, values, sample_ids)
+        target.write(name, values)
 
 
-def _merge(dataset: fo.Dataset, columns: Mapping[str, Mapping[str, Any]]) -> None:
+def _merge(dataset: fo.Dataset, run_key: str, columns: Values) -> None:
     documents: dict[str, dict[str, Any]] = {}
     for name, values in columns.items():
         for id_, value in values.items():
@@ -250,7 +274,8 @@ def _merge(dataset: fo.Dataset, columns: Mapping[str, Mapping[str, Any]]) -> Non
         return
     now = datetime.datetime.now(datetime.timezone.utc)
     samples = dataset._sample_collection
-    passing = samples.database[f"{samples.name}.quality.{ObjectId()}"]
+    passing = passing_collection(dataset, run_key)
+    passing.drop()  # of a process that was killed
     ids = sorted(documents)
     try:
         for start in range(0, len(ids), BATCH):
@@ -275,29 +300,18 @@ def _merge(dataset: fo.Dataset, columns: Mapping[str, Mapping[str, Any]]) -> Non
     finally:
         passing.drop()
     # Samples that a script holds see the new values.
-    fo.Sample._reload_docs(samples.name)
+    with guard:
+        fo.Sample._reload_docs(samples.name)
+
+
+def passing_collection(dataset: fo.Dataset, run_key: str) -> Any:
+    """Where values of a run wait for being merged; only its writer uses it."""
+    samples = dataset._sample_collection
+    return samples.database[f"{samples.name}.quality.{run_key}"]
 
 
 def _to_mongo(value: Any) -> Any:
     return value.to_dict() if isinstance(value, fo.Label) else value
-
-
-def _delete_field(dataset: fo.Dataset, path: str) -> None:
-    if dataset.get_field(path) is None:
-        return
-    if path.startswith("frames."):
-        dataset.delete_frame_field(path.removeprefix("frames."))
-    else:
-        dataset.delete_sample_field(path)
-
-
-def _same_things(target: Target, run: Run) -> bool:
-    return run.facts.get("of") == target.about
-
-
-def _in_words(run: Run) -> str:
-    things = run.facts.get("of")
-    return f"the {things}" if things in ("samples", "frames") else f"the objects of {things!r}"
 
 
 def _versions() -> dict[str, str]:

@@ -1,6 +1,6 @@
-"""The neighbour graph of a target's vectors: computed once, stored, read by every operator.
+"""The neighbor graph of a target's embeddings: computed once, stored, read by every check.
 
-A graph belongs to exactly these vectors of exactly these samples or objects. Their fingerprint is
+A graph belongs to exactly these vectors of exactly these samples or patches. Their fingerprint is
 part of its key, so a graph of the dataset never serves a view that it does not fit, and one of
 vectors that have changed since is never found.
 """
@@ -10,10 +10,21 @@ import re
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
 from ..analysis.neighbors import NeighborGraph, neighbor_graph
 from .arrays import decode, encode
 from .locks import guard, writing
-from .runs import Run, read_results, read_run, write_results, write_run
+from .runs import (
+    Run,
+    RunFacts,
+    embeddings_key,
+    plugin_runs,
+    read_results,
+    read_run,
+    write_results,
+    write_run,
+)
 from .targets import Target
 from .vectors import VectorSet
 
@@ -35,32 +46,49 @@ def get_graph(
     seed: int | None = 51,
     progress: Callable[[float], None] | None = None,
 ) -> tuple[NeighborGraph, bool]:
-    """The graph of the vectors, with at least ``k`` neighbours (or all others, if fewer).
+    """The graph of the embeddings with ``k`` neighbors, or all others, if there are fewer.
+
+    What is found must not depend on who asked before: of a stored graph with more neighbors the
+    nearest are taken, and an approximate one, whose search depends on their number, serves only
+    who asks for as many.
 
     Args:
-        target: the samples or objects
+        target: the samples or patches
         embeddings: the field that the vectors were read from
         vectors: the vectors
-        k: neighbours per row
+        k: neighbors per row
         seed: of the approximate search, where it is used
         progress: called with the share of the search that is done
 
     Returns:
         the graph, whose rows are those of ``vectors``, and whether it had been stored before
     """
-    k = max(k, SHARED_K)
-    prefix = f"{target.dataset_path(embeddings).replace('.', '_')}_graph_"
+    wanted = max(k, SHARED_K)
+    k = min(wanted, len(vectors.ids) - 1)
+    prefix = f"{embeddings_key(target, embeddings)}_graph_"
     key = prefix + vectors.fingerprint[:12]
     # Whoever wants the same graph at the same time waits for it.
     with writing(target.dataset, key):
         graph = _stored_graph(target.dataset, key, vectors, k)
         if graph is not None:
             return graph, True
-        graph = neighbor_graph(vectors.matrix, k, seed=seed, progress=progress)
-        facts = {
-            "parameters": {"embeddings": embeddings, "patches_field": target.patches_field},
-            "of": target.about,
-            "whole": target.is_whole,
+        graph = neighbor_graph(vectors.matrix, wanted, seed=seed, progress=progress)
+        _store_graph(target, key, embeddings, vectors, graph)
+        _forget_oldest(target.dataset, prefix)
+    return graph, False
+
+
+def _store_graph(
+    target: Target, key: str, embeddings: str, vectors: VectorSet, graph: NeighborGraph
+) -> None:
+    facts = RunFacts(
+        about=target.about,
+        parameters={"embeddings": embeddings},
+        whole=target.is_whole,
+        inputs={f"embeddings {embeddings}": vectors.fingerprint},
+        read=graph.num_rows,
+        judged=graph.num_rows,
+        special={
             "fingerprint": vectors.fingerprint,
             "metric": METRIC,
             "k": graph.k,
@@ -68,41 +96,47 @@ def get_graph(
             "method": graph.method,
             "recall": graph.recall,
             "stored_at": datetime.datetime.now(datetime.timezone.utc).isoformat(),
-        }
-        with guard:
-            write_run(target.dataset, Run(key, OPERATOR, (), facts, finished=True))
-            write_results(
-                target.dataset,
-                key,
-                indices=encode(graph.indices),
-                distances=encode(graph.distances),
-            )
-            _forget_oldest(target.dataset, prefix)
-    return graph, False
+        },
+    )
+    write_run(target.dataset, Run(key, OPERATOR, (), facts))
+    write_results(
+        target.dataset,
+        key,
+        indices=encode(graph.indices),
+        distances=encode(graph.distances),
+    )
+    write_run(target.dataset, Run(key, OPERATOR, (), facts, finished=True))
 
 
 def _stored_graph(dataset: Any, key: str, vectors: VectorSet, k: int) -> NeighborGraph | None:
-    with guard:
-        stored = read_run(dataset, key)
-        enough = min(k, len(vectors.ids) - 1)
-        if stored is None or not stored.finished or stored.facts["k"] < enough:
-            return None
-        results = read_results(dataset, key)
-    if results is None or stored.facts["fingerprint"] != vectors.fingerprint:
+    stored = read_run(dataset, key)
+    if stored is None or not stored.finished or stored.operator != OPERATOR:
         return None
+    facts = stored.facts.special
+    if facts["k"] < k or facts["fingerprint"] != vectors.fingerprint:
+        return None
+    if facts["k"] != k and facts["method"] != "exact":
+        return None
+    results = read_results(dataset, key)
+    if results is None:
+        return None
+    indices, distances = decode(results.indices)[:, :k], decode(results.distances)[:, :k]
     return NeighborGraph(
-        decode(results.indices),
-        decode(results.distances),
-        stored.facts["method"],
-        stored.facts["recall"],
+        np.ascontiguousarray(indices),
+        np.ascontiguousarray(distances),
+        facts["method"],
+        facts["recall"],
     )
 
 
 def _forget_oldest(dataset: Any, prefix: str) -> None:
-    keys = [key for key in dataset.list_runs() if re.fullmatch(prefix + "[0-9a-f]{12}", key)]
-    runs = [run for key in keys if (run := read_run(dataset, key)) is not None]
-    runs = sorted(
-        (run for run in runs if run.operator == OPERATOR), key=lambda run: run.facts["stored_at"]
-    )
-    for run in runs[:-MAX_STORED]:
-        dataset.delete_run(run.key)
+    runs = [
+        run
+        for run in plugin_runs(dataset, OPERATOR)
+        if re.fullmatch(re.escape(prefix) + "[0-9a-f]{12}", run.key)
+    ]
+    runs.sort(key=lambda run: run.facts.special.get("stored_at", ""))
+    with guard:
+        for run in runs[:-MAX_STORED]:
+            if dataset.has_run(run.key):
+                dataset.delete_run(run.key)

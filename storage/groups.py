@@ -1,28 +1,51 @@
-"""The duplicate groups that ``find_duplicates`` has stored, for the operators that heed them."""
+"""The duplicate groups that ``find_duplicates`` has stored, for the checks that heed them."""
 
+import hashlib
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
-from .findings import latest_run, read_values
+from .runs import evaluated_ids, latest_run
 from .targets import Target
 
 
-def read_duplicate_groups(
-    target: Target, ids: Sequence[str]
-) -> tuple[str | None, np.ndarray | None]:
-    """The groups of the latest finished run of ``find_duplicates`` on these things.
+@dataclass(frozen=True)
+class DuplicateGroups:
+    """The groups that a run of ``find_duplicates`` has found.
+
+    Attributes:
+        run_key: the run
+        numbers: ``(num_ids,)`` int64, the group of each id, -1 in none
+    """
+
+    run_key: str
+    numbers: np.ndarray
+
+    @property
+    def fingerprint(self) -> str:
+        """A hash of which ids are together, whatever their group is called."""
+        _, first, inverse = np.unique(self.numbers, return_index=True, return_inverse=True)
+        together = np.where(self.numbers >= 0, first[inverse], -1).astype("<i8")
+        return hashlib.blake2b(together.tobytes(), digest_size=16).hexdigest()
+
+
+def read_duplicate_groups(target: Target, ids: Sequence[str]) -> DuplicateGroups | None:
+    """The groups of the latest finished run of ``find_duplicates`` on these samples or patches.
+
+    What that run has not evaluated is in no group: samples of another dataset that were merged
+    into this one bring group numbers of their own.
 
     Args:
-        target: the samples or objects
+        target: the samples or patches
         ids: whose groups are wanted
-
-    Returns:
-        the run's key and the group of each id, ``(num_ids,)`` int64, -1 in none; None and None if
-        there is no such run
     """
     run = latest_run(target, "find_duplicates")
     if run is None:
-        return None, None
-    groups = read_values(target, f"{run.key}_group", ids)
-    return run.key, np.array([-1 if group is None else group for group in groups], np.int64)
+        return None
+    values = target.everything.values(f"{run.key}_group")
+    known = evaluated_ids(target.dataset, run)
+    known = set(values if known is None else known)
+    groups = [values[id_][0] if id_ in known and id_ in values else None for id_ in ids]
+    numbers = np.array([-1 if group is None else group for group in groups], np.int64)
+    return DuplicateGroups(run.key, numbers)

@@ -1,15 +1,20 @@
 """What the plugin wrote to a dataset, taken away again: all of it, and nothing else."""
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import fiftyone as fo
 
 from ..errors import UserError
+from .findings import passing_collection
 from .graphs import OPERATOR as GRAPH
 from .locks import guard, writing
-from .maps import FACTS, stored_maps
-from .runs import plugin_runs, read_run
+from .maps import stored_maps
+from .ownership import marked_fields, marked_views
+from .paths import delete_field
+from .runs import Run, plugin_runs, read_run
+from .text_search import is_our_index
 
 
 @dataclass
@@ -22,39 +27,76 @@ class Removed:
     brain_runs: list[str] = field(default_factory=list)
 
 
+def left_behind(dataset: fo.Dataset) -> list[Run]:
+    """Runs of which only fields or saved views are left.
+
+    The clone of a view, a merge and FiftyOne's own ``delete_run`` leave fields without their run.
+    """
+    present = {run.key for run in plugin_runs(dataset)}
+    found: dict[tuple[str, str], tuple[list[str], list[str]]] = {}
+    for path, operator, key in marked_fields(dataset):
+        found.setdefault((key, operator), ([], []))[0].append(path)
+    for name, operator, key in marked_views(dataset):
+        found.setdefault((key, operator), ([], []))[1].append(name)
+    return [
+        Run(key, operator, tuple(fields), views=tuple(views))
+        for (key, operator), (fields, views) in sorted(found.items())
+        if key not in present
+    ]
+
+
+def removable(dataset: fo.Dataset) -> Iterator[Run]:
+    """Everything that ``delete_run`` can remove: runs, visualizations and what is left of runs."""
+    yield from plugin_runs(dataset)
+    yield from stored_maps(dataset)
+    yield from left_behind(dataset)
+
+
 def owned_by(dataset: fo.Dataset, key: str) -> Removed:
-    """What belongs to a run of the plugin, or to one of its maps.
+    """What belongs to a run of the plugin, or to one of its visualizations.
 
     Raises:
         UserError: if there is no run of that name, or the plugin did not make it
     """
-    owned = Removed()
     if dataset.has_run(key):
-        run = read_run(dataset, key)
-        owned.runs = [key]
-        owned.fields = [path for path in run.fields if dataset.get_field(path) is not None]
-        owned.views = [name for name in run.views if dataset.has_saved_view(name)]
-        if run.operator == "compute_embeddings":
-            graphs = f"{re.escape(key)}_graph_[0-9a-f]{{12}}"
-            owned.runs += [
-                other.key
-                for other in plugin_runs(dataset, GRAPH)
-                if re.fullmatch(graphs, other.key)
-            ]
-            index = run.facts.get("similarity_index")
-            if index and dataset.has_brain_run(index):
-                owned.brain_runs = [index]
-        return owned
+        return _owned_by_run(dataset, read_run(dataset, key))
+    if any(run.key == key for run in stored_maps(dataset)):
+        return Removed(brain_runs=[key])
     if dataset.has_brain_run(key):
-        config = dataset.get_brain_info(key).config
-        if getattr(config, FACTS, None) is not None:
-            owned.brain_runs = [key]
-            return owned
         raise UserError(f"run_key={key!r} is a brain run that this plugin did not make")
-    names = ", ".join(run.key for run in [*plugin_runs(dataset), *stored_maps(dataset)]) or "none"
+    for run in left_behind(dataset):
+        if run.key == key:
+            return Removed(fields=list(run.fields), views=list(run.views))
+    names = ", ".join(run.key for run in removable(dataset)) or "none"
     raise UserError(
         f"run_key={key!r}: the plugin has no run of that name on this dataset; there are: {names}"
     )
+
+
+def _owned_by_run(dataset: fo.Dataset, run: Run) -> Removed:
+    owner = [run.operator, run.key]
+    marked = [path for path, *of in marked_fields(dataset) if of == owner]
+    named = [name for name, *of in marked_views(dataset) if of == owner]
+    owned = Removed(
+        fields=[
+            path
+            for path in dict.fromkeys((*run.fields, *marked))
+            if dataset.get_field(path) is not None
+        ],
+        views=[
+            name for name in dict.fromkeys((*run.views, *named)) if dataset.has_saved_view(name)
+        ],
+        runs=[run.key],
+    )
+    if run.operator == "compute_embeddings":
+        graphs = f"{re.escape(run.key)}_graph_[0-9a-f]{{12}}"
+        owned.runs += [
+            other.key for other in plugin_runs(dataset, GRAPH) if re.fullmatch(graphs, other.key)
+        ]
+        index = run.facts.special.get("similarity_index")
+        if index and is_our_index(dataset, index):
+            owned.brain_runs = [index]
+    return owned
 
 
 def remove(dataset: fo.Dataset, key: str) -> Removed:
@@ -70,12 +112,10 @@ def remove(dataset: fo.Dataset, key: str) -> Removed:
         for name in owned.views:
             dataset.delete_saved_view(name)
         for path in owned.fields:
-            if path.startswith("frames."):
-                dataset.delete_frame_field(path.removeprefix("frames."))
-            else:
-                dataset.delete_sample_field(path)
+            delete_field(dataset, path)
         for name in owned.brain_runs:
             dataset.delete_brain_run(name)
         for name in reversed(owned.runs):
             dataset.delete_run(name)
+        passing_collection(dataset, key).drop()
     return owned

@@ -1,18 +1,26 @@
 """What people have decided about flagged labels: kept beside the flags, and taken back from there.
 
-Three fields of a run of ``find_label_issues``: ``<run_key>_review``, the decision,
-``<run_key>_original``, the label before it, and ``<run_key>_reviewed``, the label after it.
+Three fields of a run of ``find_label_issues``: ``<run_key>_original``, the label before the first
+decision, ``<run_key>_reviewed``, the label after it, and ``<run_key>_review``, the decision.
+
+They are written so that a process that is killed at any write loses nothing: what was and what
+shall be first, then the label, then the decision and the flag. Where there is an original without a
+decision, a review was interrupted; the same review, or taking it back, completes it.
 """
 
+import dataclasses
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
+import fiftyone as fo
 import numpy as np
 
-from .findings import read_values
-from .runs import Run
+from .findings import Column, declare_column
+from .locks import guard
+from .paths import check_writable
+from .runs import Run, check_unclaimed, write_run
 from .targets import Target
 
 # Decisions on flagged labels: the suggestion was taken, another label was set, or the label stays;
@@ -23,7 +31,13 @@ CORRECTED, VERIFIED = "corrected", "verified"
 OF_FLAGS = (ACCEPTED, CHANGED, KEPT)
 
 # What the fields of a run hold.
-COLUMNS = ("review", "original", "reviewed")
+REVIEW = Column("review", fo.StringField, "What a person has decided about this label")
+ORIGINAL = Column("original", fo.StringField, "The label before the first decision")
+REVIEWED = Column("reviewed", fo.StringField, "The label that the decision left")
+REVIEW_COLUMNS = (REVIEW, ORIGINAL, REVIEWED)
+
+# What a run says while a review is being written.
+UNDER_REVIEW = "under_review"
 
 
 @dataclass(frozen=True)
@@ -31,7 +45,7 @@ class Reviews:
     """The decisions of one run.
 
     Attributes:
-        decisions: by the id of the sample or object
+        decisions: by the id of the sample or patch
         originals: the label before the first decision, by id
         reviewed: the label that the decision left, by id
     """
@@ -55,7 +69,7 @@ class Reviews:
         """Which labels are those that a person has decided on: ``(num_ids,)`` bool."""
         return np.array(
             [
-                id_ in self.reviewed and self.reviewed[id_] == label
+                id_ in self.decisions and self.reviewed.get(id_) == label
                 for id_, label in zip(ids, labels)
             ],
             bool,
@@ -63,17 +77,92 @@ class Reviews:
 
 
 def read_reviews(target: Target, run: Run | None) -> Reviews:
-    """The decisions of a run on all samples or objects of the dataset, not only of the view."""
-    paths = [target.dataset_path(f"{run.key}_{what}") for what in COLUMNS] if run else []
-    if run is None or not set(paths) <= set(run.fields):
+    """The decisions of a run on all samples or patches of the dataset, not only of the view."""
+    if run is None:
         return Reviews({}, {}, {})
-    ids = target.everything().ids()
-    columns = (
-        {
-            id_: value
-            for id_, value in zip(ids, read_values(target, f"{run.key}_{what}", ids))
-            if value is not None
-        }
-        for what in COLUMNS
+    names = [f"{run.key}_{column.name}" for column in REVIEW_COLUMNS]
+    rows = target.everything.values(*names)
+    decisions, originals, reviewed = (
+        {id_: row[place] for id_, row in rows.items() if row[place] is not None}
+        for place in range(len(names))
     )
-    return Reviews(*columns)
+    return Reviews(decisions, originals, reviewed)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a review does, by the id of the sample or patch.
+
+    Attributes:
+        labels: labels to write, as they are stored
+        decisions: the decision, or None to remove it
+        originals: the label before the first review, or None to remove it
+        reviewed: the label after the review, or None to remove it
+        flagged: flags to write
+        skipped: how many are left as they are, by reason
+    """
+
+    labels: dict[str, Any] = field(default_factory=dict)
+    decisions: dict[str, str | None] = field(default_factory=dict)
+    originals: dict[str, str | None] = field(default_factory=dict)
+    reviewed: dict[str, str | None] = field(default_factory=dict)
+    flagged: dict[str, bool] = field(default_factory=dict)
+    skipped: Counter = field(default_factory=Counter)
+
+
+def check_reviewable(target: Target, run: Run, label_path: str) -> None:
+    """Refuses a review whose labels or decisions cannot be written, before anything is.
+
+    Raises:
+        UserError: that names the read-only field
+    """
+    check_writable(target.dataset, "label_field", target.dataset_path(label_path))
+    check_writable(target.dataset, "run_key", target.dataset_path(f"{run.key}_flagged"))
+    check_unclaimed(target.dataset, "run_key", _owning_reviews(target, run))
+
+
+def write_reviews(target: Target, run: Run, label_path: str, outcome: Outcome) -> Run:
+    """Writes what a review does, and returns the run with it.
+
+    Args:
+        target: the samples or patches that were reviewed
+        run: the run of ``find_label_issues``
+        label_path: the path of the labels
+        outcome: what to write
+    """
+    before = run
+    run = _owning_reviews(target, run)
+    marked = {**run.facts.special, UNDER_REVIEW: True}
+    write_run(
+        target.dataset,
+        dataclasses.replace(run, facts=dataclasses.replace(run.facts, special=marked)),
+        written_at=before.written_at,
+    )
+    with guard:
+        for column in REVIEW_COLUMNS:
+            declare_column(target, run, column)
+
+    def write(name: str, values: Mapping[str, Any], keep: bool) -> None:
+        chosen = {id_: value for id_, value in values.items() if (value is not None) == keep}
+        target.write(f"{run.key}_{name}", chosen)
+
+    # What was and what shall be first, so that it can be completed or taken back from there …
+    write("original", outcome.originals, keep=True)
+    write("reviewed", outcome.reviewed, keep=True)
+    target.write(label_path, outcome.labels)
+    target.write(f"{run.key}_flagged", outcome.flagged)
+    target.write(f"{run.key}_review", outcome.decisions)
+    # … and forgotten last.
+    write("reviewed", outcome.reviewed, keep=False)
+    write("original", outcome.originals, keep=False)
+    special = {**run.facts.special, "reviews": read_reviews(target, run).counts()}
+    special.pop(UNDER_REVIEW, None)
+    run = dataclasses.replace(run, facts=dataclasses.replace(run.facts, special=special))
+    # When the labels were evaluated does not change by a review.
+    write_run(target.dataset, run, written_at=run.written_at)
+    return run
+
+
+def _owning_reviews(target: Target, run: Run) -> Run:
+    paths = (target.dataset_path(f"{run.key}_{column.name}") for column in REVIEW_COLUMNS)
+    return dataclasses.replace(run, fields=tuple(dict.fromkeys((*run.fields, *paths))))

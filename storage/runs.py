@@ -1,14 +1,14 @@
 """What the plugin has done to a dataset: one stored run per result, named by its key.
 
-A run is written before the work begins, as unfinished, and again when it ends, so that a process
-that was killed leaves a run that says so. Runs are FiftyOne's custom runs; the App and
-``dataset.list_runs()`` show them.
+A run is written before the work begins, as unfinished and with the fields that it will own, and
+again when it ends, so that a process that was killed leaves a run that says so. Runs are FiftyOne's
+custom runs; the App and ``dataset.list_runs()`` show them.
 """
 
 import datetime
-import functools
+import logging
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,20 +17,105 @@ import fiftyone.core.utils as fou
 
 from ..errors import UserError
 from .locks import guard
-from .targets import Target
+from .ownership import owner_of, view_owner
+from .paths import check_writable, frame_field
+from .targets import About, Target
 
 METHOD_PREFIX = "@embedding/quality/"
 
+# Characters of the name of a saved view; labels in it may be of any length.
+MAX_VIEW_NAME = 200
 
-def guarded(function: Callable) -> Callable:
-    """Keeps other threads from the dataset while the function reads or writes its runs."""
+logger = logging.getLogger(__name__)
 
-    @functools.wraps(function)
-    def alone(*arguments: Any, **parameters: Any) -> Any:
-        with guard:
-            return function(*arguments, **parameters)
 
-    return alone
+@dataclass(frozen=True)
+class RunFacts:
+    """What every run says of itself; what is special to a check stands beside it.
+
+    Attributes:
+        about: the samples, the frames or the patches of a field
+        parameters: of the call
+        whole: whether nothing of the dataset was left out
+        model: the model of the embeddings, if the plugin knows it
+        inputs: fingerprints of what was read, by what it is: ``embeddings clip``,
+            ``labels ground_truth``, ``files``, …; what makes a run stale
+        read, judged: how many samples or patches were read, and evaluated
+        skipped: how many were not evaluated, by reason
+        seconds: what it took
+        special: what only this check says (JSON types)
+    """
+
+    about: About = field(default_factory=About)
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    whole: bool = True
+    model: str | None = None
+    inputs: Mapping[str, str] = field(default_factory=dict)
+    read: int | None = None
+    judged: int | None = None
+    skipped: Mapping[str, int] = field(default_factory=dict)
+    seconds: float | None = None
+    special: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def embeddings(self) -> list[str]:
+        """The fields of the embeddings that were read, the first one in front."""
+        names = self.parameters.get("embeddings")
+        return [names] if isinstance(names, str) else list(names or ())
+
+    @property
+    def label_field(self) -> str | None:
+        return self.parameters.get("label_field")
+
+    def as_dict(self) -> dict[str, Any]:
+        """As it is stored, and as the result of an operator tells it: one flat dict."""
+        names = self.parameters.get("embeddings")
+        return {
+            "embeddings": names if isinstance(names, str) else next(iter(names or ()), None),
+            "frames": self.about.frames,
+            "patches_field": self.about.patches_field,
+            "things": self.about.noun,
+            "parameters": dict(self.parameters),
+            "whole": self.whole,
+            "model": self.model,
+            "inputs": dict(self.inputs),
+            "read": self.read,
+            "judged": self.judged,
+            "skipped": dict(self.skipped),
+            "seconds": self.seconds,
+            **self.special,
+        }
+
+    @classmethod
+    def from_dict(cls, stored: Mapping[str, Any]) -> "RunFacts":
+        """What ``as_dict`` stored, also by an earlier version of the plugin.
+
+        Raises:
+            TypeError: if it is not what a run of the plugin stores
+        """
+        stored = dict(stored)
+        patches_field = _of_type(stored.pop("patches_field", None), str)
+        of = _of_type(stored.pop("of", None), str) or ""
+        frames = bool(stored.pop("frames", of.startswith("frames") and of != patches_field))
+        known = {
+            "parameters": _of_type(stored.pop("parameters", None), Mapping) or {},
+            "whole": bool(stored.pop("whole", True)),
+            "model": _of_type(stored.pop("model", None), str),
+            "inputs": _of_type(stored.pop("inputs", None), Mapping) or {},
+            "read": _of_type(stored.pop("read", None), int),
+            "judged": _of_type(stored.pop("judged", None), int),
+            "skipped": _of_type(stored.pop("skipped", None), Mapping) or {},
+            "seconds": _of_type(stored.pop("seconds", None), float, int),
+        }
+        for derived in ("things", "embeddings"):
+            stored.pop(derived, None)
+        return cls(About(frames, patches_field), **known, special=stored)
+
+
+def _of_type(value: Any, *types: type) -> Any:
+    if value is not None and not isinstance(value, types):
+        raise TypeError(f"{value!r} is not of type {types[0].__name__}")
+    return value
 
 
 @dataclass(frozen=True)
@@ -41,100 +126,176 @@ class Run:
         key: the run key
         operator: the operator's name
         fields: the paths of the fields that it writes
-        facts: parameters, model, counts, … (JSON types)
+        facts: what it says of itself
         finished: whether it came to its end
         views: the names of the saved views that it writes
         written_at: when it was last stored, in UTC (ISO 8601); None before
+        unreadable: why it cannot be read, or None; nothing else of it is known then
     """
 
     key: str
     operator: str
-    fields: tuple[str, ...]
-    facts: Mapping[str, Any] = field(default_factory=dict)
+    fields: tuple[str, ...] = ()
+    facts: RunFacts = field(default_factory=RunFacts)
     finished: bool = False
     views: tuple[str, ...] = ()
     written_at: str | None = None
+    unreadable: str | None = None
 
 
-@guarded
+# Reading
+
+
 def read_run(dataset: fo.Dataset, key: str) -> Run | None:
     """The plugin's run of that key, or None.
 
     Raises:
         UserError: if the key belongs to a run that is not the plugin's
     """
-    if not dataset.has_run(key):
+    config = _configs(dataset).get(key)
+    if config is None:
         return None
-    config = dataset.get_run_info(key).config
-    method = getattr(config, "method", None) or ""
-    if not method.startswith(METHOD_PREFIX):
+    if not _is_ours(config):
         raise UserError(
             f"The dataset has a run {key!r} that this plugin did not make; choose another name"
         )
-    return Run(
-        key=key,
-        operator=method.removeprefix(METHOD_PREFIX),
-        fields=tuple(config.fields),
-        facts=dict(config.facts),
-        finished=config.finished,
-        # Runs that were stored before runs named their views have none.
-        views=tuple(getattr(config, "views", None) or ()),
-        written_at=config.written_at,
-    )
+    return _run_of(key, config)
 
 
-@guarded
 def plugin_runs(dataset: fo.Dataset, operator: str | None = None) -> list[Run]:
     """The plugin's runs on a dataset, of all operators or of one, in the order of their keys."""
-    keys = [
-        key
-        for key in sorted(dataset.list_runs())
-        if (dataset.get_run_info(key).config.method or "").startswith(METHOD_PREFIX)
-    ]
-    runs = [read_run(dataset, key) for key in keys]
+    configs = _configs(dataset)
+    runs = [_run_of(key, configs[key]) for key in sorted(configs) if _is_ours(configs[key])]
     return [run for run in runs if operator in (None, run.operator)]
 
 
+def _configs(dataset: fo.Dataset) -> dict[str, Mapping[str, Any]]:
+    """The configurations of all custom runs as they are in the database, by key.
+
+    Asked of the database itself: nobody waits for what another thread is writing, and what another
+    process has written is seen. Where FiftyOne keeps them differently, its own calls tell.
+    """
+    try:
+        return _stored_configs(dataset)
+    except Exception:
+        logger.debug("Reading stored runs failed; FiftyOne's own calls are used", exc_info=True)
+    with guard:
+        dataset.reload()
+        keys = dataset.list_runs()
+        return {key: dataset.get_run_info(key).config.serialize() for key in keys}
+
+
+def _stored_configs(dataset: fo.Dataset) -> dict[str, Mapping[str, Any]]:
+    import fiftyone.core.odm as foo
+
+    database = foo.get_db_conn()
+    known = database.datasets.find_one({"_id": dataset._doc.id}, {"runs": True})
+    keys = {id_: key for key, id_ in known["runs"].items()}
+    found = database.runs.find({"_id": {"$in": list(keys)}}, {"config": True})
+    return {keys[run["_id"]]: run["config"] for run in found}
+
+
+def _is_ours(config: Mapping[str, Any]) -> bool:
+    return str(config.get("method") or "").startswith(METHOD_PREFIX)
+
+
+def _run_of(key: str, config: Mapping[str, Any]) -> Run:
+    operator = config["method"].removeprefix(METHOD_PREFIX)
+    try:
+        return Run(
+            key=key,
+            operator=operator,
+            fields=_texts(config.get("fields")),
+            facts=RunFacts.from_dict(_of_type(config.get("facts"), Mapping) or {}),
+            finished=config.get("finished") is True,
+            views=_texts(config.get("views")),
+            written_at=_of_type(config.get("written_at"), str),
+        )
+    except TypeError as error:
+        return Run(key, operator, unreadable=str(error))
+
+
+def _texts(values: Any) -> tuple[str, ...]:
+    return tuple(_of_type(value, str) for value in _of_type(values, list, tuple) or ())
+
+
+def latest_run(target: Target, operator: str) -> Run | None:
+    """The latest finished run of an operator on these samples or patches."""
+    runs = [
+        run
+        for run in plugin_runs(target.dataset, operator)
+        if run.finished and run.facts.about == target.about
+    ]
+    return max(runs, key=lambda run: (run.written_at or "", run.key), default=None)
+
+
+def embeddings_key(target: Target, embeddings: str) -> str:
+    """The key of the run that computes a field of embeddings, and the prefix of its graphs."""
+    return target.dataset_path(embeddings).replace(".", "_")
+
+
+def embeddings_run(target: Target, embeddings: str) -> Run | None:
+    """The run of ``compute_embeddings`` that fills a field, or None if another one has its name."""
+    try:
+        run = read_run(target.dataset, embeddings_key(target, embeddings))
+    except UserError:
+        return None
+    ours = run is not None and run.operator == "compute_embeddings"
+    return run if ours and target.dataset_path(embeddings) in run.fields else None
+
+
 def model_of(target: Target, embeddings: str | None) -> str | None:
-    """The name of the model that computed a field of vectors, as far as the plugin knows."""
-    if embeddings is None:
-        return None
-    dataset, key = target.dataset, target.dataset_path(embeddings).replace(".", "_")
-    if not dataset.has_run(key):
-        return None
-    facts = getattr(dataset.get_run_info(key).config, "facts", None) or {}
-    return facts.get("model")
+    """The name of the model that computed a field of embeddings, as far as the plugin knows."""
+    run = embeddings_run(target, embeddings) if embeddings is not None else None
+    return run.facts.model if run is not None else None
 
 
-@guarded
+def read_results(dataset: fo.Dataset, key: str) -> Any:
+    """The results of a run, with their values as attributes; None if there are none."""
+    own = own_object(dataset)
+    if not own.has_run(key):
+        return None
+    return own.load_run_results(key, cache=False)
+
+
+def evaluated_ids(dataset: fo.Dataset, run: Run) -> tuple[str, ...] | None:
+    """The ids of what a run has evaluated; None if it did not store them."""
+    ids = getattr(read_results(dataset, run.key), "ids", None)
+    return tuple(ids.split()) if ids is not None else None
+
+
+# Writing
+
+
 def write_run(dataset: fo.Dataset, run: Run, written_at: str | None = None) -> None:
     """Stores a run; the same key again replaces it. Its time is now, unless it is given."""
     now = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="milliseconds")
-    own = _own_object(dataset)
-    config = own.init_run(
-        method=METHOD_PREFIX + run.operator,
-        fields=list(run.fields),
-        facts=dict(run.facts),
-        finished=run.finished,
-        views=list(run.views),
-        written_at=written_at or now,
-    )
-    if own.has_run(run.key):
-        own.update_run_config(run.key, config)
-    else:
-        own.register_run(run.key, config)
-    _hand_over(own, dataset, run.key)
+    with guard:
+        own = own_object(dataset)
+        config = own.init_run(
+            method=METHOD_PREFIX + run.operator,
+            fields=list(run.fields),
+            facts=run.facts.as_dict(),
+            finished=run.finished,
+            views=list(run.views),
+            written_at=written_at or now,
+        )
+        if own.has_run(run.key):
+            own.update_run_config(run.key, config)
+        else:
+            own.register_run(run.key, config)
+        _hand_over(own, dataset, run.key)
 
 
-@guarded
 def write_results(dataset: fo.Dataset, key: str, **values: Any) -> None:
     """Stores what is too large for the facts of a run, as JSON types."""
-    own = _own_object(dataset)
+    own = own_object(dataset)
     own.save_run_results(key, own.init_run_results(key, **values), overwrite=True, cache=False)
-    _hand_over(own, dataset, key)
+    with guard:
+        _hand_over(own, dataset, key)
 
 
-def _own_object(dataset: fo.Dataset) -> fo.Dataset:
+def own_object(dataset: fo.Dataset) -> fo.Dataset:
     """An object of the dataset that no other thread has.
 
     FiftyOne hands all threads of a process the same object, and its server reloads that at each
@@ -154,10 +315,7 @@ def _hand_over(own: fo.Dataset, dataset: fo.Dataset, key: str) -> None:
     dataset._run_cache.pop(key, None)
 
 
-@guarded
-def read_results(dataset: fo.Dataset, key: str) -> Any:
-    """The results of a run, with their values as attributes; None if there are none."""
-    return dataset.load_run_results(key, cache=False)
+# Names
 
 
 def check_name(parameter: str, name: str) -> None:
@@ -174,20 +332,22 @@ def check_name(parameter: str, name: str) -> None:
 
 
 def is_used(dataset: fo.Dataset, path: str) -> bool:
-    """Whether a dataset has a field, or undeclared attributes of objects, at a path."""
+    """Whether a dataset has a field, or undeclared attributes of patches, at a path."""
     if dataset.get_field(path) is not None:
         return True
     if "." not in path:
         return False
     collection = dataset._sample_collection
-    if path.startswith("frames."):
-        path, collection = path.removeprefix("frames."), dataset._frame_collection
+    if (inner := frame_field(dataset, path)) is not None:
+        path, collection = inner, dataset._frame_collection
     return collection.find_one({path: {"$exists": True}}, {"_id": True}) is not None
 
 
-@guarded
 def check_unclaimed(dataset: fo.Dataset, parameter: str, run: Run) -> None:
     """Refuses to write over fields and saved views that are not the plugin's.
+
+    Fields and views that carry the mark of such a run are adopted: a clone, a merge or FiftyOne's
+    own ``delete_run`` leaves them without it.
 
     Args:
         dataset: the dataset
@@ -205,15 +365,18 @@ def check_unclaimed(dataset: fo.Dataset, parameter: str, run: Run) -> None:
         )
     ours = set(before.fields) if before else set()
     for path in run.fields:
-        if path not in ours and is_used(dataset, path):
+        owned = path in ours or owner_of(dataset, path) == (run.operator, run.key)
+        if not owned and is_used(dataset, path):
             raise UserError(
                 f"{parameter}: the dataset already has a field {path!r} that this plugin did not "
                 "write, and it is not overwritten; choose another name"
             )
+        check_writable(dataset, parameter, path)
     others = {
         fou.to_slug(name): name
         for name in dataset.list_saved_views()
         if name not in (before.views if before else ())
+        and view_owner(dataset, name) != (run.operator, run.key)
     }
     for name in run.views:
         # FiftyOne tells saved views apart by letters and digits alone.
@@ -227,6 +390,7 @@ def check_unclaimed(dataset: fo.Dataset, parameter: str, run: Run) -> None:
 def free_view_name(dataset: fo.Dataset, name: str) -> str:
     """A name for a saved view that FiftyOne can tell from all others: numbered if need be."""
     taken = {fou.to_slug(other) for other in dataset.list_saved_views()}
+    name = name[:MAX_VIEW_NAME]
     number, free = 1, name
     while fou.to_slug(free) in taken:
         number += 1

@@ -5,32 +5,29 @@ of the ids and fields that a run has stored.
 """
 
 import datetime
-import hashlib
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
 import fiftyone as fo
 import numpy as np
-from bson import ObjectId
 from fiftyone import ViewField as F
 from fiftyone.core.expressions import ViewExpression
 
 from ..errors import UserError
 from .arrays import decode
-from .labels import label_fields
+from .labels import LabelField, label_field_of, label_fields
 from .maps import latest_trust
-from .runs import Run, plugin_runs, read_results, read_run
-from .targets import Target, patches_fields, resolve_target
+from .paths import patches_fields
+from .runs import Run, plugin_runs, read_results
+from .staleness import Reader, last_touched, stale_reasons
+from .targets import Target, about_of, resolve_target
 from .vectors import vector_fields
 
 OPERATOR = "compute_separability"
-
-# Names of classes in a message.
-NAMED = 3
 
 # Up to so many samples of a class are selected by id. That needs no index on the labels, without
 # which each of the App's queries goes through all samples.
@@ -44,7 +41,7 @@ class StoredSeparability:
     Attributes:
         run: the run, with its parameters as ``run.facts["parameters"]``
         report: ``overall``, ``classes``, ``pairs``, ``order``, …, as the operator returned them
-        ids: the samples or objects that were read
+        ids: the samples or patches that were read
         ordered_ids: the same in the order in which their labels were hashed
         codes: ``(n,)`` int32, their labels then, as places in ``class_names``, -1 for none; None
             for runs of a version that did not store them
@@ -60,15 +57,15 @@ class StoredSeparability:
 
     @property
     def embeddings(self) -> str:
-        return self.run.facts["embeddings"]
+        return self.run.facts.embeddings[0]
 
     @property
     def patches_field(self) -> str | None:
-        return self.run.facts["patches_field"]
+        return self.run.facts.about.patches_field
 
     @property
-    def things(self) -> str:
-        return "samples" if self.patches_field is None else "objects"
+    def noun(self) -> str:
+        return self.run.facts.about.noun
 
     @cached_property
     def classes(self) -> dict[str, dict[str, Any]]:
@@ -166,7 +163,7 @@ def _read_report(dataset: fo.Dataset, run: Run) -> StoredSeparability:
 
 
 def prospect(dataset: fo.Dataset) -> Prospect:
-    """What ``compute_separability`` could read: whole samples first, objects otherwise.
+    """What ``compute_separability`` could read: whole samples first, patches otherwise.
 
     Raises:
         UserError: if the dataset holds nothing that it could read
@@ -206,114 +203,39 @@ def running(dataset: fo.Dataset, operator_uri: str) -> str | None:
     return None
 
 
-# Staleness
-
-
 def changes(
     dataset: fo.Dataset, stored: StoredSeparability, compare: bool = True
 ) -> list[str] | None:
     """What has changed since a run was stored, in words; empty if it still holds.
 
-    The labels are compared only if samples were modified or deleted since, so that this takes no
-    time on a dataset at rest.
+    Embeddings and labels are compared only if samples were modified or deleted since, so that this
+    takes no time on a dataset at rest.
 
     Args:
         dataset: the dataset
         stored: the run
-        compare (True): whether to compare the labels if need be; of 100,000 samples that takes a
-            second
+        compare (True): whether to compare if need be; of 100,000 samples that takes seconds
 
     Returns:
-        None if the labels have to be compared first
+        None if there is something to compare first
     """
-    try:
-        target = resolve_target(dataset, stored.patches_field)
-    except UserError as error:
-        return [str(error)]
-    found = []
-    if target.view.get_field(target.path(stored.embeddings)) is None:
-        found.append(f"the vectors in {stored.embeddings!r} are gone")
-    elif _vectors_are_newer(target, stored):
-        found.append(f"the vectors in {stored.embeddings!r} were computed anew")
-    label_path = _label_path(target, stored)
-    if label_path is None:
-        return [*found, f"the labels in {stored.report['label_field']!r} are gone"]
-    touched = _last_touched(dataset)
-    if touched >= datetime.datetime.fromisoformat(stored.run.written_at):
-        name = (dataset._doc.id, stored.run.key, stored.run.written_at, touched)
-        if not compare and name not in _kept_changes:
-            return None
-        found += _kept_changes.get(name, lambda: _changed_labels(target, stored, label_path))
-    return found
+    run = stored.run
+    touched = last_touched(dataset)
+    if touched < datetime.datetime.fromisoformat(run.written_at) and _has_its_fields(dataset, run):
+        return []
+    name = (dataset._doc.id, run.key, run.written_at, touched)
+    if not compare and name not in _kept_changes:
+        return None
+    return _kept_changes.get(name, lambda: stale_reasons(run, Reader(dataset)))
 
 
-def _vectors_are_newer(target: Target, stored: StoredSeparability) -> bool:
-    key = target.dataset_path(stored.embeddings).replace(".", "_")
-    if not target.dataset.has_run(key):
-        return False
-    try:
-        run = read_run(target.dataset, key)
-    except UserError:
-        return False
-    # Stages of a run that found nothing to compute leave the vectors as they were.
-    return run.written_at > stored.run.written_at and bool(run.facts.get("computed", True))
-
-
-def _last_touched(dataset: fo.Dataset) -> datetime.datetime:
-    """When a sample was last added, modified or deleted."""
-    view = dataset.view()
-    if dataset.media_type == fo.core.media.GROUP:
-        view = view.select_group_slices(_allow_mixed=True)
-    # The field has an index, which makes this quicker than its maximum.
-    times = view.sort_by("last_modified_at", reverse=True).limit(1).values("last_modified_at")
-    times = [time for time in (*times, dataset.last_deletion_at) if time is not None]
-    return max(map(_aware, times), default=_aware(datetime.datetime.min))
-
-
-def _changed_labels(target: Target, stored: StoredSeparability, label_path: str) -> list[str]:
-    paths = [target.path("id"), label_path]
-    # Not asked to unwind, the values of 100,000 samples come in 1.0 s instead of 1.7.
-    now = dict(zip(*target.all_samples.values(paths, unwind=target.patches_field is not None)))
-    removed = len(stored.ids - now.keys())
-    since = datetime.datetime.fromisoformat(stored.run.written_at)
-    added = sum(
-        1
-        for id_ in now.keys() - stored.ids
-        if id_ is not None and ObjectId(id_).generation_time >= since
-    )
-    found = []
-    if removed:
-        found.append(f"{removed:,} {stored.things} were removed")
-    if added:
-        found.append(f"{added:,} {stored.things} were added")
-    if not removed and _labels_fingerprint(stored, now) != stored.run.facts["labels_fingerprint"]:
-        found.append("labels were changed" + _examples(stored, now))
-    return found
-
-
-def _labels_fingerprint(stored: StoredSeparability, now: dict[str, str | None]) -> str:
-    text = "\n".join(f"{id_} {now[id_]}" for id_ in stored.ordered_ids)
-    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
-
-
-def _examples(stored: StoredSeparability, now: dict[str, str | None]) -> str:
-    """The classes whose counts have changed most."""
-    counts = dict.fromkeys(stored.classes, 0)
-    for id_ in stored.ids:
-        counts[now[id_]] = counts.get(now[id_], 0) + 1
-    before = {label: row["count"] for label, row in stored.classes.items()}
-    differing = [
-        (abs(count - before.get(label, 0)), label, before.get(label, 0), count)
-        for label, count in counts.items()
-        if label is not None and count != before.get(label, 0)
-    ]
-    differing.sort(key=lambda entry: (-entry[0], entry[1]))
-    texts = [f"{label} {old:,} → {new:,}" for _, label, old, new in differing[:NAMED]]
-    return f" ({', '.join(texts)})" if texts else ""
-
-
-def _aware(time: datetime.datetime) -> datetime.datetime:
-    return time if time.tzinfo is not None else time.replace(tzinfo=datetime.timezone.utc)
+def _has_its_fields(dataset: fo.Dataset, run: Run) -> bool:
+    """Whether the fields that a run has read still exist, which touches no sample."""
+    about = run.facts.about
+    prefix = "frames." if about.frames else ""
+    names = [*run.facts.embeddings] if about.patches_field is None else []
+    names += [about.patches_field or run.facts.label_field]
+    return all(dataset.get_field(prefix + name) is not None for name in names if name)
 
 
 # Views
@@ -325,7 +247,7 @@ def class_view(dataset: fo.Dataset, stored: StoredSeparability, label: str) -> A
     Raises:
         UserError: if there is nothing left of it
     """
-    target = resolve_target(dataset, stored.patches_field)
+    target = about_of(dataset, stored.run.facts.about)
     return _labeled_view(target, stored, label, None)
 
 
@@ -341,10 +263,10 @@ def flagged_view(dataset: fo.Dataset, stored: StoredSeparability, label: str, ki
     Raises:
         UserError: if there are none, or their run is gone
     """
-    target = resolve_target(dataset, stored.patches_field)
+    target = about_of(dataset, stored.run.facts.about)
     run_key = stored.report.get(f"{kind}_run")
     field = f"{run_key}_flagged"
-    if run_key is None or target.view.get_field(target.path(field)) is None:
+    if run_key is None or not target.has_field(field):
         raise UserError(f"The run that found the {kind.replace('_', ' ')} is gone")
     return _labeled_view(target, stored, label, field)
 
@@ -358,18 +280,17 @@ def pair_view(dataset: fo.Dataset, stored: StoredSeparability, label: str, other
     pair = stored.pairs.get((label, other))
     if pair is None or not pair["boundary"]:
         raise UserError(f"No {label} comes near to {other}")
-    target = resolve_target(dataset, stored.patches_field)
-    view = _chosen(target, pair["boundary"])
+    target = about_of(dataset, stored.run.facts.about)
+    view = target.view_of(pair["boundary"])
     if len(view) == 0:
-        raise UserError(f"The {stored.things} between {label} and {other} are gone")
+        raise UserError(f"The {stored.noun} between {label} and {other} are gone")
     # An order by place in a list is put on what is left, not on the whole dataset.
-    return view.select(pair["boundary"], ordered=True)
+    return view.select(target.label_ids(pair["boundary"]), ordered=True)
 
 
 def map_key(dataset: fo.Dataset, stored: StoredSeparability) -> str | None:
     """The latest map of the vectors, or else any map of the dataset; None if there is none."""
-    target = resolve_target(dataset, stored.patches_field)
-    trust = latest_trust(target, stored.embeddings)
+    trust = latest_trust(dataset, stored.run.facts.about, stored.embeddings)
     if trust is not None:
         return trust["brain_key"]
     return next(iter(dataset.list_brain_runs(type="visualization")), None)
@@ -405,51 +326,37 @@ def stages_of(view: Any) -> list[dict[str, Any]]:
     return view._serialize(include_uuids=False)
 
 
-def _label_path(target: Target, stored: StoredSeparability) -> str | None:
-    if target.patches_field is not None:
-        return target.path("label")
-    name = stored.report["label_field"]
-    field = target.view.get_field(name)
-    if field is None:
-        return None
-    return name if isinstance(field, fo.StringField) else f"{name}.label"
+def _labels_of(target: Target, stored: StoredSeparability) -> LabelField:
+    """Where the labels of the run are.
+
+    Raises:
+        UserError: if they no longer exist
+    """
+    return label_field_of(target, stored.report["label_field"])
 
 
 def _labeled_view(target: Target, stored: StoredSeparability, label: str, flag: str | None) -> Any:
-    samples, field = target.all_samples, target.patches_field
-    path = _label_path(target, stored)
-    if path is None:
-        raise UserError(f"The labels in {stored.report['label_field']!r} are gone")
+    labels = _labels_of(target, stored)
+    condition = F(labels.path) == ViewExpression.literal(labels.value(label))
+    if flag is not None:
+        condition &= F(flag) == True  # noqa: E712
     read = stored.ids_of(label)
     if read is not None and len(read) > MAX_SELECTED:
         read = None
-    if field is None:
-        condition = F(path) == ViewExpression.literal(label)
-        if flag is not None:
-            condition &= F(flag) == True  # noqa: E712
-        if read is not None:
-            samples = samples.select(read)  # spares the search through all samples
-        view = samples.match(condition)
+    samples = target.all_samples
+    if target.patches_field is None:
+        # Selected by id, they spare the search through all samples.
+        view = (samples if read is None else samples.select(read)).match(condition)
+        present = view.values("id")
     else:
-        condition = F("label") == ViewExpression.literal(label)
-        if flag is not None:
-            condition &= F(flag) == True  # noqa: E712
-        view = samples.filter_labels(field, condition)
-    present = view.values(target.path("id"), unwind=field is not None)
+        view = samples.filter_labels(target.patches_field, condition)
+        present = replace(target, view=view, chosen=None).ids()
     # A large class is its label: what has been given it since is shown as well.
-    read = stored.ids if read is None else set(read)
-    wanted = [id_ for id_ in present if id_ in read]
+    known = stored.ids if read is None else set(read)
+    wanted = [id_ for id_ in present if id_ in known]
     if not wanted:
         what = "flagged" if flag is not None else "left"
         raise UserError(f"Nothing of {label} is {what}")
     if len(wanted) < len(present) or len(wanted) <= MAX_SELECTED:
-        return _chosen(target, wanted)
-    return view if field is None else view.to_patches(field)
-
-
-def _chosen(target: Target, ids: Sequence[str]) -> Any:
-    if target.patches_field is None:
-        return target.all_samples.select(list(ids))
-    return target.all_samples.select_labels(ids=list(ids), fields=target.patches_field).to_patches(
-        target.patches_field
-    )
+        return target.view_of(wanted)
+    return view if target.patches_field is None else view.to_patches(target.patches_field)

@@ -1,98 +1,241 @@
-"""Whether a stored run still says what the same call would say today, and if not, why."""
+"""Whether a stored run still says what the same call would say today, and if not, why.
 
+One rule for every check, on samples, frames and patches, whole datasets and views: a run remembers
+the ids that it evaluated and fingerprints of what it read of them. Gone or added ids and any
+fingerprint that differs make it stale.
+"""
+
+import datetime
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import fiftyone as fo
+import numpy as np
 
 from ..errors import UserError
-from .runs import Run, read_run
-from .targets import Target, resolve_target
-from .vectors import read_vectors
+from . import fingerprints
+from .groups import read_duplicate_groups
+from .labels import read_label_texts, shown_text
+from .maps import visualization_ids
+from .metadata import read_slices
+from .reviews import UNDER_REVIEW
+from .runs import Run, evaluated_ids
+from .targets import About, Target, about_of
+from .vectors import VectorSet, read_vectors
+
+# Classes whose counts an explanation names.
+NAMED = 3
+
+# Runs whose ids are not stored beside them.
+WITHOUT_IDS = ("neighbor_graph",)
+
+UNFINISHED = "unfinished: it is still running, or its process was stopped; run it again"
+UNREADABLE = "it cannot be read ({}); delete it, or run the operator again"
+REVIEW_UNFINISHED = "a review was interrupted; review these samples again, or undo it"
 
 
-def stale_reasons(dataset: fo.Dataset, run: Run, fingerprints: dict[Any, str]) -> list[str]:
+@dataclass
+class Reader:
+    """Reads what runs are compared with, each thing once, however many runs have read it."""
+
+    dataset: fo.Dataset
+    _targets: dict[About, Target | str] = field(default_factory=dict)
+    _vectors: dict[tuple[About, str], VectorSet | str] = field(default_factory=dict)
+    _known: dict[Any, str | None] = field(default_factory=dict)
+
+    def target(self, about: About) -> Target:
+        """All of what a run is about.
+
+        Raises:
+            UserError: if there is nothing of it any more
+        """
+        return self._once(self._targets, about, lambda: about_of(self.dataset, about))
+
+    def vectors(self, about: About, name: str) -> VectorSet:
+        """All embeddings of a field. Only the latest field is kept: they are large."""
+        if (about, name) not in self._vectors:
+            self._vectors.clear()
+        return self._once(
+            self._vectors, (about, name), lambda: read_vectors(self.target(about), name)
+        )
+
+    def fingerprint(self, what: str, run: Run, ids: Sequence[str] | None) -> str | None:
+        """The fingerprint today of something that a run has read; None if it is gone."""
+        about = run.facts.about
+        target = self.target(about)
+        ids = target.ids() if ids is None else ids
+        key = (about, what, hash(tuple(ids)))
+        if key not in self._known:
+            try:
+                self._known[key] = self._computed(what, run, target, ids)
+            except UserError:
+                self._known[key] = None
+        return self._known[key]
+
+    def _computed(self, what: str, run: Run, target: Target, ids: Sequence[str]) -> str | None:
+        kind, _, name = what.partition(" ")
+        if kind == fingerprints.EMBEDDINGS:
+            return _restricted(self.vectors(run.facts.about, name), ids).fingerprint
+        if kind in (fingerprints.LABELS, fingerprints.PREDICTIONS):
+            labels = read_label_texts(target, name, ids)
+            return fingerprints.texts_fingerprint(ids, labels)
+        if kind == fingerprints.FILES:
+            return fingerprints.files_fingerprint(target, ids)
+        if kind == fingerprints.SPLITS:
+            return fingerprints.splits_fingerprint(target, run.facts.parameters["split"], ids)
+        if kind == fingerprints.SLICES:
+            samples = [target.sample_ids[id_] for id_ in ids]
+            return fingerprints.texts_fingerprint(ids, read_slices(target, name, ids, samples))
+        return fingerprints.groups_fingerprint(read_duplicate_groups(target, ids))
+
+    @staticmethod
+    def _once(known: dict, key: Any, make: Callable[[], Any]) -> Any:
+        if key not in known:
+            try:
+                known[key] = make()
+            except UserError as error:
+                known[key] = str(error)
+        if isinstance(known[key], str):
+            raise UserError(known[key])
+        return known[key]
+
+
+def _restricted(vectors: VectorSet, ids: Sequence[str]) -> VectorSet:
+    if tuple(ids) == vectors.ids:
+        return vectors
+    wanted = set(ids)
+    return vectors.take(np.array([id_ in wanted for id_ in vectors.ids], bool))
+
+
+def stale_reasons(run: Run, reader: Reader) -> list[str]:
     """Why a run is out of date; empty if it is not.
 
-    Runs on all of the dataset are judged by the vectors and labels themselves, those on a part of
-    it by what has been computed since.
-
     Args:
-        dataset: the dataset
         run: the run
-        fingerprints: of vectors that were read before, which is what takes time; added to
+        reader: of the run's dataset; the same for several runs, which share what is read
     """
+    if run.unreadable is not None:
+        return [UNREADABLE.format(run.unreadable)]
     if not run.finished:
-        return ["unfinished: it is still running, or its process was stopped"]
-    parameters = run.facts.get("parameters") or {}
-    reasons = [f"its field {path} is gone" for path in run.fields if not _has(dataset, path)]
-    names = parameters.get("embeddings")
-    names = [names] if isinstance(names, str) else list(names or ())
-    patches_field = parameters.get("patches_field") or run.facts.get("patches_field")
+        return [UNFINISHED]
+    reasons = [
+        f"its field {path} no longer exists"
+        for path in run.fields
+        if reader.dataset.get_field(path) is None
+    ]
+    if run.facts.special.get(UNDER_REVIEW):
+        reasons.append(REVIEW_UNFINISHED)
     try:
-        target = _target(dataset, run, patches_field)
-    except UserError:
-        return reasons  # frames of a video without pictures cannot be looked at again
-    for name in names:
-        if target.view.get_field(target.path(name)) is None:
-            reasons.append(f"the vectors {name} are gone")
-            continue
-        source = None if run.facts.get("whole") else _run_of_vectors(target, name)
-        if source is not None and run.written_at and source.written_at > run.written_at:
-            reasons.append(f"the vectors {name} were computed again since")
+        target = reader.target(run.facts.about)
+    except UserError as error:
+        return [*reasons, str(error)]
     if run.operator == "compute_embeddings":
-        missing = len(target.ids()) - len(target.ids(having=run.facts.get("embeddings")))
-        failed = run.facts.get("failed") or 0
-        if run.facts.get("whole") and missing > failed:
-            reasons.append(f"{missing - failed:,} {target.things} have no vector yet")
-        return reasons
-    if reasons or not run.facts.get("whole"):
-        return reasons
-    if names and run.facts.get("fingerprint"):
-        key = (patches_field, names[0])
-        if key not in fingerprints:
-            fingerprints[key] = read_vectors(target, names[0]).fingerprint
-        if len(names) == 1 and fingerprints[key] != run.facts["fingerprint"]:
-            reasons.append(f"samples or vectors ({names[0]}) have been added, removed or changed")
-    if run.facts.get("labels_fingerprint") and not reasons:
-        label_field = parameters.get("label_field")
-        if target.patches_field is None and target.view.get_field(label_field) is None:
-            reasons.append(f"the labels {label_field} are gone")
-        elif _labels_changed(target, run, names):
-            reasons.append(f"labels in {label_field} have changed")
+        return reasons + _without_embeddings(target, run)
+    ids = None if run.operator in WITHOUT_IDS else run_ids(reader.dataset, run)
+    if ids is None and not run.facts.whole:
+        return reasons  # a part of the dataset that is not known
+    reasons += _moved(target, run, ids, reader)
+    complete = ids is None or target.sample_ids.keys() >= set(ids)
+    for what, then in run.facts.inputs.items():
+        # Of what was removed there is nothing to compare.
+        now = reader.fingerprint(what, run, ids if complete else None)
+        if now is None or (complete and now != then):
+            reasons.append(_changed(what, now, run, reader, ids))
+    return list(dict.fromkeys(reasons))
+
+
+def run_ids(dataset: fo.Dataset, run: Run) -> tuple[str, ...] | None:
+    """The ids of what a run, or a visualization, has evaluated; None if they are not known."""
+    if run.operator == "compute_visualization":
+        return visualization_ids(dataset, run.key)
+    return evaluated_ids(dataset, run)
+
+
+def _without_embeddings(target: Target, run: Run) -> list[str]:
+    name = run.facts.embeddings[0] if run.facts.embeddings else run.facts.special.get("field")
+    missing = len(target.ids()) - len(target.ids(having=name))
+    failed = run.facts.special.get("failed") or 0
+    if run.facts.whole and missing > failed:
+        return [f"{missing - failed:,} {target.noun} have no vector yet"]
+    return []
+
+
+def _moved(target: Target, run: Run, ids: Sequence[str] | None, reader: Reader) -> list[str]:
+    """What was added and removed since, in words."""
+    if ids is None:
+        return []
+    known, now = set(ids), target.sample_ids.keys()
+    reasons = []
+    if removed := len(known - now):
+        reasons.append(f"{removed:,} {target.noun} were removed")
+    if run.facts.whole:
+        # What was read without being evaluated is not new.
+        added = len(now) + target.num_ambiguous + removed - max(run.facts.read or 0, len(ids))
+        if added > 0:
+            reasons.append(f"{added:,} {target.noun} were added")
+        elif fresh := len(_embedded(run, reader) - known):
+            reasons.append(f"{fresh:,} {target.noun} have an embedding that had none")
     return reasons
 
 
-def _labels_changed(target: Target, run: Run, names: list[str]) -> bool:
-    from .labels import is_multilabel, labels_fingerprint, read_label_sets, read_labels
-
-    label_field = run.facts["parameters"]["label_field"]
-    if len(names) > 1:
-        return False
-    ids = read_vectors(target, names[0]).ids if names else tuple(target.ids())
+def _embedded(run: Run, reader: Reader) -> set[str]:
+    """What has an embedding in all fields that the run has read."""
     try:
-        if is_multilabel(target, label_field):
-            sets = read_label_sets(target, label_field, ids)
-            labels = [None if one is None else ", ".join(sorted(one)) for one in sets]
-        else:
-            labels = read_labels(target, label_field, ids)
+        found = [set(reader.vectors(run.facts.about, name).ids) for name in run.facts.embeddings]
     except UserError:
-        return True
-    return labels_fingerprint(ids, labels) != run.facts["labels_fingerprint"]
+        return set()
+    return set.intersection(*found) if found else set()
 
 
-def _target(dataset: fo.Dataset, run: Run, patches_field: str | None) -> Target:
-    samples: Any = dataset
-    if (run.facts.get("of") or "").partition(".")[0] == "frames":
-        samples = dataset.to_frames()
-    return resolve_target(samples, patches_field).everything()
+def _gone(what: str) -> str:
+    kind, _, name = what.partition(" ")
+    return f"the {kind} {name} no longer exist".replace("  ", " ")
 
 
-def _run_of_vectors(target: Target, name: str) -> Run | None:
-    try:
-        return read_run(target.dataset, target.dataset_path(name).replace(".", "_"))
-    except UserError:
-        return None
+def _changed(
+    what: str, now: str | None, run: Run, reader: Reader, ids: Sequence[str] | None
+) -> str:
+    kind, _, name = what.partition(" ")
+    if kind == fingerprints.GROUPS:
+        return "duplicates have been found or removed since"
+    if now is None:
+        return _gone(what)
+    if kind == fingerprints.FILES:
+        return "files have changed since"
+    if kind == fingerprints.LABELS:
+        return f"labels in {name} have changed{_examples(run, reader, name, ids)}"
+    return f"the {kind} in {name} have changed" if name else f"the {kind} have changed"
 
 
-def _has(dataset: fo.Dataset, path: str) -> bool:
-    return dataset.get_field(path) is not None
+def _examples(run: Run, reader: Reader, name: str, ids: Sequence[str] | None) -> str:
+    """The classes whose counts have changed most, where the run has stored them."""
+    before = {row["label"]: row["count"] for row in run.facts.special.get("classes") or ()}
+    if not before or ids is None:
+        return ""
+    labels = read_label_texts(reader.target(run.facts.about), name, ids)
+    counts = Counter(label for label in labels if label is not None)
+    differing = [
+        (abs(counts[label] - before.get(label, 0)), label, before.get(label, 0), counts[label])
+        for label in {*counts, *before}
+        if counts[label] != before.get(label, 0)
+    ]
+    differing.sort(key=lambda entry: (-entry[0], entry[1]))
+    texts = [f"{shown_text(label)} {old:,} → {new:,}" for _, label, old, new in differing[:NAMED]]
+    return f" ({', '.join(texts)})" if texts else ""
+
+
+def last_touched(dataset: fo.Dataset) -> datetime.datetime:
+    """When a sample was last added, modified or deleted, in UTC."""
+    view = dataset.view()
+    if dataset.media_type == fo.core.media.GROUP:
+        view = view.select_group_slices(_allow_mixed=True)
+    # The field has an index, which makes this quicker than its maximum.
+    times = view.sort_by("last_modified_at", reverse=True).limit(1).values("last_modified_at")
+    times = [time for time in (*times, dataset.last_deletion_at) if time is not None]
+    return max(map(_aware, times), default=_aware(datetime.datetime.min))
+
+
+def _aware(time: datetime.datetime) -> datetime.datetime:
+    return time if time.tzinfo is not None else time.replace(tzinfo=datetime.timezone.utc)

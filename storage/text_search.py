@@ -6,16 +6,31 @@ import fiftyone as fo
 
 from ..embedding.models import reported_loading
 from ..errors import UserError
+from .ownership import MARK
 from .targets import Target
 
 
-def check_index_key(dataset: fo.Dataset, brain_key: str, ours: bool) -> None:
+def is_our_index(dataset: fo.Dataset, brain_key: str) -> bool:
+    """Whether there is such a brain run and the plugin made it.
+
+    A user may have deleted ours, and made another one of the same name.
+    """
+    if not dataset.has_brain_run(brain_key):
+        return False
+    config = dataset.get_brain_info(brain_key).config
+    if hasattr(config, MARK):
+        return getattr(config, "type", None) == "similarity"
+    # What an earlier version made carries no mark, but these.
+    return getattr(config, "model", None) == "open-clip-torch"
+
+
+def check_index_key(dataset: fo.Dataset, brain_key: str) -> None:
     """Refuses a brain key that belongs to another run.
 
     Raises:
         UserError: that names the key
     """
-    if dataset.has_brain_run(brain_key) and not ours:
+    if dataset.has_brain_run(brain_key) and not is_our_index(dataset, brain_key):
         raise UserError(
             f"similarity_index={brain_key!r}: the dataset already has a brain run of that name "
             "that this plugin did not make; choose another name"
@@ -45,8 +60,8 @@ def create_text_index(
         target.dataset.delete_brain_run(brain_key)
     try:
         with reported_loading(f"open_clip:{architecture}", weights):
-            fob.compute_similarity(
-                target.view if target.dataset_path("").startswith("frames.") else target.dataset,
+            index = fob.compute_similarity(
+                target.view if target.is_frames else target.dataset,
                 patches_field=target.patches_field,
                 embeddings=embeddings,
                 brain_key=brain_key,
@@ -55,6 +70,8 @@ def create_text_index(
                 backend="sklearn",
                 metric="cosine",
             )
+            setattr(index.config, MARK, {"embeddings": target.dataset_path(embeddings)})
+            index.save_config()
     except BaseException:
         # FiftyOne registers a run before it computes it.
         if target.dataset.has_brain_run(brain_key):

@@ -14,6 +14,8 @@ import numpy as np
 from bson import ObjectId
 
 from ..errors import UserError
+from .paths import is_patches, list_name, patches_root
+from .runs import is_used
 from .targets import Target
 
 logger = logging.getLogger(__name__)
@@ -48,7 +50,7 @@ class VectorSet:
 
     @cached_property
     def fingerprint(self) -> str:
-        """A hash of the ids and the vectors: equal for equal vectors of the same things."""
+        """A hash of the ids and the vectors: equal for equal vectors of the same samples."""
         digest = hashlib.blake2b(digest_size=16)
         digest.update(" ".join(self.ids).encode())
         digest.update(str(self.matrix.shape).encode())
@@ -57,82 +59,132 @@ class VectorSet:
 
 
 def read_vectors(target: Target, embeddings: str) -> VectorSet:
-    """Reads the vectors of a target.
+    """Reads the embeddings of a target.
 
     Fields that FiftyOne or the user filled are read as well as the plugin's own.
 
     Args:
-        target: the samples or objects
-        embeddings: the field of their vectors
+        target: the samples or patches
+        embeddings: the field of their embeddings
 
     Returns:
-        a ``VectorSet``; what has no vector, or one with NaN or infinity, is skipped and counted
+        a ``VectorSet``; what has no embedding, or one with NaN or infinity, or of another length
+        than most, is skipped and counted
 
     Raises:
-        UserError: if there is no such field, or no vectors in it, or not of one length
+        UserError: if there is no such field, or no embeddings in it, or no length prevails
     """
-    path = target.path(embeddings)
-    field = target.view.get_field(path)
-    way_out = f"run compute_embeddings(embeddings={embeddings!r}) first"
+    name = embeddings_field(target, embeddings)
+    is_vector = isinstance(target.all_samples.get_field(target.path(name)), fo.VectorField)
+    rows = _read_raw(target, name) if is_vector else None
+    if rows is None:
+        rows = _read_values(target, name)
+    return _vector_set(target, embeddings, rows)
+
+
+def _vector_set(target: Target, embeddings: str, rows: "Rows") -> VectorSet:
+    total = len(target.ids())
     mend = (
         f"choose another field, or, if this plugin filled it, run compute_embeddings(embeddings="
         f"{embeddings!r}, overwrite=True)"
     )
-    if field is None:
-        names = ", ".join(vector_fields(target)) or "none"
-        raise UserError(
-            f"embeddings={embeddings!r}: there is no such field on the {target.things}; {way_out}, "
-            f"or choose one of the fields with vectors: {names}"
-        )
-    if not _is_vector_field(field):
-        names = ", ".join(vector_fields(target)) or "none"
-        raise UserError(
-            f"embeddings={embeddings!r} is of type {type(field).__name__}, not vectors; fields "
-            f"with vectors: {names}"
-        )
-    rows = _read_raw(target, embeddings) if isinstance(field, fo.VectorField) else None
-    if rows is None:
-        rows = _read_values(target, embeddings)
-
-    total = len(target.ids())
-    if any(vector.ndim != 1 for _, vector in rows.values()):
-        raise UserError(f"embeddings={embeddings!r} holds arrays that are not vectors")
-    lengths = Counter(len(vector) for _, vector in rows.values())
     if not rows:
         raise UserError(
-            f"The field {embeddings!r} holds no vectors for the {total:,} {target.things} of this "
-            f"view; {way_out}"
+            f"The field {embeddings!r} holds no vectors for the {total:,} {target.noun} of this "
+            f"view; run compute_embeddings(embeddings={embeddings!r}) first"
         )
-    if len(lengths) > 1:
+    if all(vector.ndim != 1 for _, vector in rows.values()):
+        raise UserError(f"embeddings={embeddings!r} holds arrays that are not vectors")
+    skipped = Counter({"no vector": total - len(rows)})
+    lengths = Counter(len(vector) for _, vector in rows.values() if vector.ndim == 1)
+    (dim, prevailing), *others = lengths.most_common()
+    if others and prevailing <= len(rows) / 2:
         counts = ", ".join(f"{count:,} of length {dim}" for dim, count in lengths.most_common())
         raise UserError(
             f"The field {embeddings!r} holds vectors of several models ({counts}); {mend}"
         )
-    skipped = Counter()
-    if total > len(rows):
-        skipped["no vector"] = total - len(rows)
-    ids = sorted(rows)
-    matrix = np.stack([rows[id_][1] for id_ in ids]).astype(np.float32, copy=False)
+    for length, count in others:
+        skipped[f"vector of length {length}, where most have {dim}"] = count
+    skipped["array that is no vector"] = len(rows) - sum(lengths.values())
+    ids = sorted(id_ for id_, (_, vector) in rows.items() if vector.shape == (dim,))
+    matrix = np.stack([rows[id_][1] for id_ in ids])
+    if matrix.dtype.kind == "c":
+        raise UserError(f"The vectors in {embeddings!r} hold complex numbers; {mend}")
+    with np.errstate(over="ignore"):
+        matrix = matrix.astype(np.float32, copy=False)
     finite = np.isfinite(matrix).all(axis=1)
-    if not finite.all():
-        skipped["vector with NaN or infinity"] = int((~finite).sum())
-        ids = [id_ for id_, good in zip(ids, finite) if good]
-        matrix = matrix[finite]
+    skipped["vector with NaN or infinity"] = int((~finite).sum())
+    ids = [id_ for id_, good in zip(ids, finite) if good]
     if not ids:
-        raise UserError(f"All vectors in {embeddings!r} hold NaN or infinity; {mend}")
-    return VectorSet(tuple(ids), tuple(rows[id_][0] for id_ in ids), matrix, dict(skipped))
+        raise UserError(
+            f"All vectors in {embeddings!r} hold NaN or infinity, or numbers beyond float32; {mend}"
+        )
+    return VectorSet(tuple(ids), tuple(rows[id_][0] for id_ in ids), matrix[finite], dict(+skipped))
+
+
+def embeddings_field(target: Target, embeddings: str) -> str:
+    """The name of a field of embeddings on the target, however it was given.
+
+    Args:
+        target: the samples or patches
+        embeddings: the field, or its full path: ``feats.clip`` of the samples,
+            ``dogs.detections.clip`` of patches
+
+    Raises:
+        UserError: if there is no such field, or it holds no embeddings, with the way out
+    """
+    samples = target.all_samples
+    name = embeddings.removeprefix(target.root) if target.root else embeddings
+    names = ", ".join(vector_fields(target)) or "none"
+    field = samples.get_field(target.path(name)) if name.strip(".$") else None
+    if field is None:
+        if _is_undeclared(target, name):
+            raise UserError(
+                f"embeddings={embeddings!r}: the {target.noun} have such an attribute, but the "
+                f"dataset does not declare it; run dataset.add_sample_field("
+                f"{target.dataset_path(name)!r}, fo.VectorField) first"
+            )
+        raise UserError(
+            f"embeddings={embeddings!r}: there is no such field on the {target.noun}; run "
+            f"compute_embeddings(embeddings={embeddings!r}) first, or choose one of the fields "
+            f"with vectors: {names}"
+        )
+    owner = list_name(samples, name)
+    if target.patches_field is None and owner != name and is_patches(samples.get_field(owner)):
+        inner = name.removeprefix(patches_root(samples, owner))
+        raise UserError(
+            f"embeddings={embeddings!r} holds vectors of patches; pass patches_field={owner!r}, "
+            f"embeddings={inner!r}"
+        )
+    if not _is_vector_field(field):
+        raise UserError(
+            f"embeddings={embeddings!r} is of type {type(field).__name__}, not vectors; fields "
+            f"with vectors: {names}"
+        )
+    return name
+
+
+def _is_undeclared(target: Target, name: str) -> bool:
+    if target.patches_field is None or "." in name:
+        return False
+    return is_used(target.dataset, target.dataset_path(name))
 
 
 def vector_fields(target: Target) -> list[str]:
-    """The names of the fields of a target that hold vectors."""
+    """The names of the fields of a target that hold embeddings."""
     schema = target.view.get_field_schema(flat=True)
     root = target.root
-    return [
+    found = [
         path.removeprefix(root)
         for path, field in schema.items()
-        if isinstance(field, fo.VectorField)
-        and path.startswith(root)
-        and "." not in path.removeprefix(root)
+        if isinstance(field, fo.VectorField) and path.startswith(root)
+    ]
+    if root:
+        return [name for name in found if "." not in name]
+    return [
+        name
+        for name in found
+        if not is_patches(target.view.get_field(list_name(target.view, name)))
     ]
 
 
@@ -149,20 +201,21 @@ Rows = dict[str, tuple[str, np.ndarray]]
 
 def _read_values(target: Target, embeddings: str) -> Rows:
     """By FiftyOne's own call: the sample's id and the vector, by id."""
-    path = target.path(embeddings)
-    if target.patches_field is None:
-        ids, vectors = target.view.values(["id", path])
-        return {id_: (id_, np.asarray(v)) for id_, v in zip(ids, vectors) if v is not None}
-    wanted = set(target.ids())
-    rows: Rows = {}
-    columns = target.view.values(["id", target.path("id"), path])
-    for sample_id, object_ids, vectors in zip(*columns):
-        if isinstance(object_ids, str):
-            object_ids, vectors = [object_ids], [vectors]
-        for id_, vector in zip(object_ids or (), vectors or ()):
-            if vector is not None and id_ in wanted:
-                rows[id_] = (sample_id, np.asarray(vector))
-    return rows
+    samples = target.sample_ids
+    return {
+        id_: (samples[id_], _array(value))
+        for id_, (value,) in target.values(embeddings).items()
+        if value is not None
+    }
+
+
+def _array(value: Any) -> np.ndarray:
+    """A stored vector; what holds something else than numbers is NaN there."""
+    try:
+        array = np.asarray(value)
+        return array if array.dtype.kind in "fiubc" else np.asarray(value, np.float64)
+    except (TypeError, ValueError):
+        return np.full(np.shape(value)[:1], np.nan)
 
 
 def _read_raw(target: Target, embeddings: str) -> Rows | None:
@@ -174,8 +227,8 @@ def _read_raw(target: Target, embeddings: str) -> Rows | None:
     try:
         collection = target.view._dataset._sample_collection
         parser = _ArrayParser()
-        wanted = set(target.ids())
-        sample_ids = target.view.values("id")
+        wanted = target.sample_ids
+        sample_ids = sorted(set(wanted.values()))
         # The fields as they are called in the database.
         path = f"{target.root}{embeddings}"
         id_path = f"{target.root}_id"
@@ -185,7 +238,12 @@ def _read_raw(target: Target, embeddings: str) -> Rows | None:
             query = {"_id": {"$in": batch}}
             for document in collection.find(query, {path: True, id_path: True}):
                 sample_id = str(document["_id"])
-                for id_, value in _values_in(document, target.root, embeddings):
+                for label_id, value in _values_in(document, target.root, embeddings):
+                    id_ = (
+                        label_id
+                        if target.patches_field is None
+                        else target.name_of(sample_id, label_id)
+                    )
                     if value is not None and id_ in wanted:
                         rows[id_] = (sample_id, parser.parse(value))
         return rows
@@ -195,11 +253,18 @@ def _read_raw(target: Target, embeddings: str) -> Rows | None:
 
 
 def _values_in(document: dict, root: str, name: str) -> list[tuple[str, Any]]:
-    value = document
+    """The ids and the raw values of what lies in a document."""
+    value: Any = document
     for part in filter(None, root.split(".")):
         value = (value or {}).get(part)
-    things = value if isinstance(value, list) else [value] if value else []
-    return [(str(thing["_id"]), thing.get(name)) for thing in things]
+    rows = value if isinstance(value, list) else [value] if value else []
+    return [(str(row["_id"]), _at(row, name)) for row in rows]
+
+
+def _at(document: Any, path: str) -> Any:
+    for part in path.split("."):
+        document = (document or {}).get(part)
+    return document
 
 
 class _ArrayParser:

@@ -421,7 +421,7 @@ def test_executor_and_delegated_run(digits, compute_embeddings):
 
 
 def test_progress_goes_from_nothing_to_all(digits, compute_embeddings):
-    from fiftyone.plugins.orgs.embedding.quality.operators.progress import Progress
+    from fiftyone.plugins.orgs.embedding.quality.checks.progress import Progress
 
     reports = []
     progress = Progress(lambda fraction, text: reports.append((fraction, text)))

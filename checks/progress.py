@@ -93,5 +93,5 @@ def duration(seconds: float) -> str:
 
 def counted(count: int, noun: str) -> str:
     """A number of things as people say it: ``1 group``, ``1,200 groups``."""
-    plural = f"{noun}es" if noun.endswith(("class", "box")) else f"{noun}s"
+    plural = f"{noun}es" if noun.endswith(("class", "box", "patch")) else f"{noun}s"
     return f"{count:,} {noun if count == 1 else plural}"

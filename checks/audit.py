@@ -1,0 +1,215 @@
+"""The audit: every check that a dataset allows, on the same inputs, in the order of their needs."""
+
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import fiftyone as fo
+
+from ..errors import UserError
+from ..storage.labels import label_field_of, label_fields, read_label_texts
+from ..storage.metadata import read_splits
+from ..storage.paths import document_type
+from ..storage.targets import Target
+from ..storage.vectors import embeddings_field, vector_fields
+from .contract import EMBEDDINGS as NEEDS_EMBEDDINGS
+from .contract import LABELS as NEEDS_LABELS
+from .duplicates import DUPLICATES, find_duplicates
+from .embeddings import EMBEDDINGS, alias_of, compute_embeddings, default_field, plan_embeddings
+from .inputs import Inputs
+from .label_issues import LABEL_ISSUES, find_label_issues
+from .outliers import OUTLIERS, find_outliers
+from .progress import Progress
+from .separability import SEPARABILITY, compute_separability
+from .visualization import VISUALIZATION, compute_visualization
+
+# The value of label_field that stands for no labels.
+NO_LABELS = "none"
+
+
+@dataclass
+class Audit:
+    """What an audit has done.
+
+    Attributes:
+        steps: the result of each check, by its name
+        left_out: why a check was left out, by its name
+    """
+
+    steps: dict[str, dict[str, Any]] = field(default_factory=dict)
+    left_out: dict[str, str] = field(default_factory=dict)
+
+    def step(self, name: str, work: Callable[[], dict[str, Any]]) -> None:
+        """Does a step; what is at fault with it is its reason to be left out."""
+        try:
+            self.steps[name] = work()
+        except UserError as error:
+            self.left_out[name] = str(error)
+
+    def reasons(self) -> list[str]:
+        """What was left out, with its reason: one text for each reason."""
+        names: dict[str, list[str]] = {}
+        for name, why in self.left_out.items():
+            names.setdefault(why, []).append(name)
+        return [f"{', '.join(checks)}: {why}" for why, checks in names.items()]
+
+
+def audit(
+    target: Target,
+    progress: Progress | None = None,
+    *,
+    embeddings: str | None = None,
+    model: str = "clip",
+    label_field: str | None = None,
+    split: str | list | None = None,
+    check_pictures: bool = True,
+    seed: int = 51,
+) -> dict[str, Any]:
+    """Runs every check that the target allows, on shared inputs.
+
+    Args:
+        target: the samples or patches
+        progress (None): where the steps are reported
+        embeddings, model, label_field, split, check_pictures, seed: as of the operator
+
+    Returns:
+        a dict with the result of each check in ``steps``, ``left_out``, and what was read
+
+    Raises:
+        UserError: if what was named is not there, or nothing can be done
+    """
+    started = time.monotonic()
+    progress = progress or Progress()
+    done = Audit()
+    labels, no_labels = _labels(target, label_field)
+    _check_named(target, label_field, split)
+    name = _embeddings(target, embeddings, model, progress, done)
+    several = labels is not None and label_field_of(target, labels).several
+    # Only label issues are defined for several labels of one sample.
+    inputs = Inputs(
+        target, progress, embeddings=name, label_field=None if several else labels, seed=seed
+    )
+    if check_pictures:
+        done.step(DUPLICATES.name, lambda: find_duplicates(inputs, split=split))
+    else:
+        done.left_out[DUPLICATES.name] = "the images are not read (check_pictures=False)"
+    if name is not None:
+        _steps_on_embeddings(inputs, labels, several, check_pictures, done)
+    else:
+        done.left_out |= {
+            check.name: "there are no vectors"
+            for check in (OUTLIERS, LABEL_ISSUES, VISUALIZATION, SEPARABILITY)
+            if NEEDS_EMBEDDINGS in check.needs
+        }
+    if labels is None:
+        done.left_out |= {
+            check.name: no_labels
+            for check in (LABEL_ISSUES, SEPARABILITY)
+            if NEEDS_LABELS in check.needs
+        }
+    if not done.steps:
+        raise UserError("; ".join(done.reasons()))
+    skipped: Counter[str] = Counter()
+    for result in done.steps.values():
+        skipped |= Counter(result.get("skipped"))
+    return {
+        "embeddings": name,
+        "label_field": labels,
+        "patches_field": target.patches_field,
+        "things": target.noun,
+        "read": len(target.ids()) + target.num_ambiguous,
+        "judged": max(result.get("judged") or 0 for result in done.steps.values()),
+        "skipped": dict(skipped),
+        "steps": done.steps,
+        "left_out": done.left_out,
+        "seconds": round(time.monotonic() - started, 2),
+    }
+
+
+def _steps_on_embeddings(
+    inputs: Inputs, labels: str | None, several: bool, check_pictures: bool, done: Audit
+) -> None:
+    done.step(OUTLIERS.name, lambda: find_outliers(inputs, check_pictures=check_pictures))
+    if labels is not None:
+        judged = inputs.with_labels(labels) if several else inputs
+        done.step(LABEL_ISSUES.name, lambda: find_label_issues(judged))
+    done.step(VISUALIZATION.name, lambda: compute_visualization(inputs))
+    if several:
+        done.left_out[SEPARABILITY.name] = f"{labels!r} holds several labels per sample"
+    elif labels is not None:
+        done.step(SEPARABILITY.name, lambda: compute_separability([inputs]))
+
+
+def _labels(target: Target, label_field: str | None) -> tuple[str | None, str]:
+    """The field of the labels, or None and why there is none."""
+    if label_field == NO_LABELS:
+        return None, "without labels, as asked"
+    if target.patches_field is not None:
+        return target.patches_field, ""
+    if label_field is not None:
+        return label_field_of(target, label_field).name, ""
+    schema = target.view.get_field_schema()
+    fields = [
+        name for name in label_fields(target) if document_type(schema[name]) is fo.Classification
+    ]
+    fields = fields or [
+        name
+        for name in label_fields(target, several=True)
+        if document_type(schema[name]) is fo.Classifications
+    ]
+    if "ground_truth" in fields:
+        return "ground_truth", ""
+    if len(fields) == 1:
+        return fields[0], ""
+    if not fields:
+        return None, "no field holds a Classification for each sample; name one as label_field="
+    return None, f"which labels? label_field= can be {', '.join(fields)}"
+
+
+def _check_named(target: Target, label_field: str | None, split: str | list | None) -> None:
+    """Refuses what the user has named and is not there; what nobody named is left out instead."""
+    ids = target.ids()
+    if label_field not in (None, NO_LABELS):
+        read_label_texts(target, label_field, ids)
+    if split is not None:
+        read_splits(target, split, [target.sample_ids[id_] for id_ in ids])
+
+
+def _embeddings(
+    target: Target, named: str | None, model: str, progress: Progress, done: Audit
+) -> str | None:
+    """Computes embeddings where they are missing; returns their field, None if there are none."""
+    name = named or next(iter(vector_fields(target)), None)
+    weights = None
+    if name is not None and target.has_field(name.removeprefix(target.root)):
+        name = embeddings_field(target, name)
+        missing = len(target.ids()) - len(target.ids(having=name))
+        if not missing:
+            return name
+        before = _before(target, name)
+        if before is None:
+            done.left_out[EMBEDDINGS.name] = (
+                f"{missing:,} {target.noun} have no vector in {name!r}, which this plugin did "
+                "not compute"
+            )
+            return name
+        model, weights = alias_of(before, model), before.parameters.get("weights")
+    field = name or default_field(model)
+    done.step(
+        EMBEDDINGS.name,
+        lambda: compute_embeddings(
+            target, progress, embeddings=field, model=model, weights=weights
+        ),
+    )
+    return field if target.ids(having=field) else None
+
+
+def _before(target: Target, name: str) -> Any:
+    """What the plugin's run that filled a field says of itself; None if it was not the plugin."""
+    try:
+        plan = plan_embeddings(target, name)
+    except UserError:
+        return None
+    return plan.before if plan.identity else None

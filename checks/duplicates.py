@@ -1,0 +1,248 @@
+"""The check ``find_duplicates``: exact copies, near-duplicates, and leaks between splits."""
+
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import fiftyone as fo
+import numpy as np
+from fiftyone import ViewField as F
+
+from ..storage.findings import Column, Values, Views, matching_view, plan_findings, store_findings
+from ..storage.fingerprints import FILES as READ_FILES
+from ..storage.fingerprints import SPLITS as READ_SPLITS
+from ..storage.groups import DuplicateGroups
+from ..storage.metadata import read_splits
+from ..storage.runs import Run
+from ..storage.targets import Target
+from .contract import FILES, Check, Finding
+from .inputs import Inputs
+from .parameters import checked_threshold
+
+if TYPE_CHECKING:
+    from ..analysis.duplicates import Duplicates
+
+DUPLICATES = Check(
+    name="find_duplicates",
+    needs=frozenset({FILES}),
+    columns=(
+        Column("group", fo.IntField, "The number of the group of duplicates; empty outside groups"),
+        Column(
+            "kind",
+            fo.StringField,
+            "exact: the same bytes or pixels as another of the group; near: verified on the pixels",
+        ),
+        Column("keep", fo.BooleanField, "Whether this represents its group; others are redundant"),
+        Column("change", fo.StringField, "What tells this from the representative of its group"),
+        Column(
+            "similarity",
+            fo.FloatField,
+            "Cosine similarity to the representative of the group, from -1 to 1",
+        ),
+        Column(
+            "agreement",
+            fo.FloatField,
+            "How far the pixels agree with those of the representative, from 0 to 1",
+        ),
+    ),
+    views={
+        "groups": "All duplicates, group by group, the representative first",
+        "redundant": "Duplicates that are represented by another of their group",
+        "leaks": "Groups of duplicates with members in several splits",
+    },
+    finding=Finding(
+        kind="duplicate",
+        column="group",
+        order=(("group", 1), ("keep", -1)),
+        reported=("group", "kind", "keep", "change", "similarity", "agreement"),
+    ),
+    would_find="duplicates and leaks between splits",
+    count=("redundant", "redundant"),
+)
+
+# The kinds of evidence that make two images exact copies of each other.
+COPIES = ("copy", "same pixels")
+
+
+def find_duplicates(
+    inputs: Inputs,
+    *,
+    split: str | list | None = None,
+    threshold: str | float = "auto",
+    run_key: str | None = None,
+) -> dict[str, Any]:
+    """Finds duplicates among the inputs, stores them, and returns what was found.
+
+    Args:
+        inputs: what is compared; without embeddings, only exact copies are found
+        split, threshold, run_key: as of the operator
+
+    Raises:
+        UserError: if the input is at fault; an earlier run of the name then stays
+    """
+    started = time.monotonic()
+    target, progress = inputs.target, inputs.progress
+    wanted = checked_threshold(threshold)
+    run = plan_findings(target, DUPLICATES.name, run_key, DUPLICATES.columns, [*DUPLICATES.views])
+    found = _judge(inputs, split, wanted)
+    groups = ordered_groups(found)
+    changes = changes_from_kept(found)
+    result = _result(found, changes)
+    facts = inputs.facts({"split": split, "threshold": threshold}, READ_FILES, READ_SPLITS)
+    facts = replace(
+        facts,
+        judged=len(inputs.ids) - len(found.skipped),
+        skipped=dict(Counter(facts.skipped) + Counter(found.skipped.values())),
+        seconds=round(time.monotonic() - started, 2),
+        special=result,
+    )
+    progress.say("Storing the groups")
+    leaking = sorted({int(number) for number in groups[np.isin(found.group, found.leaking)]})
+    saved = store_findings(
+        target,
+        run,
+        DUPLICATES.columns,
+        _values(found, groups, changes, inputs.ids),
+        lambda: _views(target, run, leaking),
+        facts,
+        results={"ids": " ".join(inputs.ids)},
+    )
+    inputs.duplicates = DuplicateGroups(run.key, np.where(found.group >= 0, groups, -1))
+    return {"run_key": run.key, **facts.as_dict(), "views": list(saved)}
+
+
+def _judge(inputs: Inputs, split: str | list | None, threshold: float | None) -> "Duplicates":
+    from ..analysis.duplicates import find_duplicates as duplicates_of
+    from ..analysis.small_pictures import Picture
+
+    samples, files, boxes = zip(*inputs.items)
+    splits = read_splits(inputs.target, split, samples) if split is not None else None
+    labels = inputs.codes if inputs.label_field is not None else None
+    rows, graph = (inputs.rows, inputs.graph) if inputs.embeddings else (None, None)
+    images = [Picture(file, box) for file, box in zip(files, boxes)]
+    noun = inputs.target.noun
+    with inputs.progress.share("Comparing the images", len(images), noun) as report:
+        return duplicates_of(
+            images, rows, graph, threshold=threshold, labels=labels, splits=splits, progress=report
+        )
+
+
+def _result(found: "Duplicates", changes: dict[int, tuple[str, float, float]]) -> dict[str, Any]:
+    """What is special to this check in its result."""
+    num_groups = int(found.group.max(initial=-1)) + 1
+    near = near_groups(found)
+    return {
+        "exact_groups": num_groups - len(near),
+        "near_groups": len(near),
+        "exact_redundant": int((found.exact & ~found.keep).sum()),
+        "redundant": int((~found.keep).sum()),
+        "leaks": [{"splits": list(pair), "groups": count} for pair, count in found.leaks.items()],
+        "conflicts": len(found.conflicts),
+        "changes": dict(Counter(kind for kind, _, _ in changes.values()).most_common()),
+        "threshold": round(found.threshold, 4),
+    }
+
+
+def _views(target: Target, run: Run, leaking: list[int]) -> Views:
+    group, keep = f"{run.key}_group", f"{run.key}_keep"
+    order = [(group, 1), (keep, -1)]
+    views = {
+        "groups": matching_view(target, F(group) != None, order),  # noqa: E711
+        "redundant": matching_view(target, F(keep) == False, [(group, 1)]),  # noqa: E712
+    }
+    if leaking:
+        views["leaks"] = matching_view(target, F(group).is_in(leaking), order)
+    return {what: (view, DUPLICATES.views[what]) for what, view in views.items()}
+
+
+def ordered_groups(found: "Duplicates") -> np.ndarray:
+    """Group numbers in the order of a review: leaks first, then groups whose labels disagree.
+
+    Returns:
+        (n,) int64, -1 in none
+    """
+    num_groups = int(found.group.max(initial=-1)) + 1
+    numbers = np.arange(num_groups)
+    leads = np.isin(numbers, found.leaking) * 2 + np.isin(numbers, found.conflicts)
+    places = np.empty(num_groups, np.int64)
+    places[np.lexsort((numbers, -leads))] = numbers
+    return np.where(found.group >= 0, places[found.group], -1) if num_groups else found.group
+
+
+def near_groups(found: "Duplicates") -> set[int]:
+    """The groups that are held together by more than exact copies."""
+    left = found.group[found.evidence.pairs[:, 0]]
+    right = found.group[found.evidence.pairs[:, 1]]
+    return {
+        int(one)
+        for one, other, kind in zip(left, right, found.evidence.kind)
+        if one == other and one >= 0 and kind not in COPIES
+    }
+
+
+def changes_from_kept(found: "Duplicates") -> dict[int, tuple[str, float, float]]:
+    """What tells each redundant row from the representative of its group.
+
+    Returns:
+        kind of change, similarity and agreement by row
+    """
+    evidence = found.evidence
+    known = {tuple(pair): place for place, pair in enumerate(evidence.pairs.tolist())}
+    same = _copies(found)
+    kept = {int(found.group[row]): int(row) for row in np.flatnonzero(found.keep)}
+    changes = {}
+    for row in np.flatnonzero(~found.keep).tolist():
+        other = kept[int(found.group[row])]
+        pairs = [(row, other)]
+        if other in same.get(row, ()):
+            pairs = [(one, two) for one in same[row] for two in same[row]]
+        else:
+            pairs += [
+                (one, two) for one in same.get(row, {row}) for two in same.get(other, {other})
+            ]
+        places = [known[tuple(sorted(pair))] for pair in pairs if tuple(sorted(pair)) in known]
+        if places:
+            place = places[0]
+            changes[row] = (
+                evidence.kind[place],
+                float(evidence.similarity[place]),
+                float(evidence.agreement[place]),
+            )
+    return changes
+
+
+def _copies(found: "Duplicates") -> dict[int, set[int]]:
+    """The exact copies of each row that has some, itself among them."""
+    same: dict[int, set[int]] = {}
+    for (one, other), kind in zip(found.evidence.pairs.tolist(), found.evidence.kind):
+        if kind in COPIES:
+            same.setdefault(one, {one}).add(other)
+            same.setdefault(other, {other}).add(one)
+    # Copies are linked with the first of their set only.
+    for rows in list(same.values()):
+        rows.update(*(same[row] for row in list(rows)))
+    return same
+
+
+def _values(
+    found: "Duplicates",
+    groups: np.ndarray,
+    changes: dict[int, tuple[str, float, float]],
+    ids: Sequence[str],
+) -> Values:
+    members = np.flatnonzero(groups >= 0).tolist()
+
+    def measured(place: int) -> dict[str, float]:
+        known = {ids[row]: change[place] for row, change in changes.items()}
+        return {id_: value for id_, value in known.items() if not np.isnan(value)}
+
+    return {
+        "group": {ids[row]: int(groups[row]) for row in members},
+        "kind": {ids[row]: "exact" if found.exact[row] else "near" for row in members},
+        "keep": {ids[row]: bool(found.keep[row]) for row in members},
+        "change": {ids[row]: change[0] for row, change in changes.items()},
+        "similarity": measured(1),
+        "agreement": measured(2),
+    }

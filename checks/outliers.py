@@ -1,0 +1,122 @@
+"""The check ``find_outliers``: what is unlike the others, and images without content."""
+
+import time
+from collections import Counter
+from dataclasses import replace
+from typing import Any
+
+import fiftyone as fo
+from fiftyone import ViewField as F
+
+from ..storage.findings import Column, Views, matching_view, plan_findings, store_findings
+from ..storage.fingerprints import FILES as READ_FILES
+from ..storage.fingerprints import GROUPS
+from ..storage.runs import Run
+from ..storage.targets import Target
+from .contract import EMBEDDINGS, FLAGGED, Check, Finding
+from .inputs import Inputs
+from .parameters import checked_threshold
+
+OUTLIERS = Check(
+    name="find_outliers",
+    needs=frozenset({EMBEDDINGS}),
+    columns=(
+        Column("score", fo.FloatField, "How unlike the others this is, from 0 (typical) to 1"),
+        FLAGGED,
+        Column("reason", fo.StringField, "Why this is flagged"),
+    ),
+    views={"flagged": "Outliers and images without content, the strangest first"},
+    finding=Finding(
+        kind="outlier",
+        column="flagged",
+        order=(("score", -1),),
+        reported=("score", "reason"),
+    ),
+    would_find="outliers",
+    count=("flagged", "flagged"),
+)
+
+OF_THE_SET, OF_ITS_CLASS = "unlike the whole set", "unlike its class"
+
+
+def find_outliers(
+    inputs: Inputs,
+    *,
+    threshold: str | float = "auto",
+    check_pictures: bool = True,
+    run_key: str | None = None,
+) -> dict[str, Any]:
+    """Finds outliers among the inputs, stores them, and returns what was found.
+
+    Args:
+        inputs: what is evaluated
+        threshold, check_pictures, run_key: as of the operator
+
+    Raises:
+        UserError: if the input is at fault; an earlier run of the name then stays
+    """
+    from ..analysis import outliers
+
+    started = time.monotonic()
+    target, progress = inputs.target, inputs.progress
+    wanted = checked_threshold(threshold)
+    run = plan_findings(target, OUTLIERS.name, run_key, OUTLIERS.columns, [*OUTLIERS.views])
+    progress.say("Scoring")
+    found = inputs.outliers if wanted is None else inputs.find_outliers(wanted)
+    names = {outliers.OF_THE_SET: OF_THE_SET, outliers.OF_ITS_CLASS: OF_ITS_CLASS}
+    reasons = [names.get(int(reason)) for reason in found.reason]
+    skipped: dict[str, int] = {}
+    common: list[str] = []
+    if check_pictures:
+        reasons, common, skipped = _look_at_pixels(inputs, reasons)
+    read = (READ_FILES, GROUPS) if check_pictures else (GROUPS,)
+    facts = inputs.facts({"threshold": threshold, "check_pictures": check_pictures}, *read)
+    facts = replace(
+        facts,
+        skipped={**facts.skipped, **skipped},
+        seconds=round(time.monotonic() - started, 2),
+        special={
+            "flagged": sum(reason is not None for reason in reasons),
+            "reasons": dict(Counter(reason for reason in reasons if reason).most_common()),
+            "common": common,
+            "threshold": round(found.threshold, 4),
+            "duplicates": inputs.duplicates.run_key if inputs.duplicates else None,
+        },
+    )
+    progress.say("Storing the scores")
+    ids = inputs.ids
+    values = {
+        "score": {id_: round(float(score), 6) for id_, score in zip(ids, found.score)},
+        "flagged": {id_: reason is not None for id_, reason in zip(ids, reasons)},
+        "reason": {id_: reason for id_, reason in zip(ids, reasons) if reason},
+    }
+    saved = store_findings(
+        target,
+        run,
+        OUTLIERS.columns,
+        values,
+        lambda: _views(target, run),
+        facts,
+        results={"ids": " ".join(ids)},
+    )
+    return {"run_key": run.key, **facts.as_dict(), "views": list(saved)}
+
+
+def _look_at_pixels(
+    inputs: Inputs, reasons: list[str | None]
+) -> tuple[list[str | None], list[str], dict[str, int]]:
+    """Adds what the pixels say: reasons, what most of the set has in common, what failed."""
+    from ..analysis import uninformative
+
+    _, files, boxes = zip(*inputs.items)
+    with inputs.progress.share("Looking at the pixels", len(files), inputs.target.noun) as report:
+        seen = uninformative.find_uninformative(files, boxes, report)
+    reasons = [reason or other for reason, other in zip(seen.reasons, reasons)]
+    failed = Counter(f"pixels not judged: {error}" for error in seen.errors if error)
+    return reasons, list(seen.common), dict(failed)
+
+
+def _views(target: Target, run: Run) -> Views:
+    condition = F(f"{run.key}_flagged") == True  # noqa: E712
+    view = matching_view(target, condition, [(f"{run.key}_score", -1)])
+    return {"flagged": (view, OUTLIERS.views["flagged"])}

@@ -1,0 +1,23 @@
+"""The checks, in the order in which what they found is read."""
+
+from .contract import Check
+from .duplicates import DUPLICATES
+from .embeddings import EMBEDDINGS
+from .label_issues import LABEL_ISSUES
+from .outliers import OUTLIERS
+from .separability import SEPARABILITY
+from .visualization import VISUALIZATION
+
+CHECKS: tuple[Check, ...] = (
+    EMBEDDINGS,
+    DUPLICATES,
+    LABEL_ISSUES,
+    OUTLIERS,
+    SEPARABILITY,
+    VISUALIZATION,
+)
+
+
+def check_of(operator: str) -> Check | None:
+    """The check that an operator runs, or None."""
+    return next((check for check in CHECKS if check.name == operator), None)

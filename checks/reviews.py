@@ -1,0 +1,305 @@
+"""Reviews of label issues: a person decides about flagged labels, and can take it back."""
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import fiftyone as fo
+
+from ..errors import UserError
+from ..storage.labels import (
+    label_field_of,
+    label_set_text,
+    labels_of_text,
+    read_label_texts,
+    split_labels,
+)
+from ..storage.locks import writing
+from ..storage.reviews import (
+    ACCEPTED,
+    CHANGED,
+    CORRECTED,
+    KEPT,
+    OF_FLAGS,
+    VERIFIED,
+    Outcome,
+    Reviews,
+    check_reviewable,
+    read_reviews,
+    write_reviews,
+)
+from ..storage.runs import Run, plugin_runs, read_run
+from ..storage.targets import Target, resolve_target
+from .label_issues import LABEL_ISSUES
+
+DECISIONS = ("accept", "keep", "set", "undo")
+
+
+def review_label_issues(
+    samples: Any,
+    *,
+    decision: str,
+    label: str | Sequence[str] | None = None,
+    unflagged: bool = False,
+    run_key: str = "label_issues",
+) -> dict[str, Any]:
+    """Reviews labels that ``find_label_issues`` has evaluated, and tells what was done.
+
+    Args:
+        samples: a dataset or view: what is reviewed
+        decision, label, unflagged, run_key: as of the operator
+
+    Raises:
+        UserError: if the input is at fault; nothing is changed then
+    """
+    started = time.monotonic()
+    check_decision(decision, label)
+    with writing(samples._root_dataset, run_key):
+        run, target = reviewed_run(samples, run_key)
+        outcome = plan_review(target, run, decision, label, unflagged)
+        path = label_field_of(target, run.facts.label_field).path
+        check_reviewable(target, run, path)
+        run = write_reviews(target, run, path, outcome)
+        reviews = read_reviews(target, run)
+    return {
+        "run_key": run_key,
+        "decision": decision,
+        "things": target.noun,
+        "read": len(outcome.decisions) + outcome.skipped.total(),
+        "reviewed": len(outcome.decisions),
+        "changed": len(outcome.labels),
+        "skipped": dict(outcome.skipped),
+        "reviews": reviews.counts(),
+        "seconds": round(time.monotonic() - started, 2),
+    }
+
+
+def check_decision(decision: str, label: str | Sequence[str] | None) -> None:
+    """Refuses a decision that is none, or lacks its label.
+
+    Raises:
+        UserError: that names the parameter
+    """
+    if decision not in DECISIONS:
+        names = ", ".join(map(repr, DECISIONS))
+        raise UserError(f"decision={decision!r} is not known; choose {names}")
+    if decision == "set" and not label:
+        raise UserError("decision='set' needs label=")
+    if decision != "set" and label:
+        raise UserError(f"label= is for decision='set', not {decision!r}")
+
+
+def reviewable_runs(dataset: fo.Dataset) -> list[Run]:
+    """The finished runs whose labels can be reviewed, the latest first."""
+    runs = [run for run in plugin_runs(dataset, LABEL_ISSUES.name) if run.finished]
+    return sorted(runs, key=lambda run: run.written_at, reverse=True)
+
+
+def reviewed_run(samples: Any, run_key: str) -> tuple[Run, Target]:
+    """The run, and the samples or patches in its terms.
+
+    Raises:
+        UserError: if there is no such run, or it is of another kind
+    """
+    dataset = samples._root_dataset
+    run = read_run(dataset, run_key)
+    if run is None or run.operator != LABEL_ISSUES.name or not run.finished:
+        names = ", ".join(one.key for one in reviewable_runs(dataset)) or "none"
+        raise UserError(
+            f"run_key={run_key!r} is no finished run of find_label_issues; there are: {names}"
+        )
+    target = resolve_target(samples, run.facts.about.patches_field)
+    if target.about != run.facts.about:
+        raise UserError(
+            f"run_key={run_key!r} is about {run.facts.about.words}, but these are "
+            f"{target.about.words}; pass a view of {run.facts.about.words}"
+        )
+    return run, target
+
+
+def known_classes(target: Target, label_field: str) -> list[str]:
+    """The classes that a field holds in the whole dataset."""
+    texts = read_label_texts(target.everything, label_field, target.everything.ids())
+    several = label_field_of(target, label_field).several
+    names = (labels_of_text(text) if several else [text] for text in set(texts) - {None})
+    return sorted({name for of_text in names for name in of_text})
+
+
+class _Labels:
+    """Labels as reviews compare and keep them: one text for each sample or patch."""
+
+    def __init__(self, target: Target, label_field: str) -> None:
+        self._target = target
+        self.field = label_field_of(target, label_field)
+
+    def read(self, ids: list[str]) -> list[str | None]:
+        return read_label_texts(self._target, self.field.name, ids)
+
+    def suggested(self, run: Run, ids: list[str], labels: list[str | None]) -> list[str | None]:
+        path = f"{run.key}_suggested" + ("" if self._target.patches_field else ".label")
+        rows = self._target.values(path)
+        return [rows[id_][0] for id_ in ids]
+
+    def chosen(self, label: str | Sequence[str]) -> str:
+        """The text of a label that a person named.
+
+        Raises:
+            UserError: if the field cannot hold it
+        """
+        if not isinstance(label, str):
+            if len(label) != 1:
+                raise UserError(f"label={list(label)!r}: {self.field.name!r} holds one label each")
+            label = label[0]
+        self.field.value(label)
+        return label
+
+    def original(self, id_: str, label: str) -> str:
+        """What is kept of a label that may be replaced."""
+        return label
+
+    def text_of(self, original: str) -> str:
+        """The text of what was kept."""
+        return original
+
+    def restored(self, original: str) -> Any:
+        """What was kept, as it is written."""
+        return self.field.value(original)
+
+    def written(self, id_: str, text: str) -> Any:
+        """A new label, as it is written."""
+        return self.field.value(text)
+
+
+class _LabelSets(_Labels):
+    """Several labels for each sample, as a JSON list; originals are kept with all they hold."""
+
+    def __init__(self, target: Target, label_field: str) -> None:
+        super().__init__(target, label_field)
+        self._documents = dict(zip(*target.view.values(["id", self.field.name])))
+
+    def suggested(self, run: Run, ids: list[str], labels: list[str | None]) -> list[str | None]:
+        rows = self._target.values(f"{run.key}_wrong", f"{run.key}_missing")
+        told = {id_: (set(rows[id_][0] or ()), set(rows[id_][1] or ())) for id_ in ids}
+        return [
+            label_set_text(frozenset(labels_of_text(text)) - told[id_][0] | told[id_][1])
+            if text and any(told[id_])
+            else None
+            for id_, text in zip(ids, labels)
+        ]
+
+    def chosen(self, label: str | Sequence[str]) -> str:
+        if isinstance(label, str):
+            label = split_labels(label, known_classes(self._target, self.field.name))
+        return label_set_text({text for name in label if (text := name.strip())})
+
+    def original(self, id_: str, label: str) -> str:
+        return label if self.field.kind == "texts" else self._documents[id_].to_json()
+
+    def text_of(self, original: str) -> str:
+        if self.field.kind == "texts":
+            return original
+        kept = fo.Classifications.from_json(original).classifications
+        return label_set_text({one.label for one in kept if one.label})
+
+    def restored(self, original: str) -> Any:
+        if self.field.kind == "texts":
+            return labels_of_text(original)
+        return fo.Classifications.from_json(original)
+
+    def written(self, id_: str, text: str) -> Any:
+        labels = labels_of_text(text)
+        if self.field.kind == "texts":
+            kept = [label for label in self._documents[id_] if label in labels]
+            return [*kept, *sorted(set(labels) - set(kept))]
+        kept = [one for one in self._documents[id_].classifications if one.label in labels]
+        new = set(labels) - {one.label for one in kept}
+        added = [fo.Classification(label=label) for label in sorted(new)]
+        return fo.Classifications(classifications=[*kept, *added])
+
+
+def plan_review(
+    target: Target,
+    run: Run,
+    decision: str,
+    label: str | Sequence[str] | None,
+    unflagged: bool,
+) -> Outcome:
+    """What a review will do; nothing is written.
+
+    Raises:
+        UserError: if the label cannot be set
+    """
+    several = label_field_of(target, run.facts.label_field).several
+    kept = (_LabelSets if several else _Labels)(target, run.facts.label_field)
+    ids = target.ids()
+    labels = kept.read(ids)
+    before = read_reviews(target, run)
+    if decision == "undo":
+        return _undone(ids, labels, before, kept)
+    suggested = kept.suggested(run, ids, labels) if decision == "accept" else [None] * len(ids)
+    chosen = kept.chosen(label) if label else None
+    flags = target.values(f"{run.key}_flagged")
+    outcome = Outcome()
+    for id_, current, suggestion in zip(ids, labels, suggested):
+        new = {"accept": suggestion, "keep": current, "set": chosen}[decision]
+        flag = flags[id_][0]
+        was_flagged = flag or before.decisions.get(id_) in OF_FLAGS
+        if current is None:
+            outcome.skipped["no label"] += 1
+        elif not was_flagged and (decision == "accept" or not unflagged):
+            outcome.skipped["not flagged"] += 1
+        elif decision == "accept" and not flag:
+            outcome.skipped["reviewed already"] += 1
+        elif new is None:
+            outcome.skipped["no suggestion"] += 1
+        else:
+            _decide(outcome, id_, current, new, decision, was_flagged, before, kept)
+    return outcome
+
+
+def _decide(
+    outcome: Outcome,
+    id_: str,
+    current: str,
+    new: str,
+    decision: str,
+    was_flagged: bool,
+    before: Reviews,
+    kept: _Labels,
+) -> None:
+    """One decision on one label."""
+    original = before.originals.get(id_)
+    # A review that was interrupted has written its label, but not its decision.
+    interrupted = original is not None and id_ not in before.decisions
+    if interrupted and current not in (before.reviewed.get(id_), kept.text_of(original)):
+        original = None  # edited since
+    original = original or kept.original(id_, current)
+    compared = kept.text_of(original) if interrupted else current
+    if new == compared:
+        outcome.decisions[id_] = KEPT if was_flagged else VERIFIED
+    else:
+        taken = ACCEPTED if decision == "accept" else CHANGED
+        outcome.decisions[id_] = taken if was_flagged else CORRECTED
+    if new != current:
+        outcome.labels[id_] = kept.written(id_, new)
+    outcome.originals[id_] = original
+    outcome.reviewed[id_] = new
+    outcome.flagged[id_] = False
+
+
+def _undone(ids: list[str], labels: list[str | None], before: Reviews, kept: _Labels) -> Outcome:
+    outcome = Outcome()
+    for id_, current in zip(ids, labels):
+        decision, original = before.decisions.get(id_), before.originals.get(id_)
+        if original is None:
+            outcome.skipped["not reviewed"] += 1
+        elif current not in (before.reviewed.get(id_), kept.text_of(original)):
+            outcome.skipped["the label was edited after its review"] += 1
+        else:
+            if current != kept.text_of(original):
+                outcome.labels[id_] = kept.restored(original)
+            for values in (outcome.decisions, outcome.originals, outcome.reviewed):
+                values[id_] = None
+            if decision is not None:
+                outcome.flagged[id_] = decision in OF_FLAGS
+    return outcome

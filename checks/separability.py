@@ -1,0 +1,197 @@
+"""The check ``compute_separability``: which classes the embeddings tell apart, and confuse."""
+
+import time
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..errors import UserError
+from ..storage import fingerprints
+from ..storage.arrays import encode
+from ..storage.findings import plan_findings, store_findings
+from ..storage.maps import latest_trust
+from ..storage.metadata import read_slices
+from ..storage.runs import RunFacts, latest_run
+from .contract import EMBEDDINGS, LABELS, Check
+from .inputs import Inputs
+
+if TYPE_CHECKING:
+    from ..analysis.separability import Separability
+
+SEPARABILITY = Check(
+    name="compute_separability",
+    needs=frozenset({EMBEDDINGS, LABELS}),
+    would_find="classes that are mixed up",
+)
+
+
+def compute_separability(
+    inputs: list[Inputs], *, by: str | None = None, run_key: str | None = None
+) -> dict[str, Any]:
+    """Measures separability of the first inputs, compares the others, and stores a run.
+
+    Args:
+        inputs: the same samples or patches with several fields of embeddings
+        by, run_key: as of the operator
+
+    Raises:
+        UserError: if the input is at fault; an earlier run of the name then stays
+    """
+    started = time.monotonic()
+    first = inputs[0]
+    target = first.target
+    run = plan_findings(target, SEPARABILITY.name, run_key, (), ())
+    left_out = _restrict_to_common(inputs)
+    slices = None
+    if by is not None:
+        samples = [target.sample_ids[id_] for id_ in first.ids]
+        slices = read_slices(target, by, first.ids, samples)
+    measured = {each.embeddings: _measure(each) for each in inputs}
+    separability = measured[first.embeddings]
+    report = separability.as_dict()
+    for pair in report["pairs"]:
+        pair["boundary"] = [first.ids[row] for row in pair["boundary"]]
+    _count_findings(first, report)
+    report["overall"]["map"] = latest_trust(target.dataset, target.about, first.embeddings)
+    stored = {
+        **report,
+        "comparison": _compared(measured),
+        "slices": None,
+        "label_field": first.label_field,
+    }
+    prediction = None
+    if slices is not None:
+        stored["slices"], prediction = _sliced(first, separability, slices, by)
+    first.progress.say("Storing the measures")
+    special = {
+        "duplicates": first.duplicates.run_key if first.duplicates else None,
+        "overall": report["overall"],
+        "field_prediction": prediction,
+    }
+    facts = _facts(inputs, by, slices, left_out, report["overall"])
+    facts = replace(facts, seconds=round(time.monotonic() - started, 2), special=special)
+    store_findings(target, run, (), {}, dict, facts, results=_results(first, separability, stored))
+    return {"run_key": run.key, **facts.as_dict(), **stored}
+
+
+def _facts(
+    inputs: list[Inputs],
+    by: str | None,
+    slices: list[str | None] | None,
+    left_out: int,
+    overall: dict[str, Any],
+) -> RunFacts:
+    first = inputs[0]
+    facts = first.facts({"by": by}, fingerprints.GROUPS)
+    read = dict(facts.inputs)
+    for each in inputs[1:]:
+        read[f"{fingerprints.EMBEDDINGS} {each.embeddings}"] = each.vectors.fingerprint
+    if slices is not None:
+        name = f"{fingerprints.SLICES} {by}"
+        read[name] = fingerprints.texts_fingerprint(first.ids, slices)
+    skipped = dict(facts.skipped)
+    for reason, count in (
+        ("no label", overall["unlabeled"]),
+        ("vector of zeros", overall["zero_vectors"]),
+        ("no vector in all of the fields", left_out),
+    ):
+        if count:
+            skipped[reason] = count
+    return replace(
+        facts,
+        parameters={**facts.parameters, "embeddings": [each.embeddings for each in inputs]},
+        inputs=read,
+        read=facts.read + left_out,
+        judged=overall["samples"],
+        skipped=skipped,
+    )
+
+
+def _results(
+    inputs: Inputs, separability: "Separability", report: dict[str, Any]
+) -> dict[str, Any]:
+    """What the panel reads."""
+    measured = separability.samples
+    return {
+        "report": report,
+        "ids": " ".join(inputs.ids),
+        "codes": encode(inputs.codes.astype(np.int32)),
+        "class_names": list(inputs.class_names),
+        "predicted": encode(measured.predicted.astype(np.int32)),
+        "purity": encode(measured.purity),
+        "silhouette": encode(measured.silhouette),
+    }
+
+
+def _measure(inputs: Inputs) -> "Separability":
+    from ..analysis.separability import class_separability
+
+    if not inputs.class_names:
+        raise UserError(f"label_field={inputs.label_field!r} holds no labels")
+    evidence = inputs.evidence
+    inputs.progress.say(f"Measuring how {inputs.embeddings} separates the classes")
+    return class_separability(
+        inputs.rows,
+        inputs.codes,
+        inputs.class_names,
+        inputs.graph,
+        evidence.probabilities,
+        inputs.groups,
+    )
+
+
+def _compared(measured: dict[str, "Separability"]) -> dict[str, Any] | None:
+    from ..analysis.compare import compare_embeddings
+
+    return compare_embeddings(measured).as_dict() if len(measured) > 1 else None
+
+
+def _sliced(
+    inputs: Inputs, separability: "Separability", slices: list[str | None], by: str
+) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """Separability within the slices of a field, and how well the field itself is predicted."""
+    from ..analysis.class_probe import held_out_probabilities
+    from ..analysis.compare import measure_field_prediction, measure_slices
+
+    inputs.progress.say(f"Measuring the slices of {by}")
+    names = tuple(sorted({name for name in slices if name is not None}))
+    codes = np.array([names.index(name) if name is not None else -1 for name in slices])
+    sliced = measure_slices(separability, codes, names).as_dicts()
+    evidence = held_out_probabilities(
+        inputs.rows, codes, len(names), inputs.graph, inputs.groups, inputs.seed
+    )
+    prediction = measure_field_prediction(
+        evidence.probabilities, codes, names, inputs.codes, inputs.groups
+    )
+    return sliced, prediction.as_dict()
+
+
+def _restrict_to_common(inputs: list[Inputs]) -> int:
+    """Leaves what has a vector in all fields; returns how many of the first are left out."""
+    if len(inputs) == 1:
+        return 0
+    common = set.intersection(*(set(each.vectors.ids) for each in inputs))
+    if not common:
+        raise UserError("embeddings: nothing has a vector in all of these fields")
+    left_out = len(inputs[0].vectors.ids) - len(common)
+    for each in inputs:
+        if len(each.vectors.ids) > len(common):
+            each.vectors = each.vectors.take(np.array([id_ in common for id_ in each.vectors.ids]))
+    return left_out
+
+
+def _count_findings(inputs: Inputs, report: dict[str, Any]) -> None:
+    """Adds the label issues and outliers of each class, where such runs exist."""
+    for operator, name in (("find_label_issues", "label_issues"), ("find_outliers", "outliers")):
+        run = latest_run(inputs.target, operator)
+        if run is not None and run.facts.label_field not in (None, inputs.label_field):
+            run = None  # it evaluated other classes
+        counts: dict[str, int] = {}
+        flags = inputs.target.values(f"{run.key}_flagged") if run else {}
+        for id_, label in zip(inputs.ids, inputs.labels):
+            if label is not None and flags.get(id_, (None,))[0]:
+                counts[label] = counts.get(label, 0) + 1
+        for row in report["classes"]:
+            row[name] = counts.get(row["label"], 0) if run else None
+        report[f"{name}_run"] = run.key if run else None

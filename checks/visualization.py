@@ -1,0 +1,271 @@
+"""The check ``compute_visualization``: UMAP, t-SNE and PCA for FiftyOne's Embeddings panel."""
+
+import dataclasses
+import time
+from typing import Any
+
+import numpy as np
+
+from ..analysis.trust import MapTrust, map_trust
+from ..errors import UserError
+from ..storage.labels import class_codes, read_labels
+from ..storage.maps import StoredMap, read_map, write_map
+from ..storage.runs import check_name, embeddings_key
+from ..storage.targets import Target
+from ..storage.vectors import VectorSet
+from .contract import EMBEDDINGS, Check
+from .inputs import Inputs
+
+METHODS = {"umap": "UMAP", "tsne": "t-SNE", "pca": "PCA"}
+
+VISUALIZATION = Check(name="compute_visualization", needs=frozenset({EMBEDDINGS}))
+
+
+@dataclasses.dataclass(frozen=True)
+class Layout:
+    """How embeddings are laid out.
+
+    Attributes:
+        method: ``umap``, ``tsne`` or ``pca``
+        num_dims: 2 or 3
+        n_neighbors, min_dist: of UMAP
+        perplexity: of t-SNE
+        label_field: UMAP: pulls samples of the same label together
+        seed: of everything random; None draws one
+
+    Raises:
+        UserError: that names a parameter that is out of range
+    """
+
+    method: str = "umap"
+    num_dims: int = 2
+    n_neighbors: int = 15
+    min_dist: float = 0.1
+    perplexity: float = 30.0
+    label_field: str | None = None
+    seed: int | None = 51
+
+    def __post_init__(self) -> None:
+        if self.method not in METHODS:
+            names = ", ".join(map(repr, METHODS))
+            raise UserError(f"method={self.method!r} is not known; choose {names}")
+        if self.num_dims not in (2, 3):
+            raise UserError(f"num_dims={self.num_dims} must be 2 or 3")
+        if self.n_neighbors < 2:
+            raise UserError(f"n_neighbors={self.n_neighbors} must be at least 2")
+        if not 0 <= self.min_dist <= 1:
+            raise UserError(f"min_dist={self.min_dist} must be between 0 and 1")
+        if not 1 < self.perplexity < 1000:
+            raise UserError(f"perplexity={self.perplexity} must be above 1 and below 1,000")
+        if self.seed is not None and not 0 <= self.seed < 2**32:
+            raise UserError(f"seed={self.seed} must be between 0 and 2**32 - 1, or None")
+        if self.label_field is not None and self.method != "umap":
+            raise UserError(
+                f"label_field= pulls labels together in UMAP only, not in {self.method!r}"
+            )
+
+
+def default_brain_key(target: Target, embeddings: str, method: str) -> str:
+    """The name of a visualization: ``clip_umap``, or ``dogs_detections_clip_umap`` of patches."""
+    return f"{embeddings_key(target, embeddings)}_{method}"
+
+
+def compute_visualization(
+    inputs: Inputs,
+    layout: Layout | None = None,
+    *,
+    brain_key: str | None = None,
+    spatial_index: bool = False,
+    update: bool = False,
+) -> dict[str, Any]:
+    """Lays embeddings out and stores the result as FiftyOne's brain run of the method.
+
+    Args:
+        inputs: what is shown
+        layout (None): how; by default UMAP in two dimensions
+        brain_key, spatial_index, update: as of the operator
+
+    Raises:
+        UserError: if the input is at fault; an earlier visualization then stays
+    """
+    started = time.monotonic()
+    layout = layout or Layout(seed=inputs.seed)
+    brain_key = brain_key or default_brain_key(inputs.target, inputs.embeddings, layout.method)
+    check_name("brain_key", brain_key)
+    before = read_map(inputs.target, brain_key)
+    if update:
+        inputs = _widened(inputs, brain_key, before)
+        layout = _layout_of(before)
+        points, special = _place(inputs, before)
+    else:
+        points, special = _lay_out(inputs, layout)
+    inputs.progress.say("Measuring how far the plot can be trusted")
+    trust = map_trust(inputs.vectors.matrix, points)
+    parameters = dataclasses.asdict(layout)
+    parameters.pop("num_dims")
+    facts = inputs.facts({})
+    facts = dataclasses.replace(
+        facts,
+        parameters={
+            "embeddings": inputs.embeddings,
+            "patches_field": inputs.target.patches_field,
+            **parameters,
+        },
+        seconds=round(time.monotonic() - started, 2),
+        special={
+            "num_points": len(points),
+            "num_dims": int(points.shape[1]),
+            "trustworthiness": round(trust.trustworthiness, 4),
+            "neighbor_preservation": round(trust.neighbor_preservation, 4),
+            "trust": trust_verdict(trust),
+            "trust_sample": trust.num_sampled,
+            "fingerprint": inputs.vectors.fingerprint,
+            **special,
+        },
+    )
+    inputs.progress.say("Storing the visualization")
+    write_map(inputs.target, brain_key, inputs.vectors, points, facts, spatial_index)
+    result = {"brain_key": brain_key, **facts.as_dict()}
+    result.pop("projection", None)
+    return result
+
+
+def _layout_of(before: StoredMap) -> Layout:
+    """The layout of a stored visualization."""
+    names = {one.name for one in dataclasses.fields(Layout)} - {"num_dims"}
+    known = {name: before.facts.parameters[name] for name in names}
+    return Layout(num_dims=before.points.shape[1], **known)
+
+
+def _lay_out(inputs: Inputs, layout: Layout) -> tuple[np.ndarray, dict[str, Any]]:
+    """The points of a new visualization, and what there is to say about it."""
+    if layout.method == "pca":
+        return _principal_components(inputs, layout.num_dims)
+    # Imported here: they bring numba, which takes a second.
+    from ..analysis.tsne_layout import tsne_layout, tsne_neighbors
+    from ..analysis.umap_layout import umap_layout
+
+    matrix = inputs.vectors.matrix
+    is_tsne = layout.method == "tsne"
+    k = tsne_neighbors(layout.perplexity) if is_tsne else layout.n_neighbors - 1
+    graph, stored = inputs.graph_of(k)
+    inputs.progress.say(f"Laying out by {METHODS[layout.method]}")
+    if is_tsne:
+        made = tsne_layout(matrix, graph, layout.num_dims, layout.perplexity, layout.seed)
+    else:
+        labels = None
+        if layout.label_field is not None:
+            names = read_labels(inputs.target, layout.label_field, inputs.vectors.ids)
+            labels = np.array(class_codes(names)[1])
+        made = umap_layout(
+            matrix,
+            graph,
+            layout.num_dims,
+            layout.n_neighbors,
+            layout.min_dist,
+            layout.seed,
+            labels,
+        )
+    return made.points, {
+        "notes": list(made.notes),
+        "graph": {"method": graph.method, "recall": round(graph.recall, 4), "reused": stored},
+    }
+
+
+def _principal_components(inputs: Inputs, num_dims: int) -> tuple[np.ndarray, dict[str, Any]]:
+    from ..analysis.pca_layout import pca_layout
+
+    inputs.progress.say("Computing principal components")
+    made = pca_layout(inputs.vectors.matrix, num_dims)
+    return made.points, {
+        "notes": list(made.notes),
+        "variance_share": [round(float(share), 4) for share in made.variance_share],
+        # With which new samples are placed, whatever becomes of the ones of today.
+        "projection": {"mean": made.mean.tolist(), "components": made.components.tolist()},
+    }
+
+
+# Placing new samples
+
+
+def _widened(inputs: Inputs, brain_key: str, before: StoredMap | None) -> Inputs:
+    """What is shown already together with what shall be placed beside it.
+
+    Raises:
+        UserError: if there is nothing to place it beside
+    """
+    if before is None:
+        raise UserError(
+            f"update=True: there is no visualization {brain_key!r} yet; compute it without update "
+            "first"
+        )
+    shown = before.facts.parameters["embeddings"]
+    if shown != inputs.embeddings:
+        raise UserError(
+            f"update=True: the visualization {brain_key!r} shows {shown!r}, not "
+            f"{inputs.embeddings!r}"
+        )
+    if before.facts.parameters["method"] == "tsne":
+        raise UserError("update=True: t-SNE cannot place new samples; compute it anew")
+    target = inputs.target
+    left = [id_ for id_ in before.ids if id_ in target.everything.sample_ids]
+    widened = target.only(sorted({*left, *target.ids()}))
+    return Inputs(widened, inputs.progress, embeddings=inputs.embeddings, seed=inputs.seed)
+
+
+def _place(inputs: Inputs, before: StoredMap) -> tuple[np.ndarray, dict[str, Any]]:
+    """The points that are shown, where they were, and new ones; and what there is to say."""
+    vectors = inputs.vectors
+    inputs.progress.say("Placing the new samples")
+    old_points = dict(zip(before.ids, before.points))
+    old = np.array([id_ in old_points for id_ in vectors.ids])
+    if not old.any():
+        raise UserError("update=True: the samples that are shown are gone; compute it anew")
+    if changed := before.changed(vectors.take(old)):
+        raise UserError(
+            f"update=True: {changed:,} vectors of samples that are shown have changed since; "
+            "compute it anew"
+        )
+    points = np.zeros((len(old), before.points.shape[1]), np.float32)
+    points[old] = [old_points[id_] for id_, known in zip(vectors.ids, old) if known]
+    if not old.all():
+        points[~old] = _new_points(vectors, old, points[old], before)
+    special: dict[str, Any] = {"added": int((~old).sum()), "notes": []}
+    if projection := before.facts.special.get("projection"):
+        special["projection"] = projection
+    return points, special
+
+
+def _new_points(
+    vectors: VectorSet, old: np.ndarray, old_points: np.ndarray, before: StoredMap
+) -> np.ndarray:
+    parameters = before.facts.parameters
+    if parameters["method"] == "pca":
+        projection = before.facts.special["projection"]
+        mean, components = (np.float32(projection[key]) for key in ("mean", "components"))
+        return (vectors.matrix[~old] - mean) @ components.T
+    from ..analysis.umap_layout import umap_transform
+
+    return umap_transform(
+        vectors.matrix[~old],
+        vectors.matrix[old],
+        old_points,
+        parameters["n_neighbors"],
+        parameters["min_dist"],
+        parameters["seed"],
+    )
+
+
+def trust_verdict(trust: MapTrust) -> str:
+    """What the two figures mean, in a sentence."""
+    if trust.k == 0:
+        return "too few points to tell"
+    share = f"{trust.neighbor_preservation:.0%} of the nearest neighbors are the same"
+    if trust.trustworthiness >= 0.95:
+        return f"what lies together is alike; {share}"
+    if trust.trustworthiness >= 0.8:
+        return f"a fair picture, in which some neighbors are not alike; {share}"
+    return (
+        f"do not read clusters into this plot, its neighbors are hardly alike (noise has 0.5); "
+        f"{share}"
+    )

@@ -1,0 +1,54 @@
+"""Fingerprints of what a check has read: what a run remembers, and what staleness compares."""
+
+import hashlib
+import os
+from collections.abc import Iterable, Sequence
+
+from .groups import DuplicateGroups
+from .metadata import read_splits
+from .targets import Target
+
+# Names of the fingerprints of a run; those of fields are followed by the field.
+EMBEDDINGS, LABELS, PREDICTIONS, SPLITS, SLICES = (
+    "embeddings",
+    "labels",
+    "predictions",
+    "splits",
+    "slices",
+)
+FILES, GROUPS = "files", "duplicates"
+
+
+def texts_fingerprint(ids: Sequence[str], texts: Iterable[str | None]) -> str:
+    """A hash of texts, labels say, and of what they belong to."""
+    joined = "\n".join(f"{id_} {text}" for id_, text in zip(ids, texts))
+    return hashlib.blake2b(joined.encode(), digest_size=16).hexdigest()
+
+
+def files_fingerprint(target: Target, ids: Sequence[str]) -> str:
+    """A hash of the sizes and times of the files of samples or patches, and of the boxes in them.
+
+    Where the files lie does not count: a dataset that has moved is the same.
+    """
+    digest = hashlib.blake2b(digest_size=16)
+    for item in target.items(set(ids)):
+        try:
+            found = os.stat(item.filepath)
+            state = f"{found.st_size} {int(found.st_mtime)}"
+        except OSError:
+            state = "missing"
+        digest.update(f"{item.ids} {state} {item.boxes}\n".encode())
+    return digest.hexdigest()
+
+
+def splits_fingerprint(target: Target, split: str | list[str], ids: Sequence[str]) -> str:
+    """A hash of the splits of samples or patches."""
+    samples = [target.sample_ids[id_] for id_ in ids]
+    return texts_fingerprint(ids, read_splits(target, split, samples))
+
+
+def groups_fingerprint(groups: DuplicateGroups | None) -> str:
+    """A hash of which samples or patches are duplicates of each other, ``none`` for none."""
+    if groups is None or not (groups.numbers >= 0).any():
+        return "none"
+    return groups.fingerprint

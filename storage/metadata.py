@@ -1,0 +1,131 @@
+"""What is known of samples beside their labels: splits, and the slices of a metadata field."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import fiftyone as fo
+
+from ..errors import UserError
+from .labels import SCALARS, LabelField, label_field_of, label_fields
+from .paths import document_type
+from .targets import Target
+
+# Values of a field by which a set is sliced.
+MAX_SLICES = 50
+
+# Tags that name splits. A sample with several belongs to the first.
+SPLIT_TAGS = ("test", "testing", "val", "valid", "validation", "train", "training")
+
+
+def read_slices(
+    target: Target, field: str, ids: Sequence[str], sample_ids: Sequence[str]
+) -> list[str | None]:
+    """The value of a metadata field of samples, or of an attribute of patches, as text.
+
+    Args:
+        target: the samples or patches
+        field: a string, boolean, integer or Classification field, ``"tags"`` (those that name
+            splits), or such an attribute of the patches
+        ids: the samples or patches
+        sample_ids: the sample of each
+
+    Raises:
+        UserError: if there is no such field, or it has one value only, or too many
+    """
+    if field == "tags":
+        return _few(field, read_splits(target, field, sample_ids), target)
+    attribute = field.removeprefix(target.root)
+    if target.patches_field is not None and target.has_field(attribute):
+        found = target.all_samples.get_field(target.path(attribute))
+        if document_type(found) is fo.Classification:
+            attribute += ".label"
+        elif not isinstance(found, SCALARS):
+            raise UserError(
+                f"by={field!r} is of type {type(found).__name__}; name a field of strings, "
+                "booleans, integers or Classifications"
+            )
+        values = target.values(attribute)
+        texts = [None if (value := values[id_][0]) is None else str(value) for id_ in ids]
+        return _few(field, texts, target)
+    samples = target.of_samples
+    described = label_field_of(samples, field, "by")
+    if described.several:
+        raise UserError(
+            f"by={field!r} holds several values for each sample; name a field of strings, "
+            "booleans, integers or Classifications"
+        )
+    return _few(field, _texts(samples, described, sample_ids), target)
+
+
+def _texts(samples: Target, field: LabelField, sample_ids: Sequence[str]) -> list[str | None]:
+    values = samples.values(field.path)
+    return [field.text(values[id_][0]) if id_ in values else None for id_ in sample_ids]
+
+
+def _few(field: str, texts: list[str | None], target: Target) -> list[str | None]:
+    number = len(set(texts) - {None})
+    if not 2 <= number <= MAX_SLICES:
+        raise UserError(
+            f"by={field!r} has {number:,} different values on these {target.noun}; name a field "
+            f"with 2 to {MAX_SLICES}"
+        )
+    return texts
+
+
+def split_fields(target: Target) -> list[str]:
+    """The fields of the samples that may name a split: Classifications, strings and ``tags``."""
+    return ["tags", *label_fields(target.of_samples)]
+
+
+def read_splits(
+    target: Target, split: str | list[str], sample_ids: Sequence[str]
+) -> list[str | None]:
+    """The split (train, test, …) of each sample.
+
+    Args:
+        target: the samples or patches
+        split: a Classification, string, integer, boolean or list field of the samples (of several
+            values, the first that names a split, or the first); ``"tags"`` for tags that are named
+            like splits; or a list of tags
+        sample_ids: the samples whose splits are wanted
+
+    Returns:
+        a name, or None, for each sample id
+
+    Raises:
+        UserError: if there is no such field, it holds something else, or no sample has a split
+    """
+    if not isinstance(split, str) and not (split and all(isinstance(tag, str) for tag in split)):
+        raise UserError(f"split={split!r} must be the name of a field, or a list of tags")
+    samples = target.of_samples
+    if split == "tags" or not isinstance(split, str):
+        wanted = SPLIT_TAGS if split == "tags" else tuple(split)
+        tags = samples.values("tags")
+        names = {id_: _first(wanted, found) for id_, (found,) in tags.items()}
+        what = (
+            f"no sample has one of the tags {', '.join(wanted)}; name a field that holds the "
+            "split, or pass a list of your tags"
+        )
+    else:
+        names = _splits_of(samples, split)
+        what = "the field is empty on these samples; name another one, or leave split out"
+    splits = [names.get(id_) for id_ in sample_ids]
+    if not any(name is not None for name in splits):
+        raise UserError(f"split={split!r}: {what}")
+    return splits
+
+
+def _splits_of(samples: Target, split: str) -> dict[str, str | None]:
+    field = label_field_of(samples, split, "split")
+    if not field.several:
+        return {id_: field.text(value) for id_, (value,) in samples.values(field.path).items()}
+    path = f"{split}.classifications.label" if field.kind == "labels" else field.path
+    found: dict[str, Any] = dict(zip(*samples.view.values(["id", path])))
+    return {
+        id_: _first(SPLIT_TAGS, values) or next(iter(values or ()), None)
+        for id_, values in found.items()
+    }
+
+
+def _first(wanted: Sequence[str], among: Sequence[str] | None) -> str | None:
+    return next((name for name in wanted if name in (among or ())), None)

@@ -1,0 +1,317 @@
+"""The predictions of a user's own model: classes of whole samples, and boxes of a detector.
+
+Values that cannot be what they claim to be are refused by name: a confidence of 97, a box in
+pixels, classes that no label has.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import fiftyone as fo
+import numpy as np
+
+from ..analysis.object_issues import Boxes
+from ..errors import UserError
+from .paths import document_type, list_name, patches_fields
+from .targets import Target
+
+# Boxes may reach beyond the image by rounding, or because objects do; not by more than this.
+MAX_BEYOND = 0.5
+
+# Classes that a message names.
+NAMED = 3
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """The predictions of a classifier.
+
+    Attributes:
+        values: ``(num_ids, num_classes)`` float64: logits, or probabilities
+        warning: what of it speaks against using them, or None
+    """
+
+    values: np.ndarray
+    warning: str | None
+
+
+def read_predictions(
+    target: Target, predictions_field: str, ids: Sequence[str], class_names: Sequence[str]
+) -> Predictions:
+    """The predictions of the user's own model as one row of numbers for each sample.
+
+    Logits are taken as they are. Their order is that of ``dataset.classes[predictions_field]`` or
+    ``dataset.default_classes``; without these, the labels of the predictions tell it, each being
+    the class of its largest logit. Without logits, the confidence goes to the predicted class and
+    what is left of it evenly to the others.
+
+    Args:
+        target: samples
+        predictions_field: a Classification field
+        ids: the samples, all of which need a prediction
+        class_names: the classes of the columns
+
+    Raises:
+        UserError: if the field or its values are not usable, with the way out
+    """
+    name = f"predictions_field={predictions_field!r}"
+    field = list_name(target.all_samples, predictions_field)
+    schema = target.view.get_field_schema(ftype=fo.EmbeddedDocumentField)
+    fields = [one for one, type_ in schema.items() if document_type(type_) is fo.Classification]
+    if document_type(target.all_samples.get_field(field)) is not fo.Classification:
+        raise UserError(
+            f"{name}: there is no such Classification field; there are: "
+            f"{', '.join(fields) or 'none'}"
+        )
+    columns = target.values(*(f"{field}.{part}" for part in ("label", "confidence", "logits")))
+    rows = [columns[id_] for id_ in ids]
+    missing = sum(label is None for label, _, _ in rows)
+    if missing:
+        raise UserError(
+            f"{name}: {missing:,} of {len(rows):,} samples have no prediction; pass a view of "
+            "those that have one"
+        )
+    if all(logits is not None for _, _, logits in rows):
+        values = _logits(target.dataset, name, field, rows, class_names)
+        return Predictions(values, None)
+    if any(confidence is None for _, confidence, _ in rows):
+        raise UserError(f"{name}: the predictions have neither logits nor confidences")
+    _check_confidences(name, (confidence for _, confidence, _ in rows))
+    warning = _check_classes(name, (label for label, _, _ in rows), class_names)
+    return Predictions(_spread(rows, class_names), warning)
+
+
+def _spread(rows: Sequence[tuple[str, float, Any]], class_names: Sequence[str]) -> np.ndarray:
+    """Confidences as rows of probabilities."""
+    places = {label: place for place, label in enumerate(class_names)}
+    values = np.empty((len(rows), len(class_names)))
+    for row, (label, confidence, _) in enumerate(rows):
+        if label in places:
+            values[row] = (1 - confidence) / max(len(class_names) - 1, 1)
+            values[row, places[label]] = confidence
+        else:  # a class that nobody has labeled speaks against all of them
+            values[row] = 1 / len(class_names)
+    # A single class leaves nothing for others.
+    return values / np.maximum(values.sum(axis=1, keepdims=True), 1e-12)
+
+
+def _check_confidences(name: str, confidences: Iterable[float]) -> None:
+    values = np.array([np.nan if one is None else one for one in confidences], np.float64)
+    wrong = ~((values >= 0) & (values <= 1))
+    if not wrong.any():
+        return
+    example = values[wrong.argmax()]
+    hint = "; divide percentages by 100" if np.nanmax(values) > 1 and np.nanmin(values) >= 0 else ""
+    raise UserError(
+        f"{name}: the confidence of {wrong.sum():,} of {len(values):,} predictions is no number "
+        f"between 0 and 1, for example {example:g}{hint}"
+    )
+
+
+def _check_classes(name: str, predicted: Iterable[str], class_names: Sequence[str]) -> str | None:
+    """Refuses predictions none of whose classes is a label; a warning where some are not.
+
+    Raises:
+        UserError: that names classes of both sides
+    """
+    told, known = {label for label in predicted if label}, set(class_names)
+    strangers = sorted(told - known)
+    if not strangers or not known:
+        return None
+    named = ", ".join(map(repr, strangers[:NAMED])) + (", …" if len(strangers) > NAMED else "")
+    if not told & known:
+        labels = ", ".join(map(repr, sorted(known)[:NAMED])) + (", …" if len(known) > NAMED else "")
+        raise UserError(
+            f"{name}: none of the predicted classes ({named}) is among the labels ({labels}); "
+            "rename them, for example with view.map_labels(...)"
+        )
+    return f"Predicted classes that no label has: {named}"
+
+
+def _logits(
+    dataset: fo.Dataset,
+    name: str,
+    predictions_field: str,
+    rows: Sequence[tuple[str, float, Any]],
+    class_names: Sequence[str],
+) -> np.ndarray:
+    if len({len(logits) for _, _, logits in rows}) > 1:
+        raise UserError(f"{name}: the logits are not all of one length")
+    logits = np.array([np.asarray(logits, np.float64) for _, _, logits in rows])
+    broken = int((~np.isfinite(logits).all(axis=1)).sum())
+    if broken:
+        raise UserError(
+            f"{name}: the logits of {broken:,} of {len(rows):,} samples hold NaN or infinity; pass "
+            "a view without these"
+        )
+    order = dataset.classes.get(predictions_field) or dataset.default_classes
+    if not order:
+        told = dict(zip(logits.argmax(axis=1).tolist(), (label for label, _, _ in rows)))
+        order = [told.get(place) for place in range(logits.shape[1])]
+    places = {label: place for place, label in enumerate(order)}
+    unknown = [label for label in class_names if label not in places]
+    if unknown or len(order) != logits.shape[1]:
+        raise UserError(
+            f"{name}: which logit belongs to which class is not known (for example to "
+            f"{', '.join(map(repr, unknown[:3])) or 'any'}); set "
+            f"dataset.classes[{predictions_field!r}] to the list of the {logits.shape[1]} classes "
+            "in the order of the logits"
+        )
+    return logits[:, [places[label] for label in class_names]]
+
+
+# Boxes
+
+
+@dataclass(frozen=True)
+class ReadBoxes:
+    """The boxes of the images on which a detector has been run.
+
+    Attributes:
+        given, predicted: of the same images and classes
+        given_ids: the patch of each given box
+        sample_ids: the sample of each image
+        class_names: of given and predicted labels
+        num_unpredicted: images on which the detector has not been run
+        warning: what speaks against the predictions, or None
+    """
+
+    given: Boxes
+    predicted: Boxes
+    given_ids: list[str]
+    sample_ids: list[str]
+    class_names: tuple[str, ...]
+    num_unpredicted: int
+    warning: str | None
+
+
+@dataclass(frozen=True)
+class _Box:
+    id: str
+    label: str | None
+    box: Sequence[float] | None
+    confidence: float | None
+
+
+def prediction_fields(target: Target) -> list[str]:
+    """The other fields of the samples with boxes that have a confidence."""
+    return [
+        name
+        for name in patches_fields(target.view)
+        if name != target.patches_field
+        and _holds_detections(target, name)
+        and target.view.exists(f"{name}.detections.confidence").limit(1).count() > 0
+    ]
+
+
+def read_boxes(target: Target, predictions_field: str) -> ReadBoxes:
+    """The labeled boxes of the images of a target, and the predicted ones.
+
+    All boxes of an image are read, also those that the view leaves out, which are not missing.
+
+    Args:
+        target: patches
+        predictions_field: a Detections field with confidences
+
+    Raises:
+        UserError: if the fields do not hold boxes, or the predictions have no confidence
+    """
+    name = f"predictions_field={predictions_field!r}"
+    predictions_field = list_name(target.all_samples, predictions_field)
+    way_out = f"fields with predicted boxes: {', '.join(prediction_fields(target)) or 'none'}"
+    if target.view.get_field(predictions_field) is None:
+        raise UserError(f"{name}: there is no such field; {way_out}")
+    for field in (predictions_field, target.patches_field):
+        if not _holds_detections(target, field):
+            raise UserError(
+                f"{name}: predictions for patches are boxes, but {field!r} holds none; {way_out}"
+            )
+    if predictions_field == target.patches_field:
+        raise UserError(f"{name} holds the labels themselves; {way_out}")
+    images = sorted(set(target.view.values("id")))
+    given = _read(target.of_samples.only(images), target.patches_field)
+    predicted = _read(target.of_samples.only(images), predictions_field)
+    sample_ids = sorted(id_ for id_, boxes in predicted.items() if boxes is not None)
+    if not sample_ids:
+        raise UserError(f"{name} holds no predictions for these samples; {way_out}")
+    labeled = [box for id_ in sample_ids for box in given[id_] or () if box.label]
+    found = [box for id_ in sample_ids for box in predicted[id_] if box.label]
+    if any(box.confidence is None for box in found):
+        raise UserError(f"{name}: the predictions have no confidence; {way_out}")
+    _check_confidences(name, (box.confidence for box in found))
+    _check_boxes(name, found)
+    _check_boxes(f"patches_field={target.patches_field!r}", labeled)
+    warning = _check_classes(
+        name, (box.label for box in found), sorted({box.label for box in labeled})
+    )
+    class_names = tuple(sorted({box.label for box in (*labeled, *found)}))
+    given_ids = [
+        target.name_of(id_, box.id) for id_ in sample_ids for box in given[id_] or () if box.label
+    ]
+    return ReadBoxes(
+        given=_table(given, sample_ids, class_names, confident=False),
+        predicted=_table(predicted, sample_ids, class_names, confident=True),
+        given_ids=given_ids,
+        sample_ids=sample_ids,
+        class_names=class_names,
+        num_unpredicted=len(predicted) - len(sample_ids),
+        warning=warning,
+    )
+
+
+def _table(
+    boxes: Mapping[str, list[_Box] | None],
+    sample_ids: Sequence[str],
+    class_names: Sequence[str],
+    confident: bool,
+) -> Boxes:
+    numbers = {label: number for number, label in enumerate(class_names)}
+    rows = [
+        (image, numbers[box.label], *box.box, box.confidence)
+        for image, id_ in enumerate(sample_ids)
+        for box in boxes[id_] or ()
+        if box.label
+    ]
+    table = np.array(rows, np.float64).reshape(-1, 7)
+    corners = np.concatenate([table[:, 2:4], table[:, 2:4] + table[:, 4:6]], axis=1)
+    return Boxes(
+        picture=table[:, 0].astype(np.int64),
+        corners=corners.clip(0, 1),
+        labels=table[:, 1].astype(np.int64),
+        confidence=table[:, 6] if confident else None,
+    )
+
+
+def _check_boxes(name: str, boxes: Sequence[_Box]) -> None:
+    """Refuses boxes in pixels, and such that are none.
+
+    Raises:
+        UserError: that names the field and an example
+    """
+    values = np.array(
+        [box.box if box.box and len(box.box) == 4 else [np.nan] * 4 for box in boxes], np.float64
+    ).reshape(-1, 4)
+    ends = values[:, :2] + values[:, 2:]
+    with np.errstate(invalid="ignore"):
+        inside = (values[:, :2] > -MAX_BEYOND) & (ends < 1 + MAX_BEYOND) & (values[:, 2:] >= 0)
+    wrong = ~inside.all(axis=1)
+    if wrong.any():
+        raise UserError(
+            f"{name}: {wrong.sum():,} of {len(boxes):,} boxes are no relative [x, y, width, "
+            f"height] within the image, for example {list(boxes[int(wrong.argmax())].box or ())}; "
+            "divide pixels by the width and height of the image"
+        )
+
+
+def _holds_detections(target: Target, name: str) -> bool:
+    return document_type(target.all_samples.get_field(name)) is fo.Detections
+
+
+def _read(images: Target, field: str) -> dict[str, list[_Box] | None]:
+    """All boxes of each sample; None where the field is empty."""
+    parts = [f"{field}.detections.{part}" for part in ("id", "label", "bounding_box", "confidence")]
+    return {
+        sample_id: None if ids is None else [_Box(*box) for box in zip(ids, *columns)]
+        for sample_id, (ids, *columns) in images.values(*parts).items()
+    }
