@@ -156,6 +156,7 @@ def measure_and_store(
     """Measures separability of the first inputs, compares the others, and stores a run."""
     from ..analysis.class_probe import held_out_probabilities
     from ..analysis.compare import compare_embeddings, measure_field_prediction, measure_slices
+    from ..checks.verdicts import class_verdicts, comparison_verdict, field_verdict, slice_verdicts
 
     started = time.monotonic()
     first = inputs[0]
@@ -169,6 +170,9 @@ def measure_and_store(
     measured = {each.embeddings: _measure(each) for each in inputs}
     separability = measured[first.embeddings]
     report = separability.as_dict()
+    verdicts = class_verdicts(separability)
+    for row in report["classes"]:
+        row["verdict"] = verdicts[row["label"]]
     for pair in report["pairs"]:
         pair["boundary"] = [first.ids[row] for row in pair["boundary"]]
     _count_findings(first, report)
@@ -176,19 +180,24 @@ def measure_and_store(
 
     comparison = None
     if len(inputs) > 1:
-        comparison = compare_embeddings(measured).as_dict()
+        compared = compare_embeddings(measured)
+        comparison = compared.as_dict() | {"verdict": comparison_verdict(compared)}
     sliced = prediction = None
     if slices is not None:
         progress.say(f"Measuring the slices of {by}")
         names = tuple(sorted({name for name in slices if name is not None}))
         codes = np.array([names.index(name) if name is not None else -1 for name in slices])
-        sliced = measure_slices(separability, codes, names).as_dicts()
+        by_slice = measure_slices(separability, codes, names)
+        sliced = by_slice.as_dicts()
+        for row, verdict in zip(sliced, slice_verdicts(by_slice)):
+            row["verdict"] = verdict
         evidence = held_out_probabilities(
             first.rows, codes, len(names), first.graph, first.groups, first.seed
         )
-        prediction = measure_field_prediction(
+        predicted = measure_field_prediction(
             evidence.probabilities, codes, names, first.codes, first.groups
-        ).as_dict()
+        )
+        prediction = predicted.as_dict() | {"verdict": field_verdict(predicted)}
     progress.say("Storing the measures")
     facts = first.facts(run, {"by": by})
     facts["parameters"]["embeddings"] = [each.embeddings for each in inputs]

@@ -10,6 +10,7 @@ import fiftyone.operators.types as types
 import numpy as np
 from fiftyone import ViewField as F
 
+from ..steps import part_of
 from ..storage.findings import Column, matching_view, plan_findings, store_findings
 from ..storage.labels import read_splits, split_fields
 from ..storage.targets import resolve_target
@@ -171,7 +172,8 @@ def find_and_store(
 ) -> dict[str, Any]:
     """Finds duplicates among the inputs, stores them, and returns the operator's result."""
     from ..analysis.duplicates import find_duplicates
-    from ..analysis.small_pictures import Picture
+    from ..pictures.file_copies import exact_copies
+    from ..pictures.small_pictures import Picture, read_small_pictures
 
     started = time.monotonic()
     target, progress = inputs.target, inputs.progress
@@ -184,8 +186,17 @@ def find_and_store(
     splits = read_splits(target, split, samples) if split is not None else None
     rows, graph = (inputs.rows, inputs.graph) if inputs.embeddings else (None, None)
     with progress.share("Comparing the pictures", len(ids), target.things) as report:
+        small = read_small_pictures(pictures, part_of(report, 0.0, 0.6))
+        copies = exact_copies(small, part_of(report, 0.6, 0.7))
         found = find_duplicates(
-            pictures, rows, graph, threshold=wanted, labels=labels, splits=splits, progress=report
+            small,
+            copies,
+            rows,
+            graph,
+            threshold=wanted,
+            labels=labels,
+            splits=splits,
+            progress=part_of(report, 0.7, 1.0),
         )
     groups = ordered_groups(found)
     changes = changes_from_kept(found)

@@ -285,6 +285,7 @@ def _find(inputs: Inputs, predictions_field: str | None, reviews: Reviews) -> Fo
         find_label_issues,
         tells_classes_apart,
     )
+    from ..checks.verdicts import in_sample_warning
 
     target, names, codes = inputs.target, inputs.class_names, inputs.codes
     boxes = None
@@ -298,7 +299,8 @@ def _find(inputs: Inputs, predictions_field: str | None, reviews: Reviews) -> Fo
     evidence, warning = inputs.evidence, None
     if predictions_field is not None and boxes is None:
         predictions = read_predictions(target, predictions_field, inputs.ids, names)
-        evidence, warning = check_predictions(predictions, codes, evidence)
+        checked = check_predictions(predictions, codes, evidence)
+        evidence, warning = checked.evidence, in_sample_warning(checked)
     inputs.progress.say("Judging the labels")
     # What is like nothing in the set is an outlier, and no other label suits it better.
     outliers = inputs.outliers.flagged

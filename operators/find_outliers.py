@@ -141,7 +141,9 @@ def find_and_store(
     inputs: Inputs, *, threshold: str | float, check_pictures: bool, run_key: str | None
 ) -> dict[str, Any]:
     """Finds outliers among the inputs, stores them, and returns the operator's result."""
-    from ..analysis import outliers, uninformative
+    from ..analysis import outliers
+    from ..analysis.uninformative import find_uninformative
+    from ..pictures.measures import measure_files
 
     started = time.monotonic()
     target, progress = inputs.target, inputs.progress
@@ -156,10 +158,11 @@ def find_and_store(
     if check_pictures:
         _, files, boxes = zip(*inputs.items)
         with progress.share("Looking at the pixels", len(files), target.things) as report:
-            seen = uninformative.find_uninformative(files, boxes, report)
+            measures = measure_files(files, boxes, report)
+        seen = find_uninformative(measures)
         reasons = [reason or other for reason, other in zip(seen.reasons, reasons)]
         common = seen.common
-        skipped = Counter(f"pixels not judged: {error}" for error in seen.errors if error)
+        skipped = Counter(f"pixels not judged: {error}" for error in measures.errors.values())
     flagged = np.array([reason is not None for reason in reasons])
     facts = inputs.facts(run, {"threshold": threshold, "check_pictures": check_pictures})
     result = {

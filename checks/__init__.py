@@ -1,0 +1,1 @@
+"""What is done: plan -> read -> judge -> store, one file per check."""
