@@ -321,7 +321,7 @@ class TestEdges:
         assert one["count"] == 1 and one["silhouette"] == 0
         for key in ("recall", "recall_low", "f1", "purity", "fisher", "confused_rate"):
             assert one[key] is None
-        assert one["verdict"] == "too few to tell (only one)"
+        assert class_verdicts(result)["class 5"] == "too few to tell (only one)"
         assert 5 not in result.pairs.label
 
     def test_rare_classes_can_be_pure(self):
