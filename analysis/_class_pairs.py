@@ -13,7 +13,6 @@ from .neighbors import NeighborGraph
 # Of each class, so many other classes at least are kept as pairs, and of all classes so many pairs:
 # all pairs up to 63 classes, 40 for each of 100, 4 for each of 1,000. Up to 2 MB as JSON.
 MIN_PAIRS_PER_CLASS = 3
-
 MAX_PAIRS = 4000
 
 # A pair without wrong predictions is kept from this multiple of the neighbours expected by chance.
@@ -22,7 +21,6 @@ NOTABLE_NEIGHBORS = 2
 # Samples kept per pair, and the least probability of the other class against the own for one to
 # lie on the boundary at all.
 MAX_BOUNDARY = 30
-
 MIN_BOUNDARY_PROBABILITY = 0.1
 
 # Confusion of one in twenty is worth a word.

@@ -27,9 +27,7 @@ if TYPE_CHECKING:
 # precision; Caltech-101 (2,486 rows of 51 classes) needs nearly all rows:
 # ridge regression alone has 0.92 with 800, 0.95 with all.
 LANDMARK_PRODUCTS = 1.2e10
-
 MIN_LANDMARKS = 384
-
 MAX_LANDMARKS = 2048
 
 # Width of the kernel exp(-distance / width), in units of the mean distance. Half of it was as good;
@@ -39,16 +37,12 @@ KERNEL_WIDTH = 2.0
 # Rows on which a penalty and a temperature are chosen: as many as keep rows * classes near this,
 # between the two bounds.
 TUNING_VALUES = 250_000
-
 MIN_TUNING_ROWS = 500
-
 MAX_TUNING_ROWS = 5000
 
 # Folds: more are better, so as many as keep rows * features * classes * folds, the cost, near this.
 FOLD_PRODUCTS = 3e9
-
 MIN_FOLDS = 2
-
 MAX_FOLDS = 10
 
 

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 
 # The logistic regression stops early, which regularises: more steps learn the noise.
 LOGISTIC_STEPS = 5
-
 LOGISTIC_PENALTY = 0.1
 
 # What its steps assume for the curvature p (1 - p) of the softmax; 0.5 always is an upper bound

@@ -11,9 +11,6 @@ Witnesses that fail differently are asked, and averaged:
 The neighbours vote twice: the second time, a label counts as much as ridge regression and the first
 vote believe it. No witness was best on all of Caltech-101 with label flips and CIFAR-10N; their
 mean was.
-
-Rows are learned in the order of a random number that depends on what they hold, fold by fold, so
-that sums, and with them the results, do not depend on where a row stands.
 """
 
 from __future__ import annotations

@@ -36,9 +36,7 @@ OVERWHELMING = 0.1
 # 60 pairs of CIFAR-10 at 0.86 to 0.90, looked at, nine in ten are one photo; of 38 between the
 # lower bound and 0.86, three in four.
 CHANCE_PAIRS, CHANCE_RANK, CHANCE_REACH = 2000, 10, 4.0
-
 CHANCE_BOUNDS = (0.82, 0.95)
-
 DEFAULT_AGREEMENT = 0.86
 
 # In smaller sets the tenth neighbour says little, and DEFAULT_AGREEMENT holds.
