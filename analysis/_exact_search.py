@@ -23,9 +23,8 @@ from typing import Protocol
 import numpy as np
 
 from ..cores import num_cores
+from ..steps import Progress
 from .vectors import UnitRows
-
-Progress = Callable[[float], None]
 
 # The products of a tile stay in a core's cache: 1 MiB of them was best on two cores with 2 MiB each
 # (10 % faster than 4 MiB).

@@ -18,10 +18,10 @@ import cv2
 import numpy as np
 
 from ..cores import num_cores
+from ..pictures.small_pictures import SIDE, SmallPictures
+from ..steps import Progress
 from ._crop_kernels import find_crops
-from ._exact_search import Progress
 from ._parallel import in_parts
-from .small_pictures import SIDE, SmallPictures
 
 # Pairs at once, and pairs per task of a thread.
 BLOCK, TASK = 4096, 32

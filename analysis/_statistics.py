@@ -62,6 +62,40 @@ def unit_numbers(num_rows: int, groups: np.ndarray | None) -> np.ndarray:
     return np.unique(numbers, return_inverse=True)[1]
 
 
+def class_weights(
+    labels: np.ndarray, units: np.ndarray, judged: np.ndarray, least: int = 2
+) -> np.ndarray:
+    """Weights of the rows with which classes count alike: (num_rows,) float64, of sum 1.
+
+    0 for rows that are not judged, and for classes of fewer than ``least`` units.
+    """
+    weights = np.zeros(len(labels))
+    rows = np.flatnonzero(judged)
+    if len(rows) == 0:
+        return weights
+    num_classes = int(labels[rows].max()) + 1
+    cells = np.unique(units[rows] * num_classes + labels[rows])
+    independent = np.bincount(cells % num_classes, minlength=num_classes)
+    rows = rows[independent[labels[rows]] >= least]
+    count = np.bincount(labels[rows], minlength=num_classes)
+    weights[rows] = 1 / (count[labels[rows]] * max(np.count_nonzero(count), 1))
+    return weights
+
+
+def effective_number(weights: np.ndarray, units: np.ndarray) -> float:
+    """How many equally weighted independent samples are worth as much; 0 without any."""
+    by_unit = np.bincount(units, weights)
+    squares = np.square(by_unit).sum()
+    return float(by_unit.sum() ** 2 / squares) if squares > 0 else 0.0
+
+
+def joint_quantile(comparisons: int) -> float:
+    """Of the normal distribution, for intervals of 95 % that hold together."""
+    from scipy.special import ndtri
+
+    return float(ndtri(1 - 0.025 / comparisons))
+
+
 def as_json(value: Any) -> Any:
     """A number to six digits, None for NaN; integers and texts as they are."""
     if isinstance(value, (float, np.floating)):

@@ -11,8 +11,21 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .class_probe import ClassEvidence, held_out_probabilities
+from .class_probe import ClassEvidence
+from .model_predictions import CheckedPredictions, check_predictions, given_probabilities
+from .multilabel_issues import MultilabelIssues, find_multilabel_issues
 from .neighbors import NeighborGraph
+
+__all__ = [
+    "CheckedPredictions",
+    "ClassOverlap",
+    "LabelIssues",
+    "MultilabelIssues",
+    "check_predictions",
+    "find_label_issues",
+    "find_multilabel_issues",
+    "tells_classes_apart",
+]
 
 # Neighbours that are named as speaking against a label.
 MAX_AGAINST = 5
@@ -33,10 +46,6 @@ LEAST_GAIN = 0.02
 # With a half, precision on clean labels is overestimated; with a quarter, that on noisy ones is
 # underestimated, because people err on hard pictures.
 SUREST_SHARE = 1 / 3
-
-# The predictions of the user's own model look in-sample when their mean doubt of the given labels
-# is below this share of the doubt that the held-out probe has.
-IN_SAMPLE_DOUBT = 0.1
 
 
 @dataclass(frozen=True)
@@ -98,27 +107,6 @@ class ClassOverlap:
     share: float
 
 
-@dataclass(frozen=True)
-class MultilabelIssues:
-    """What speaks against rows that have any number of labels each.
-
-    Attributes:
-        quality: (n,) float32 in [0, 1], of all labels of a row together; NaN for skipped rows
-        flagged: (n,) bool
-        wrong: (n, c) bool, labels that are there and are likely wrong
-        missing: (n, c) bool, labels that are absent and are likely right
-        probabilities: (n, c) float32, held-out, of each label
-        order: (num_judged,) int64, rows: flagged ones first, each part with the worst first
-    """
-
-    quality: np.ndarray
-    flagged: np.ndarray
-    wrong: np.ndarray
-    missing: np.ndarray
-    probabilities: np.ndarray
-    order: np.ndarray
-
-
 def find_label_issues(
     labels: np.ndarray,
     evidence: ClassEvidence,
@@ -143,65 +131,39 @@ def find_label_issues(
     Raises:
         ValueError: if the arrays do not fit each other
     """
-    probabilities = evidence.probabilities
-    num_rows, num_classes = probabilities.shape
-    labels = np.asarray(labels, np.int64)
-    groups = np.full(num_rows, -1) if groups is None else np.asarray(groups, np.int64)
-    if not labels.shape == groups.shape == (num_rows,) or graph.num_rows != num_rows:
-        raise ValueError("labels, evidence, graph and groups must be of the same rows")
-    if outliers is not None and np.shape(outliers) != (num_rows,):
-        raise ValueError(f"outliers must have one entry for each of {num_rows} rows")
-    if num_rows and labels.max() >= num_classes:
-        raise ValueError(f"Labels must be below {num_classes}")
-
+    labels, groups = _checked(labels, evidence, graph, groups, outliers)
+    num_rows, num_classes = evidence.probabilities.shape
     labeled = np.flatnonzero(labels >= 0)
-    known = probabilities if len(labeled) == num_rows else probabilities[labeled]
-    given = _given(known, labels[labeled])
-    suggested = np.full(num_rows, -1)
-    confidence = np.full(num_rows, np.nan, np.float32)
-    ratio = np.ones(len(labeled))
-    if num_classes > 1:
-        suggested[labeled], confidence[labeled] = _likeliest_other(known, labels[labeled])
-        ratio = given / np.maximum(given + confidence[labeled], 1e-30)
-    quality = np.full(num_rows, np.nan, np.float32)
-    # cleanlab's self-confidence, and how the label stands beside the likeliest other one. With half
-    # the weight this is better than without on Caltech-101, where hard rows have a low confidence
-    # in every class, and under heavy noise; under light noise it costs 0.003 average precision.
-    quality[labeled] = given * np.sqrt(ratio)
-
-    flagged = np.zeros(num_rows, bool)
+    everything = len(labeled) == num_rows
+    known = evidence.probabilities if everything else evidence.probabilities[labeled]
+    standing = _standing(known, labels[labeled])
     joint, count = _confident_joint(labels[labeled], known)
-    if num_classes > 1 and len(labeled):
-        lowest = np.lexsort((ratio, quality[labeled]))[:count]
-        flagged[labeled[lowest]] = True
-        flagged[labeled] &= ratio < 0.5
-        flagged[labeled[ratio < SURE]] = True
-        if outliers is not None:
-            flagged &= ~outliers
-    order = labeled[np.lexsort((labeled, quality[labeled], ~flagged[labeled]))]
+    flagged = np.zeros(num_rows, bool)
+    flagged[labeled] = _likely_wrong(standing, count)
+    if outliers is not None:
+        flagged &= ~outliers
 
+    quality = _spread(standing.quality, labeled, num_rows, np.float32(np.nan))
     probe_suggested, probe_confidence = _witness(evidence.probe, labels)
     neighbors_suggested, neighbors_confidence = _witness(evidence.votes, labels)
     against = _against(labels, neighbors_suggested, graph, groups)
-    silent = neighbors_confidence <= 1.0001 / num_classes
     if num_classes > 1:
-        neighbors_suggested[silent] = -1
-    counts = np.bincount(labels[labeled], minlength=num_classes)
+        neighbors_suggested[neighbors_confidence <= 1.0001 / num_classes] = -1
     return LabelIssues(
         quality=quality,
         flagged=flagged,
-        suggested=suggested,
-        confidence=confidence,
+        suggested=_spread(standing.suggested, labeled, num_rows, -1),
+        confidence=_spread(standing.confidence, labeled, num_rows, np.float32(np.nan)),
         probe_suggested=probe_suggested,
         probe_confidence=probe_confidence,
         neighbors_suggested=neighbors_suggested,
         neighbors_confidence=neighbors_confidence,
         against=against,
-        order=order,
+        order=labeled[np.lexsort((labeled, quality[labeled], ~flagged[labeled]))],
         noise=_noise(joint),
         overlaps=_overlaps(joint, len(labeled)),
         expected_precision=_expected_precision(known, labels[labeled], int(flagged.sum())),
-        class_counts=counts,
+        class_counts=np.bincount(labels[labeled], minlength=num_classes),
         class_flagged=np.bincount(labels[flagged], minlength=num_classes),
     )
 
@@ -216,140 +178,79 @@ def tells_classes_apart(evidence: ClassEvidence, labels: np.ndarray) -> bool:
     labeled = np.flatnonzero(labels >= 0)
     if len(labeled) == 0:
         return False
-    given = _given(evidence.probabilities[labeled], labels[labeled]).astype(np.float64)
+    given = given_probabilities(evidence.probabilities[labeled], labels[labeled]).astype(np.float64)
     shares = np.bincount(labels[labeled]) / len(labeled)
     entropy = -(shares[shares > 0] * np.log(shares[shares > 0])).sum()
     loss = -np.log(np.maximum(given, 1e-12)).mean()
     return bool(loss < (1 - LEAST_GAIN) * entropy)
 
 
-def find_multilabel_issues(
-    label_sets: np.ndarray,
-    rows: np.ndarray,
+def _checked(
+    labels: np.ndarray,
+    evidence: ClassEvidence,
     graph: NeighborGraph,
-    groups: np.ndarray | None = None,
-    skipped: np.ndarray | None = None,
-    seed: int | None = 51,
-) -> MultilabelIssues:
-    """Finds wrong and missing labels of rows that have any number of labels each.
-
-    Every label is a question of its own, has it or not, answered by the evidence of
-    ``class_probe``; cleanlab's ``multilabel_classification`` judges the answers.
-
-    Args:
-        label_sets: (n, c) bool, which labels a row has
-        rows: (n, d) float32 unit rows
-        graph: neighbours of the same rows
-        groups: (n,) integers, duplicate group numbers, -1 = in none; None: no groups known
-        skipped: (n,) bool, rows whose labels are not known; None: none
-
-    Raises:
-        ValueError: if the arrays do not fit each other or all rows are skipped
-    """
-    from cleanlab.multilabel_classification.filter import find_multilabel_issues_per_class
-    from cleanlab.multilabel_classification.rank import get_label_quality_scores
-
-    label_sets = np.asarray(label_sets, bool)
-    num_rows, num_classes = label_sets.shape
-    judged = np.ones(num_rows, bool) if skipped is None else ~np.asarray(skipped, bool)
-    if len(rows) != num_rows or judged.shape != (num_rows,):
-        raise ValueError("label_sets, rows and skipped must be of the same length")
-    probabilities = np.zeros((num_rows, num_classes), np.float32)
-    for label in range(num_classes):
-        answers = np.where(judged, label_sets[:, label].astype(np.int64), -1)
-        evidence = held_out_probabilities(rows, answers, 2, graph, groups, seed)
-        probabilities[:, label] = evidence.probabilities[:, 1]
-
-    at = np.flatnonzero(judged)
-    held_out = probabilities[at].astype(np.float64)
-    quality = np.full(num_rows, np.nan, np.float32)
-    issues = np.zeros((num_rows, num_classes), bool)
-    # Only labels that some rows have and others have not can be judged.
-    told = np.flatnonzero(label_sets[at].any(axis=0) & ~label_sets[at].all(axis=0))
-    if len(told):
-        # cleanlab refuses a single label; the same one twice has the same answer.
-        told = np.repeat(told, 2) if len(told) == 1 else told
-        listed = [np.flatnonzero(labels[told]).tolist() for labels in label_sets[at]]
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            found = find_multilabel_issues_per_class(listed, held_out[:, told], n_jobs=1)
-            quality[at] = get_label_quality_scores(listed, held_out[:, told])
-        issues[np.ix_(at, told)] = np.asarray(found, bool).reshape(len(at), len(told))
-    else:
-        quality[at] = 1
-    # cleanlab counts per class; an answer that the evidence agrees with is no issue.
-    issues &= label_sets != (probabilities > 0.5)
-    flagged = issues.any(axis=1)
-    return MultilabelIssues(
-        quality=quality,
-        flagged=flagged,
-        wrong=issues & label_sets,
-        missing=issues & ~label_sets,
-        probabilities=probabilities,
-        order=at[np.lexsort((at, quality[at], ~flagged[at]))],
-    )
-
-
-def check_predictions(
-    predictions: np.ndarray, labels: np.ndarray, evidence: ClassEvidence
-) -> tuple[ClassEvidence, str | None]:
-    """Takes the predictions of a user's own model as evidence in place of the held-out probe.
-
-    Args:
-        predictions: (n, c) floats, probabilities, or logits, of which the softmax is taken: what
-            holds negative values or does not sum to 1
-        labels: (n,) integers, -1 = unlabeled
-        evidence: held-out, of the same rows; its votes are kept as the second witness
-
-    Returns:
-        the evidence, and a warning when the model seems to have seen these labels in training
-
-    Raises:
-        ValueError: if the shape is wrong, or values are NaN or infinite
-    """
-    values = np.asarray(predictions)
-    shape = evidence.probabilities.shape
-    if values.shape != shape or values.dtype.kind not in "fiu":
-        raise ValueError(
-            f"Predictions must be numbers of shape {shape}, one per sample and class, not "
-            f"{values.dtype} of shape {values.shape}"
-        )
-    values = values.astype(np.float64)
-    broken = ~np.isfinite(values).all(axis=1)
-    if broken.any():
-        raise ValueError(
-            f"The predictions of {broken.sum()} of {len(values)} samples hold NaN or infinite "
-            f"values, the first one in row {int(broken.argmax())}"
-        )
-    if len(values) and ((values < 0).any() or (np.abs(values.sum(axis=1) - 1) > 0.01).any()):
-        values = np.exp(values - values.max(axis=1, keepdims=True))
-    values /= values.sum(axis=1, keepdims=True)
-    probabilities = values.astype(np.float32)
+    groups: np.ndarray | None,
+    outliers: np.ndarray | None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Labels and groups (n,) int64, if the arrays fit each other."""
+    num_rows, num_classes = evidence.probabilities.shape
     labels = np.asarray(labels, np.int64)
-    taken = ClassEvidence(probabilities, probabilities, evidence.votes)
-    return taken, _in_sample_warning(values, evidence.probabilities, labels)
+    groups = np.full(num_rows, -1) if groups is None else np.asarray(groups, np.int64)
+    if not labels.shape == groups.shape == (num_rows,) or graph.num_rows != num_rows:
+        raise ValueError("labels, evidence, graph and groups must be of the same rows")
+    if outliers is not None and np.shape(outliers) != (num_rows,):
+        raise ValueError(f"outliers must have one entry for each of {num_rows} rows")
+    if num_rows and labels.max() >= num_classes:
+        raise ValueError(f"Labels must be below {num_classes}")
+    return labels, groups
 
 
-def _in_sample_warning(
-    predicted: np.ndarray, held_out: np.ndarray, labels: np.ndarray
-) -> str | None:
-    labeled = np.flatnonzero(labels >= 0)
-    if len(labeled) == 0:
-        return None
-    doubt = 1 - _given(predicted[labeled], labels[labeled]).mean()
-    expected = 1 - _given(held_out[labeled], labels[labeled]).mean()
-    accuracy = (predicted[labeled].argmax(axis=1) == labels[labeled]).mean()
-    if doubt >= IN_SAMPLE_DOUBT * expected or accuracy < 0.99:
-        return None
-    return (
-        f"The predictions agree with {100 * accuracy:.1f} % of the labels, surer than is plausible "
-        "for samples that the model has not seen in training. In-sample predictions hide label "
-        "errors; use cross-validated ones, or leave predictions_field out"
-    )
+@dataclass(frozen=True)
+class _Standing:
+    """How the labels of n labeled rows stand beside the likeliest other class.
+
+    Attributes:
+        suggested: (n,) int64, that class, -1 where there is no other one
+        confidence: (n,) float32, its probability, or NaN
+        ratio: (n,) floats in [0, 1], probability of the label among the two
+        quality: (n,) float32 in [0, 1], 0 wrong
+    """
+
+    suggested: np.ndarray
+    confidence: np.ndarray
+    ratio: np.ndarray
+    quality: np.ndarray
 
 
-def _given(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    return probabilities[np.arange(len(labels)), labels]
+def _standing(probabilities: np.ndarray, labels: np.ndarray) -> _Standing:
+    given = given_probabilities(probabilities, labels)
+    if probabilities.shape[1] > 1:
+        suggested, confidence = _likeliest_other(probabilities, labels)
+        confidence = confidence.astype(np.float32)
+        ratio = given / np.maximum(given + confidence, 1e-30)
+    else:
+        suggested = np.full(len(labels), -1)
+        confidence = np.full(len(labels), np.nan, np.float32)
+        ratio = np.ones(len(labels))
+    # cleanlab's self-confidence, and how the label stands beside the likeliest other one. With half
+    # the weight this is better than without on Caltech-101, where hard rows have a low confidence
+    # in every class, and under heavy noise; under light noise it costs 0.003 average precision.
+    quality = (given * np.sqrt(ratio)).astype(np.float32)
+    return _Standing(suggested, confidence, ratio, quality)
+
+
+def _likely_wrong(standing: _Standing, count: int) -> np.ndarray:
+    """The ``count`` rows of lowest quality that another class suits better, and the sure ones."""
+    wrong = np.zeros(len(standing.ratio), bool)
+    wrong[np.lexsort((standing.ratio, standing.quality))[:count]] = True
+    return (wrong & (standing.ratio < 0.5)) | (standing.ratio < SURE)
+
+
+def _spread(values: np.ndarray, rows: np.ndarray, num_rows: int, fill: float) -> np.ndarray:
+    """The values at these rows, and ``fill`` at all others: (num_rows,)."""
+    spread = np.full(num_rows, fill, values.dtype)
+    spread[rows] = values
+    return spread
 
 
 def _likeliest_other(
@@ -358,12 +259,12 @@ def _likeliest_other(
     others = probabilities.copy()
     others[np.arange(len(labels)), labels] = -1
     suggested = others.argmax(axis=1)
-    return suggested, _given(others, suggested)
+    return suggested, given_probabilities(others, suggested)
 
 
 def _witness(probabilities: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     said = probabilities.argmax(axis=1)
-    confidence = _given(probabilities, said).astype(np.float32)
+    confidence = given_probabilities(probabilities, said).astype(np.float32)
     return np.where(labels >= 0, said, -1), np.where(labels >= 0, confidence, np.float32(np.nan))
 
 

@@ -84,7 +84,30 @@ def map_trust(
     keep[keep.all(axis=1), -1] = False
     nearby = nearby[keep].reshape(len(judged), k)
 
-    ranks = np.empty((len(judged), k), np.int64)
+    ranks = _ranks(rows, judged, nearby)
+    worst = k * (2 * num_rows - 3 * k - 1) / 2
+    penalty = np.maximum(ranks - k, 0).sum(axis=1)
+    return MapTrust(
+        trustworthiness=float(1 - penalty.mean() / worst),
+        neighbor_preservation=float((ranks <= k).mean()),
+        k=k,
+        num_sampled=len(judged),
+    )
+
+
+def _ranks(rows: np.ndarray, judged: np.ndarray, nearby: np.ndarray) -> np.ndarray:
+    """Which neighbour of a judged row each nearby one is in truth, 1 for the nearest.
+
+    Args:
+        rows: (num_rows, dim) unit rows
+        judged: (m,) int64 rows
+        nearby: (m, k) int64 rows
+
+    Returns:
+        (m, k) int64
+    """
+    num_rows = len(rows)
+    ranks = np.empty(nearby.shape, np.int64)
     at_once = max(1, BUFFER_VALUES // num_rows)
     for start in range(0, len(judged), at_once):
         part = slice(start, start + at_once)
@@ -95,12 +118,4 @@ def map_trust(
         similarity.sort(axis=1)
         for offset, (row, wanted) in enumerate(zip(similarity, of_nearby)):
             ranks[start + offset] = num_rows - np.searchsorted(row, wanted, side="right")
-
-    worst = k * (2 * num_rows - 3 * k - 1) / 2
-    penalty = np.maximum(ranks - k, 0).sum(axis=1)
-    return MapTrust(
-        trustworthiness=float(1 - penalty.mean() / worst),
-        neighbor_preservation=float((ranks <= k).mean()),
-        k=k,
-        num_sampled=len(judged),
-    )
+    return ranks

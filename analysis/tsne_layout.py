@@ -61,12 +61,6 @@ def tsne_layout(
     if graph.k < 2:
         return MapLayout(start.points, ("Too few samples for t-SNE: placed by PCA.", *start.notes))
 
-    from openTSNE import TSNEEmbedding
-    from openTSNE.affinity import PerplexityBasedNN
-    from openTSNE.nearest_neighbors import PrecomputedNeighbors
-
-    from ._tsne_gradient import TsneGradient
-
     notes = start.notes
     k = min(graph.k, tsne_neighbors(perplexity))
     if k < tsne_neighbors(perplexity):
@@ -77,15 +71,27 @@ def tsne_layout(
         )
         notes = (note, *notes)
         perplexity = lowered
+    points = start.points.astype(np.float64)
+    points += 1e-3 * points.std() * np.random.default_rng(seed).standard_normal(points.shape)
+    # Kobak and Berens, "The art of using t-SNE" (2019): start small, by PCA.
+    points *= 1e-4 / max(points[:, 0].std(), 1e-12)
+    return MapLayout(_optimized(points, graph, k, perplexity), notes)
+
+
+def _optimized(points: np.ndarray, graph: NeighborGraph, k: int, perplexity: float) -> np.ndarray:
+    """The points (num_rows, num_dims) float64 after t-SNE on the k nearest neighbours, float32."""
+    from openTSNE import TSNEEmbedding
+    from openTSNE.affinity import PerplexityBasedNN
+    from openTSNE.nearest_neighbors import PrecomputedNeighbors
+
+    from ._tsne_gradient import TsneGradient
+
+    num_rows, num_dims = points.shape
     # Euclidean distance of unit vectors.
     distances = np.sqrt(2 * graph.distances[:, :k]).astype(np.float64)
     neighbors = PrecomputedNeighbors(graph.indices[:, :k].astype(np.int64), distances)
     jobs = num_cores()
     affinities = PerplexityBasedNN(knn_index=neighbors, perplexity=perplexity, n_jobs=jobs)
-    points = start.points.astype(np.float64)
-    points += 1e-3 * points.std() * np.random.default_rng(seed).standard_normal(points.shape)
-    # Kobak and Berens, "The art of using t-SNE" (2019): start small, by PCA.
-    points *= 1e-4 / max(points[:, 0].std(), 1e-12)
     with ThreadPoolExecutor(jobs) as pool:
         # Barnes-Hut where interpolation is not for the dimension or not worth it.
         by_grid = num_dims == 2 and num_rows >= MIN_GRID_ROWS
@@ -98,4 +104,4 @@ def tsne_layout(
         )
         embedding.optimize(n_iter=250, exaggeration=12, momentum=0.5, inplace=True)
         embedding.optimize(n_iter=500, momentum=0.8, inplace=True)
-    return MapLayout(np.asarray(embedding, np.float32), notes)
+    return np.asarray(embedding, np.float32)

@@ -55,7 +55,7 @@ def data(size: int) -> tuple[np.ndarray, np.ndarray]:
 def ours(vectors: np.ndarray, labels: np.ndarray) -> dict[str, float]:
     """Seconds of each step."""
     from fiftyone_embedding_quality.analysis.class_probe import held_out_probabilities
-    from fiftyone_embedding_quality.analysis.duplicates import near_candidates
+    from fiftyone_embedding_quality.analysis.duplicate_candidates import near_candidates
     from fiftyone_embedding_quality.analysis.label_issues import find_label_issues
     from fiftyone_embedding_quality.analysis.neighbors import neighbor_graph
     from fiftyone_embedding_quality.analysis.outliers import find_outliers

@@ -11,8 +11,10 @@ are all found at any of these values.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import tempfile
 from pathlib import Path
+from types import ModuleType
 from unittest.mock import patch
 
 import numpy as np
@@ -25,12 +27,16 @@ from duplicates import (
     judged_cifar,
     table,
 )
-from fiftyone_embedding_quality.analysis import _picture_pairs
+from fiftyone_embedding_quality.analysis import (
+    _picture_pairs,
+    duplicate_candidates,
+    duplicate_evidence,
+)
 from fiftyone_embedding_quality.analysis import duplicates as finder
 from fiftyone_embedding_quality.analysis._picture_pairs import IDENTITY, compare_pairs
-from fiftyone_embedding_quality.analysis.file_copies import exact_copies
 from fiftyone_embedding_quality.analysis.neighbors import neighbor_graph
-from fiftyone_embedding_quality.analysis.small_pictures import read_small_pictures
+from fiftyone_embedding_quality.pictures.file_copies import exact_copies
+from fiftyone_embedding_quality.pictures.small_pictures import read_small_pictures
 
 # Values around the present ones.
 TRIED = {
@@ -57,18 +63,16 @@ class MeasuredSet:
         self.judged = judged
         self.graph = neighbor_graph(judged.rows)
         self.small = read_small_pictures(judged.pictures)
-        self.copies = exact_copies(judged.pictures, self.small)
+        self.copies = exact_copies(self.small)
         self.agreement: dict[tuple[int, int], float] = {}
 
     def f1(self, **constants: object) -> float:
         """The score with other values of the finder's constants."""
-        known = {
-            "read_small_pictures": lambda *_: self.small,
-            "exact_copies": lambda *_: self.copies,
-        }
-        compare = patch.object(_picture_pairs, "compare_pairs", self.compare)
-        with compare, patch.multiple(finder, **known, **constants):
-            found = finder.find_duplicates(self.judged.pictures, self.judged.rows, self.graph)
+        with contextlib.ExitStack() as changed:
+            changed.enter_context(patch.object(_picture_pairs, "compare_pairs", self.compare))
+            for name, value in constants.items():
+                changed.enter_context(patch.object(_holder(name), name, value))
+            found = finder.find_duplicates(self.small, self.copies, self.judged.rows, self.graph)
         return self.judged.scores(grouped_pairs(found.group))[0]
 
     def compare(self, grey: np.ndarray, pairs: np.ndarray, *_) -> tuple[np.ndarray, ...]:
@@ -103,7 +107,7 @@ def main() -> None:
 
 def cross_validate(title: str, constant: str, values: tuple, sets: dict[str, MeasuredSet]) -> None:
     """Prints one row: per held-out set its score with the value that the others choose."""
-    now = getattr(finder, constant)
+    now = getattr(_holder(constant), constant)
     if now in values:
         # Of values that are equally good, the one next to the present one is chosen.
         values = sorted(values, key=lambda value: abs(values.index(value) - values.index(now)))
@@ -116,6 +120,12 @@ def cross_validate(title: str, constant: str, values: tuple, sets: dict[str, Mea
         best = int(np.argmax(others.round(6)))
         cells.append(f"{scores[name][best]:.3f} ({_text(values[best])})")
     print_row(title, _text(now), f"{_text(min(good))}..{_text(max(good))}", *cells)
+
+
+def _holder(constant: str) -> ModuleType:
+    """The module that a constant of the finder belongs to."""
+    parts = (duplicate_candidates, duplicate_evidence, finder)
+    return next(part for part in parts if hasattr(part, constant))
 
 
 def _text(value: object) -> str:

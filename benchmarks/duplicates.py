@@ -23,15 +23,17 @@ from pathlib import Path
 
 import numpy as np
 from common import clustered_vectors, interleaved, print_row
-from fiftyone_embedding_quality.analysis.duplicates import (
-    find_duplicates,
-    group_duplicates,
-    keep_order,
-    near_candidates,
-)
-from fiftyone_embedding_quality.analysis.neighbors import neighbor_graph
-from fiftyone_embedding_quality.analysis.small_pictures import Picture, SmallPictures
+from fiftyone_embedding_quality.analysis.duplicate_candidates import near_candidates
+from fiftyone_embedding_quality.analysis.duplicate_groups import group_duplicates, keep_order
+from fiftyone_embedding_quality.analysis.duplicates import Duplicates, find_duplicates
+from fiftyone_embedding_quality.analysis.neighbors import NeighborGraph, neighbor_graph
 from fiftyone_embedding_quality.analysis.vectors import unit_rows
+from fiftyone_embedding_quality.pictures.file_copies import exact_copies
+from fiftyone_embedding_quality.pictures.small_pictures import (
+    Picture,
+    SmallPictures,
+    read_small_pictures,
+)
 
 Pairs = set[tuple[int, int]]
 
@@ -79,12 +81,18 @@ class JudgedSet:
         return 2 * right / (right + wrong + len(self.same)), precision, recall
 
 
+def found_in(pictures: list[Picture], rows: np.ndarray, graph: NeighborGraph) -> Duplicates:
+    """What is found in files, reading them included."""
+    small = read_small_pictures(pictures)
+    return find_duplicates(small, exact_copies(small), rows, graph)
+
+
 def caltech(root: Path) -> None:
     """The set with injected duplicates: F1 of pairs, and of exact copies alone."""
     judged, copied = injected_caltech(root)
     graph = neighbor_graph(judged.rows)
     start = time.perf_counter()
-    found = find_duplicates(judged.pictures, judged.rows, graph)
+    found = found_in(judged.pictures, judged.rows, graph)
     seconds = time.perf_counter() - start
     print_row("caltech101, pairs", "F1", "precision", "recall", "found", "seconds")
     results = {
@@ -106,7 +114,7 @@ def cifar(root: Path, folder: Path) -> None:
     rows = judged.rows
     graph = neighbor_graph(rows)
     start = time.perf_counter()
-    found = find_duplicates(judged.pictures, rows, graph)
+    found = found_in(judged.pictures, rows, graph)
     seconds = time.perf_counter() - start
     nearest = np.sort(np.stack([np.arange(len(rows)), graph.indices[:, 0]], axis=1), axis=1)
     print_row("cifar10n, judged pairs", "F1", "precision", "recall", "found", "seconds")
@@ -157,13 +165,13 @@ def cost(num_rows: int) -> None:
     graph = neighbor_graph(rows)
     pictures = [Picture(f"{row:06}.jpg") for row in range(num_rows)]
     facts = np.ones(num_rows, np.int64)
-    small = SmallPictures(np.empty((0, 0, 0), np.uint8), facts, facts, facts, {})
+    small = SmallPictures(pictures, np.empty((0, 0, 0), np.uint8), facts, facts, facts, {})
     copies = np.full(num_rows, -1)
 
     def ours() -> int:
         candidates = near_candidates(graph)
         close = candidates.pairs[candidates.relative_distance < 0.3]
-        group_duplicates(num_rows, close, copies, keep_order(pictures, small))
+        group_duplicates(num_rows, close, copies, keep_order(small))
         return len(candidates.pairs)
 
     ours()

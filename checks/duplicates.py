@@ -10,6 +10,7 @@ import fiftyone as fo
 import numpy as np
 from fiftyone import ViewField as F
 
+from ..steps import part_of
 from ..storage.findings import Column, Values, Views, matching_view, plan_findings, store_findings
 from ..storage.fingerprints import FILES as READ_FILES
 from ..storage.fingerprints import SPLITS as READ_SPLITS
@@ -115,7 +116,8 @@ def find_duplicates(
 
 def _judge(inputs: Inputs, split: str | list | None, threshold: float | None) -> "Duplicates":
     from ..analysis.duplicates import find_duplicates as duplicates_of
-    from ..analysis.small_pictures import Picture
+    from ..pictures.file_copies import exact_copies
+    from ..pictures.small_pictures import Picture, read_small_pictures
 
     samples, files, boxes = zip(*inputs.items)
     splits = read_splits(inputs.target, split, samples) if split is not None else None
@@ -124,8 +126,17 @@ def _judge(inputs: Inputs, split: str | list | None, threshold: float | None) ->
     images = [Picture(file, box) for file, box in zip(files, boxes)]
     noun = inputs.target.noun
     with inputs.progress.share("Comparing the images", len(images), noun) as report:
+        small = read_small_pictures(images, part_of(report, 0.0, 0.6))
+        copies = exact_copies(small, part_of(report, 0.6, 0.7))
         return duplicates_of(
-            images, rows, graph, threshold=threshold, labels=labels, splits=splits, progress=report
+            small,
+            copies,
+            rows,
+            graph,
+            threshold=threshold,
+            labels=labels,
+            splits=splits,
+            progress=part_of(report, 0.7, 1.0),
         )
 
 

@@ -23,6 +23,7 @@ from ..storage.targets import Target
 from .contract import EMBEDDINGS, FLAGGED, LABELS, Check, Finding, values_of
 from .inputs import Inputs
 from .progress import counted
+from .verdicts import in_sample_warning
 
 if TYPE_CHECKING:
     from ..analysis.label_issues import LabelIssues
@@ -310,10 +311,11 @@ def _evidence(inputs: Inputs, predictions_field: str | None) -> tuple[Any, list[
         return evidence, []
     read = read_predictions(inputs.target, predictions_field, inputs.ids, inputs.class_names)
     try:
-        evidence, warning = check_predictions(read.values, inputs.codes, evidence)
+        checked = check_predictions(read.values, inputs.codes, evidence)
     except ValueError as error:
         raise UserError(f"predictions_field={predictions_field!r}: {error}") from None
-    return evidence, [text for text in (read.warning, warning) if text]
+    warnings = (read.warning, in_sample_warning(checked))
+    return checked.evidence, [text for text in warnings if text]
 
 
 def _pairs(

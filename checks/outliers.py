@@ -106,13 +106,15 @@ def _look_at_pixels(
     inputs: Inputs, reasons: list[str | None]
 ) -> tuple[list[str | None], list[str], dict[str, int]]:
     """Adds what the pixels say: reasons, what most of the set has in common, what failed."""
-    from ..analysis import uninformative
+    from ..analysis.uninformative import find_uninformative
+    from ..pictures.measures import measure_files
 
     _, files, boxes = zip(*inputs.items)
     with inputs.progress.share("Looking at the pixels", len(files), inputs.target.noun) as report:
-        seen = uninformative.find_uninformative(files, boxes, report)
+        measures = measure_files(files, boxes, report)
+    seen = find_uninformative(measures)
     reasons = [reason or other for reason, other in zip(seen.reasons, reasons)]
-    failed = Counter(f"pixels not judged: {error}" for error in seen.errors if error)
+    failed = Counter(f"pixels not judged: {error}" for error in measures.errors.values())
     return reasons, list(seen.common), dict(failed)
 
 

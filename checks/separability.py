@@ -15,6 +15,7 @@ from ..storage.metadata import read_slices
 from ..storage.runs import RunFacts, latest_run
 from .contract import EMBEDDINGS, LABELS, Check
 from .inputs import Inputs
+from .verdicts import class_verdicts, comparison_verdict, field_verdict, slice_verdicts
 
 if TYPE_CHECKING:
     from ..analysis.separability import Separability
@@ -50,6 +51,9 @@ def compute_separability(
     measured = {each.embeddings: _measure(each) for each in inputs}
     separability = measured[first.embeddings]
     report = separability.as_dict()
+    verdicts = class_verdicts(separability)
+    for row in report["classes"]:
+        row["verdict"] = verdicts[row["label"]]
     for pair in report["pairs"]:
         pair["boundary"] = [first.ids[row] for row in pair["boundary"]]
     _count_findings(first, report)
@@ -144,7 +148,10 @@ def _measure(inputs: Inputs) -> "Separability":
 def _compared(measured: dict[str, "Separability"]) -> dict[str, Any] | None:
     from ..analysis.compare import compare_embeddings
 
-    return compare_embeddings(measured).as_dict() if len(measured) > 1 else None
+    if len(measured) == 1:
+        return None
+    compared = compare_embeddings(measured)
+    return compared.as_dict() | {"verdict": comparison_verdict(compared)}
 
 
 def _sliced(
@@ -157,14 +164,17 @@ def _sliced(
     inputs.progress.say(f"Measuring the slices of {by}")
     names = tuple(sorted({name for name in slices if name is not None}))
     codes = np.array([names.index(name) if name is not None else -1 for name in slices])
-    sliced = measure_slices(separability, codes, names).as_dicts()
+    by_slice = measure_slices(separability, codes, names)
+    sliced = by_slice.as_dicts()
+    for row, verdict in zip(sliced, slice_verdicts(by_slice)):
+        row["verdict"] = verdict
     evidence = held_out_probabilities(
         inputs.rows, codes, len(names), inputs.graph, inputs.groups, inputs.seed
     )
     prediction = measure_field_prediction(
         evidence.probabilities, codes, names, inputs.codes, inputs.groups
     )
-    return sliced, prediction.as_dict()
+    return sliced, prediction.as_dict() | {"verdict": field_verdict(prediction)}
 
 
 def _restrict_to_common(inputs: list[Inputs]) -> int:

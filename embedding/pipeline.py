@@ -18,7 +18,7 @@ import numpy as np
 
 from ..cores import num_cores
 from ..errors import UserError
-from .images import Box, UnreadableImageError, crop_square, load_image
+from ..pictures.images import Box, UnreadableImageError, crop_square, load_image
 from .models import EmbeddingModel
 
 # A vector of an object this small in pixels, on its shorter side, says little about it.

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from PIL import Image
 
 from ..cores import num_cores
-from ..embedding.images import UnreadableImageError, crop_square, load_image
+from ..pictures.images import UnreadableImageError, crop_square, load_image
 
 # The longer side in pixels, and a JPEG quality at which photos of that size take 4 to 8 kB.
 SIDE, QUALITY = 160, 72

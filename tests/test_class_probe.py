@@ -6,8 +6,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-from fiftyone_embedding_quality.analysis import class_probe
-from fiftyone_embedding_quality.analysis.class_probe import held_out_probabilities, neighbor_votes
+from fiftyone_embedding_quality.analysis import _probe_features, _probe_ridge, _probe_votes
+from fiftyone_embedding_quality.analysis._probe_votes import neighbor_votes
+from fiftyone_embedding_quality.analysis.class_probe import held_out_probabilities
 from fiftyone_embedding_quality.analysis.neighbors import neighbor_graph
 from fiftyone_embedding_quality.analysis.vectors import unit_rows
 
@@ -58,7 +59,7 @@ def ridge():
     _, axes = np.linalg.eigh(known.T @ known)
     features = (rows - rows[:52].mean(axis=0)) @ axes
     with ThreadPoolExecutor(1) as pool:
-        learned = class_probe._Known(
+        learned = _probe_features.Known(
             features=torch.from_numpy(features),
             labels=labels,
             groups=groups,
@@ -69,7 +70,7 @@ def ridge():
             num_classes=4,
             pool=pool,
         )
-        yield class_probe._Ridge(learned), features
+        yield _probe_ridge.Ridge(learned), features
 
 
 def test_leaving_one_out_is_refitting_without_it(ridge):
@@ -86,7 +87,7 @@ def test_leaving_a_group_out_is_refitting_without_it(ridge):
     ridge, features = ridge
     labels = ridge.known.labels
     penalty = 0.1 * float(ridge.values.mean())
-    batches = class_probe._members(ridge.known.groups, labels)
+    batches = _probe_ridge.group_members(ridge.known.groups, labels)
     assert sorted(len(members) for batch in batches for members in batch) == [2, 2, 3, 20]
     for batch in batches:
         for members, scores in zip(batch, ridge.held_out_groups(0.1, batch)):
@@ -100,17 +101,17 @@ def test_kernel_features_are_uncorrelated_and_their_products_the_kernel():
     rows, _ = blobs(200)
     directed = np.ones(200, bool)
     with ThreadPoolExecutor(1) as pool:
-        keys = class_probe._content_keys(rows, 51, pool)
-        near, whitening = class_probe._kernel(rows, directed, keys, pool)
+        keys = _probe_features.content_keys(rows, 51, pool)
+        near, whitening = _probe_features.landmark_kernel(rows, directed, keys, pool)
         order = np.random.default_rng(0).permutation(200)
-        features = class_probe._uncorrelated(near, order, 150, whitening, pool).float().numpy()
+        features = _probe_features.uncorrelated(near, order, 150, whitening, pool).float().numpy()
     known = features[:150]
     np.testing.assert_allclose(known.mean(axis=0), 0, atol=1e-3)
     scatter = known.T @ known
     assert np.abs(scatter - np.diag(np.diag(scatter))).max() < 0.01 * np.diag(scatter).max()
     centered = rows[order] - rows.mean(axis=0)
     centered /= np.linalg.norm(centered, axis=1, keepdims=True)
-    kernel = np.exp((centered @ centered.T - 1) / class_probe.KERNEL_WIDTH)
+    kernel = np.exp((centered @ centered.T - 1) / _probe_features.KERNEL_WIDTH)
     around = kernel - kernel[:150].mean(axis=0)
     around -= around[:, :150].mean(axis=1, keepdims=True)
     np.testing.assert_allclose(features @ features.T, around, atol=0.01)
@@ -125,11 +126,11 @@ def test_votes_are_those_of_other_groups():
     graph = neighbor_graph(rows, 10)
     votes = neighbor_votes(graph, labels, 5, weights, groups)
     for row in range(120):
-        counts = np.full(5, class_probe.VOTE_PRIOR / 5)
+        counts = np.full(5, _probe_votes.VOTE_PRIOR / 5)
         for neighbor, distance in zip(graph.indices[row], graph.distances[row]):
             same = groups[neighbor] == groups[row] >= 0
             if labels[neighbor] >= 0 and not same:
-                decay = np.exp(-distance / class_probe.VOTE_DISTANCE)
+                decay = np.exp(-distance / _probe_votes.VOTE_DISTANCE)
                 counts[labels[neighbor]] += decay * weights[neighbor]
         np.testing.assert_allclose(votes[row], counts / counts.sum(), rtol=1e-4, atol=1e-6)
 
@@ -140,8 +141,8 @@ def test_folds_keep_groups_and_equal_rows_together():
     groups = np.full(200, -1)
     groups[:40] = np.arange(40) // 8
     with ThreadPoolExecutor(1) as pool:
-        keys = class_probe._content_keys(rows, 51, pool)
-    fold = class_probe._folds(labels, groups, keys, 5)
+        keys = _probe_features.content_keys(rows, 51, pool)
+    fold = _probe_features.fold_numbers(labels, groups, keys, 5)
     assert all(len(set(fold[groups == group])) == 1 for group in range(5))
     assert fold[50] == fold[120]
     assert np.bincount(fold[groups < 0]).min() > 20

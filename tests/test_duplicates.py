@@ -8,25 +8,33 @@ from itertools import combinations
 
 import numpy as np
 import pytest
-from fiftyone_embedding_quality.analysis import duplicates, file_copies, small_pictures
-from fiftyone_embedding_quality.analysis.duplicates import (
-    chance_agreement,
+from fiftyone_embedding_quality.analysis import duplicate_evidence
+from fiftyone_embedding_quality.analysis.duplicate_candidates import near_candidates
+from fiftyone_embedding_quality.analysis.duplicate_evidence import chance_agreement
+from fiftyone_embedding_quality.analysis.duplicate_groups import (
     find_conflicts,
-    find_duplicates,
     find_leaks,
     group_duplicates,
     keep_order,
-    near_candidates,
 )
+from fiftyone_embedding_quality.analysis.duplicates import find_duplicates
 from fiftyone_embedding_quality.analysis.neighbors import neighbor_graph
-from fiftyone_embedding_quality.analysis.small_pictures import (
+from fiftyone_embedding_quality.analysis.vectors import unit_rows
+from fiftyone_embedding_quality.pictures import file_copies, small_pictures
+from fiftyone_embedding_quality.pictures.file_copies import exact_copies
+from fiftyone_embedding_quality.pictures.images import load_image
+from fiftyone_embedding_quality.pictures.small_pictures import (
     Picture,
     SmallPictures,
     read_small_pictures,
 )
-from fiftyone_embedding_quality.analysis.vectors import unit_rows
-from fiftyone_embedding_quality.embedding.images import load_image
 from PIL import Image, ImageEnhance, ImageFilter, ImageOps
+
+
+def duplicates_of(pictures, rows=None, graph=None, **arguments):
+    """What is found in files: they are read first, as the analysis opens none."""
+    small = read_small_pictures(pictures)
+    return find_duplicates(small, exact_copies(small), rows, graph, **arguments)
 
 
 def photo(seed, size=(240, 180)):
@@ -80,7 +88,7 @@ class Collection:
         order = np.arange(len(self.pictures)) if order is None else order
         rows = unit_rows(np.array(self.vectors)[order]).rows
         pictures = [self.pictures[row] for row in order]
-        return find_duplicates(pictures, rows, neighbor_graph(rows, 30), **arguments)
+        return duplicates_of(pictures, rows, neighbor_graph(rows, 30), **arguments)
 
 
 @pytest.fixture
@@ -108,7 +116,7 @@ def test_exact_copies_need_no_vectors(tmp_path):
     (tmp_path / "f.jpg").write_bytes((tmp_path / "a.jpg").read_bytes()[:-900])
     photo(2).save(tmp_path / "g.png")
     names = ["a.jpg", "b.jpg", "c.png", "d.png", "e.jpg", "f.jpg", "g.png", "none.jpg"]
-    found = find_duplicates([Picture(str(tmp_path / name)) for name in names])
+    found = duplicates_of([Picture(str(tmp_path / name)) for name in names])
     assert found.group.tolist() == [0, 0, 0, -1, -1, -1, -1, -1]
     assert found.exact.tolist() == [True, True, True] + 5 * [False]
     assert set(found.evidence.kind) == {"copy", "same pixels"}
@@ -197,10 +205,10 @@ def test_the_best_picture_is_kept(tmp_path):
     names = ("large.jpg", "larger-file.jpg", "small.png")
     pictures = [Picture(str(tmp_path / name)) for name in names]
     small = read_small_pictures(pictures)
-    assert keep_order(pictures, small).tolist() == [1, 0, 2]
-    assert keep_order(pictures, small, np.array([0, -1, 0])).tolist() == [0, 2, 1]
+    assert keep_order(small).tolist() == [1, 0, 2]
+    assert keep_order(small, np.array([0, -1, 0])).tolist() == [0, 2, 1]
     labels, splits = np.array([0, 0, -1]), ["train", "val", "test"]
-    assert keep_order(pictures, small, labels, splits).tolist() == [2, 1, 0]
+    assert keep_order(small, labels, splits).tolist() == [2, 1, 0]
 
 
 def test_leaks_and_conflicts(collection):
@@ -241,20 +249,20 @@ def test_objects(tmp_path):
     pictures.append(Picture(str(tmp_path / "a.jpg"), (0.11, 0.1, 0.3, 0.4)))
     vectors = np.random.default_rng(0).standard_normal((3, 32))[[0, 1, 2, 0, 1, 2, 0]]
     rows = unit_rows(vectors + 0.1 * np.random.default_rng(1).standard_normal((7, 32))).rows
-    found = find_duplicates(pictures, rows, neighbor_graph(rows, 30))
+    found = duplicates_of(pictures, rows, neighbor_graph(rows, 30))
     assert found.group.tolist() == [0, 1, 2, 0, 1, 2, 0]
     assert "box" in found.evidence.kind
     # Labeled differently, boxes must coincide.
     pictures[-1] = Picture(pictures[-1].path, (0.13, 0.1, 0.3, 0.4))
     only_a = [pictures[0], pictures[-1]]
-    assert (find_duplicates(only_a).group == 0).all()
-    assert (find_duplicates(only_a, labels=np.array([0, 1])).group == -1).all()
+    assert (duplicates_of(only_a).group == 0).all()
+    assert (duplicates_of(only_a, labels=np.array([0, 1])).group == -1).all()
 
 
 def test_objects_without_a_box_are_no_duplicates(tmp_path):
     photo(0).save(tmp_path / "a.jpg")
     boxes = [(), (), (0, 0, 1, 1), (), (0, 0, 1, 0.99)]
-    found = find_duplicates([Picture(str(tmp_path / "a.jpg"), box) for box in boxes])
+    found = duplicates_of([Picture(str(tmp_path / "a.jpg"), box) for box in boxes])
     assert found.group.tolist() == [-1, -1, 0, -1, 0]
     assert set(found.skipped) == {0, 1, 3}
 
@@ -301,7 +309,7 @@ def test_pictures_of_one_size_are_not_compared_each_with_each(num_pixels, monkey
     grey[501], grey[7] = grey[20], grey[20]
     monkeypatch.setattr(CountedPictures, "read", 0)
     ones = np.ones(1000, np.int64)
-    small = SmallPictures(grey.view(CountedPictures), ones, num_pixels * ones, ones, {})
+    small = SmallPictures([], grey.view(CountedPictures), ones, num_pixels * ones, ones, {})
     sets = [sorted(rows) for rows in file_copies._alike(small, list(range(1000)))]
     assert [rows for rows in sets if len(rows) > 1] == [[7, 20, 501]]
     assert CountedPictures.read < 3000
@@ -355,15 +363,15 @@ def test_similar_drawings_are_not_duplicates(digit_files):
     """Aligned with each other, digits agree far better than photos; the threshold follows."""
     files = [path for path, _ in digit_files]
     rows = unit_rows(np.stack([np.asarray(Image.open(path), float).ravel() for path in files])).rows
-    found = find_duplicates([Picture(path) for path in files], rows, neighbor_graph(rows, 30))
+    found = duplicates_of([Picture(path) for path in files], rows, neighbor_graph(rows, 30))
     assert found.threshold == 0.95
     assert (found.group >= 0).mean() < 0.05
 
 
 def test_the_threshold_stays_when_files_move(digit_files, tmp_path, monkeypatch):
     """It is read off a part of the pictures: the same part wherever they lie, in any order."""
-    monkeypatch.setattr(duplicates, "CHANCE_PAIRS", 60)
-    monkeypatch.setattr(duplicates, "CHANCE_BOUNDS", (0, 1))
+    monkeypatch.setattr(duplicate_evidence, "CHANCE_PAIRS", 60)
+    monkeypatch.setattr(duplicate_evidence, "CHANCE_BOUNDS", (0, 1))
     rng = np.random.default_rng(0)
     files = [path for path, _ in digit_files]
     rows = unit_rows(np.stack([np.asarray(Image.open(path), float).ravel() for path in files])).rows
@@ -390,7 +398,7 @@ def test_wrong_arguments_are_named(tmp_path):
         ({"threshold": 1.5}, "between 0 and 1"),
     ):
         with pytest.raises(ValueError, match=message):
-            find_duplicates(pictures, **arguments)
+            duplicates_of(pictures, **arguments)
 
 
 @pytest.mark.parametrize("num_pictures", [0, 1, 2])
@@ -399,7 +407,7 @@ def test_hardly_any_pictures(num_pictures, tmp_path):
     pictures = [Picture(str(tmp_path / "a.jpg"))] * num_pictures
     rows = np.ones((num_pictures, 4), np.float32) / 2
     seen = []
-    found = find_duplicates(pictures, rows, neighbor_graph(rows, 30), progress=seen.append)
+    found = duplicates_of(pictures, rows, neighbor_graph(rows, 30), progress=seen.append)
     assert found.group.tolist() == ([0, 0] if num_pictures == 2 else [-1] * num_pictures)
     assert seen == sorted(seen) and seen[-1] == 1.0
 
@@ -415,7 +423,7 @@ def test_injected_duplicates_of_caltech101(shared):
     samples = [sample for sample in samples if sample["dup_group"]] + single[::5]
     rows = unit_rows(stored["embeddings"][[place[sample["file"]] for sample in samples]]).rows
     pictures = [Picture(str(root / sample["file"])) for sample in samples]
-    found = find_duplicates(pictures, rows, neighbor_graph(rows, 30))
+    found = duplicates_of(pictures, rows, neighbor_graph(rows, 30))
     groups = {}
     for row, sample in enumerate(samples):
         if sample["dup_group"]:
@@ -433,7 +441,7 @@ def test_all_edits_of_one_photo_are_one_group(shared):
     vectors = np.random.default_rng(0).standard_normal(64)
     vectors = vectors + np.random.default_rng(1).standard_normal((len(files), 64))
     rows = unit_rows(vectors).rows
-    found = find_duplicates([Picture(path) for path in files], rows, neighbor_graph(rows, 30))
+    found = duplicates_of([Picture(path) for path in files], rows, neighbor_graph(rows, 30))
     assert len(files) == 20 and (found.group == 0).all()
     assert found.exact.sum() == 2 and found.keep.sum() == 1
 

@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
-from fiftyone_embedding_quality.embedding import images
-from fiftyone_embedding_quality.embedding.images import (
+from fiftyone_embedding_quality.pictures import images
+from fiftyone_embedding_quality.pictures.images import (
     UnreadableImageError,
     crop_square,
     load_image,

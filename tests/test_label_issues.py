@@ -14,6 +14,7 @@ from fiftyone_embedding_quality.analysis.label_issues import (
 from fiftyone_embedding_quality.analysis.neighbors import neighbor_graph
 from fiftyone_embedding_quality.analysis.outliers import find_outliers
 from fiftyone_embedding_quality.analysis.vectors import unit_rows
+from fiftyone_embedding_quality.checks.verdicts import in_sample_warning
 
 
 def average_precision(wrong, quality):
@@ -269,10 +270,11 @@ def test_probabilities_and_logits_of_a_model():
     rows, labels, truth = noisy_blobs()
     _, evidence, graph = issues_of(rows, labels, 4)
     probabilities = 0.8 * np.eye(4)[truth] + 0.05
-    taken, warning = check_predictions(probabilities, labels, evidence)
+    checked = check_predictions(probabilities, labels, evidence)
+    taken = checked.evidence
     np.testing.assert_allclose(taken.probabilities, probabilities, atol=1e-6)
-    assert warning is None
-    logits, _ = check_predictions(np.log(probabilities) + 7, labels, evidence)
+    assert not checked.in_sample and in_sample_warning(checked) is None
+    logits = check_predictions(np.log(probabilities) + 7, labels, evidence).evidence
     np.testing.assert_allclose(logits.probabilities, probabilities, atol=1e-6)
     found = find_label_issues(labels, taken, graph)
     assert average_precision(labels != truth, found.quality) > 0.99
@@ -281,8 +283,9 @@ def test_probabilities_and_logits_of_a_model():
 def test_in_sample_predictions_are_told():
     rows, labels, _ = noisy_blobs()
     _, evidence, _ = issues_of(rows, labels, 4)
-    _, warning = check_predictions(0.998 * np.eye(4)[labels] + 0.0005, labels, evidence)
-    assert "not seen in training" in warning
+    checked = check_predictions(0.998 * np.eye(4)[labels] + 0.0005, labels, evidence)
+    assert checked.in_sample and checked.agreement == 1
+    assert "agree with 100.0 % of the labels" in in_sample_warning(checked)
 
 
 @pytest.mark.parametrize(

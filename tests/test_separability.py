@@ -22,6 +22,12 @@ from fiftyone_embedding_quality.analysis.separability import (
     class_separability,
 )
 from fiftyone_embedding_quality.analysis.vectors import unit_rows
+from fiftyone_embedding_quality.checks.verdicts import (
+    class_verdicts,
+    comparison_verdict,
+    field_verdict,
+    slice_verdicts,
+)
 
 
 def clustered(rng, num_rows, classes=6, dim=24, spread=0.9):
@@ -315,7 +321,7 @@ class TestEdges:
         assert one["count"] == 1 and one["silhouette"] == 0
         for key in ("recall", "recall_low", "f1", "purity", "fisher", "confused_rate"):
             assert one[key] is None
-        assert one["verdict"] == "too few to tell (only one)"
+        assert class_verdicts(result)["class 5"] == "too few to tell (only one)"
         assert 5 not in result.pairs.label
 
     def test_rare_classes_can_be_pure(self):
@@ -324,9 +330,9 @@ class TestEdges:
         keep = np.setdiff1d(np.arange(300), rare)
         result = measure(rows[keep], labels[keep], k=30)
         np.testing.assert_allclose(result.classes.purity, 1)
-        verdicts = result.classes.verdict
-        assert verdicts[2] == "too few to tell (only 4)"
-        assert verdicts[0] == "well separated (recall 100 %)"
+        verdicts = class_verdicts(result)
+        assert verdicts["class 2"] == "too few to tell (only 4)"
+        assert verdicts["class 0"] == "well separated (recall 100 %)"
 
     def test_what_is_not_judged_does_not_count(self, messy):
         rows, labels, groups = messy
@@ -342,8 +348,10 @@ class TestEdges:
 
     def test_single_class_and_no_labels(self):
         rows, labels = clustered(np.random.default_rng(0), 50)
-        single = measure(rows, np.zeros(50, int), num_classes=1).as_dict()
-        assert single["classes"][0]["verdict"] == "the only class: nothing to tell it from"
+        measured = measure(rows, np.zeros(50, int), num_classes=1)
+        single = measured.as_dict()
+        (verdict,) = class_verdicts(measured).values()
+        assert verdict == "the only class: nothing to tell it from"
         assert single["overall"]["silhouette"] is None and single["pairs"] == []
         assert single["overall"]["balanced_accuracy"] == single["overall"]["purity"] == 1
         none = measure(
@@ -398,7 +406,7 @@ class TestEdges:
         assert json.loads(json.dumps(fields, allow_nan=False)) == fields
         assert {
             "label", "count", "recall", "recall_low", "recall_high", "precision", "f1", "purity",
-            "purity_expected", "silhouette", "fisher", "confused_with", "confused_rate", "verdict",
+            "purity_expected", "silhouette", "fisher", "confused_with", "confused_rate",
         } <= set(fields["classes"][0])  # fmt: skip
         assert {
             "label", "other", "predicted_share", "neighbor_share", "expected_share", "count",
@@ -485,7 +493,7 @@ class TestRealClasses:
             assert frozenset(pair) in above
         # Little else is: the rest of the classes are easily told apart.
         assert len(above) < 20
-        verdicts = dict(zip(measured.class_names, measured.classes.verdict))
+        verdicts = class_verdicts(measured)
         assert verdicts["lobster"].startswith("mixes with crayfish (")
         assert verdicts["dalmatian"].startswith("well separated")
         assert measured.as_dict()["classes"][0]["label"] == "lobster"
@@ -514,8 +522,8 @@ class TestRealClasses:
         first = after.pairs.boundary[place][: len(moved)]
         assert len(set(first.tolist()) & set(moved.tolist())) >= 0.9 * min(len(moved), MAX_BOUNDARY)
         assert after.classes.confused_with[other] == one
-        assert f"mixes with {planted[0]}" in after.classes.verdict[other]
-        assert f"of {planted[1]} is taken for it" in after.classes.verdict[one]
+        assert f"mixes with {planted[0]}" in class_verdicts(after)[planted[1]]
+        assert f"of {planted[1]} is taken for it" in class_verdicts(after)[planted[0]]
 
 
 class TestCompare:
@@ -536,7 +544,7 @@ class TestCompare:
             worse.overall.balanced_accuracy - measured.overall.balanced_accuracy
         )
         assert second.difference_low < second.difference < second.difference_high < 0
-        assert comparison.verdict.startswith("full separates these classes best")
+        assert comparison_verdict(comparison).startswith("full separates these classes best")
         fields = comparison.as_dict()
         assert json.loads(json.dumps(fields, allow_nan=False)) == fields
 
@@ -544,7 +552,7 @@ class TestCompare:
         comparison = compare_embeddings({"b": measured, "a": measured})
         assert [score.name for score in comparison.scores] == ["a", "b"]
         assert not comparison.scores[1].worse
-        assert "do not prove it better than b" in comparison.verdict
+        assert "do not prove it better than b" in comparison_verdict(comparison)
 
     def test_intervals_cover_the_truth(self):
         """Of two classifiers with known accuracies, in classes of different sizes."""
@@ -594,8 +602,8 @@ class TestSlices:
         result, slices = noisy
         measured = measure_slices(result, slices, ("day", "night", "dusk"))
         assert measured.difference_high[1] < 0
-        assert measured.verdict[1].startswith("worse than the other slices")
-        assert measured.worst_class[1] == 2 and "class 2" in measured.verdict[1]
+        assert slice_verdicts(measured)[1].startswith("worse than the other slices")
+        assert measured.worst_class[1] == 2 and "class 2" in slice_verdicts(measured)[1]
         for number in range(3):
             inside = slices == number
             recalls = [
@@ -619,7 +627,7 @@ class TestSlices:
         result, _ = noisy
         measured = measure_slices(result, result.samples.label % 2, ("even", "odd"))
         assert np.isnan(measured.difference).all()
-        assert measured.verdict[0] == "shares no class with the other slices"
+        assert slice_verdicts(measured)[0] == "shares no class with the other slices"
 
     def test_slices_without_labels_and_a_slice_of_everything(self):
         rows, labels = clustered(np.random.default_rng(0), 300)
@@ -628,10 +636,10 @@ class TestSlices:
         result = measure(rows, labels, probabilities=np.eye(6)[labels])
         measured = measure_slices(result, slices, ("train", "test"))
         assert measured.count.tolist() == [150, 0] and np.isnan(measured.difference).all()
-        assert measured.verdict[0] == "shares no class with the other slices"
-        assert measured.verdict[1] == "no samples with a label"
+        assert slice_verdicts(measured)[0] == "shares no class with the other slices"
+        assert slice_verdicts(measured)[1] == "no samples with a label"
         everything = measure_slices(result, np.zeros(300, int), ("all",))
-        assert everything.verdict == ("shares no class with the other slices",)
+        assert slice_verdicts(everything) == ["shares no class with the other slices"]
 
 
 class TestFieldPrediction:
@@ -649,7 +657,7 @@ class TestFieldPrediction:
         )
         assert found.low > 0.8 and found.chance == 0.5
         assert found.from_classes < 0.65
-        assert found.verdict.startswith("the vectors tell it (")
+        assert field_verdict(found).startswith("the vectors tell it (")
 
     def test_a_field_that_they_do_not(self):
         rng = np.random.default_rng(0)
@@ -658,7 +666,7 @@ class TestFieldPrediction:
         camera = rng.integers(0, 3, 600)
         probabilities = held_out_probabilities(rows, camera, 3, graph).probabilities
         found = measure_field_prediction(probabilities, camera, tuple("abc"), labels)
-        assert found.low <= found.chance and "beyond chance" in found.verdict
+        assert found.low <= found.chance and "beyond chance" in field_verdict(found)
         assert found.from_classes == pytest.approx(1 / 3, abs=0.08)
 
     def test_a_field_that_follows_the_class(self):
@@ -669,6 +677,6 @@ class TestFieldPrediction:
         probabilities = held_out_probabilities(rows, camera, 2, graph).probabilities
         found = measure_field_prediction(probabilities, camera, ("a", "b"), labels)
         assert found.from_classes == pytest.approx(0.95, abs=0.02)
-        assert "no better than the class does" in found.verdict
+        assert "no better than the class does" in field_verdict(found)
         with pytest.raises(ValueError, match="two values"):
             measure_field_prediction(probabilities, np.zeros(600, int), ("a", "b"))

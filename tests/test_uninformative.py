@@ -4,7 +4,6 @@ import math
 
 import numpy as np
 import pytest
-from fiftyone_embedding_quality.analysis import uninformative
 from fiftyone_embedding_quality.analysis.uninformative import (
     BLURRED,
     BRIGHT,
@@ -13,10 +12,15 @@ from fiftyone_embedding_quality.analysis.uninformative import (
     ODD_SIZE,
     ONE_COLOR,
     find_uninformative,
-    measure,
 )
-from fiftyone_embedding_quality.embedding.images import load_image
+from fiftyone_embedding_quality.pictures.images import load_image
+from fiftyone_embedding_quality.pictures.measures import measure, measure_files
 from PIL import Image, ImageEnhance, ImageFilter
+
+
+def judged(paths, boxes=None):
+    """What is found in files: they are measured first, as the analysis opens none."""
+    return find_uninformative(measure_files(paths, boxes))
 
 
 def textured(width=300, height=200, seed=0):
@@ -70,8 +74,8 @@ def save(tmp_path):
 @pytest.mark.parametrize("name", BROKEN)
 def test_pictures_without_information_are_found(name, save):
     image, reason = BROKEN[name]
-    assert find_uninformative([save(image, "picture")]).reasons == [reason]
-    assert find_uninformative([save(image, "picture", "jpg")]).reasons == [reason]
+    assert judged([save(image, "picture")]).reasons == [reason]
+    assert judged([save(image, "picture", "jpg")]).reasons == [reason]
 
 
 @pytest.mark.parametrize(
@@ -87,7 +91,7 @@ def test_pictures_without_information_are_found(name, save):
     ],
 )
 def test_ordinary_pictures_are_left_alone(image, save):
-    assert find_uninformative([save(image, "picture")]).reasons == [None]
+    assert judged([save(image, "picture")]).reasons == [None]
 
 
 def test_contrast_and_size_do_not_change_the_sharpness():
@@ -101,41 +105,41 @@ def test_contrast_and_size_do_not_change_the_sharpness():
 def test_odd_sizes_and_shapes_are_relative_to_the_others(save):
     usual = [save(textured(300 + 5 * i, 200, seed=i), f"usual{i}") for i in range(12)]
     odd = [save(textured(50, 33), "small"), save(textured(900, 90), "panorama")]
-    found = find_uninformative(usual + odd)
+    found = judged(usual + odd)
     assert found.reasons == [None] * 12 + [ODD_SIZE, ODD_ASPECT]
     panoramas = [save(textured(900, 90, seed=i), f"panorama{i}") for i in range(12)]
-    assert find_uninformative(panoramas).reasons == [None] * 12
-    assert find_uninformative(usual[:4] + odd).reasons == [None] * 6  # too few to say
+    assert judged(panoramas).reasons == [None] * 12
+    assert judged(usual[:4] + odd).reasons == [None] * 6  # too few to say
 
 
 def test_what_most_pictures_share_is_no_reason(save):
     enlarged = [save(blurred(textured(seed=i), 0.08), f"enlarged{i}") for i in range(12)]
     black = save(Image.new("RGB", (300, 200)), "black")
-    found = find_uninformative([*enlarged, black])
+    found = judged([*enlarged, black])
     assert found.reasons == [None] * 12 + [DARK] and found.common == (BLURRED,)
 
 
 def test_large_photos_are_measured_in_full_size(save):
     files = [save(textured(300, 200, seed=i), f"usual{i}") for i in range(12)]
-    found = find_uninformative([*files, save(textured(3000, 2000), "large", "jpg")])
-    assert found.reasons[-1] == ODD_SIZE
-    assert (found.measures[-1].width, found.measures[-1].height) == (3000, 2000)
+    measures = measure_files([*files, save(textured(3000, 2000), "large", "jpg")])
+    assert find_uninformative(measures).reasons[-1] == ODD_SIZE
+    assert (measures.width[-1], measures.height[-1]) == (3000, 2000)
 
 
 def test_portrait_and_landscape_mix_freely(save):
     shapes = [(300, 200), (200, 300)] * 8
     files = [save(textured(*shape, seed=i), f"picture{i}") for i, shape in enumerate(shapes)]
-    assert find_uninformative(files).reasons == [None] * 16
+    assert judged(files).reasons == [None] * 16
 
 
 def test_unreadable_files_keep_their_place(save, tmp_path):
     broken = tmp_path / "broken.jpg"
     broken.write_bytes(b"no picture")
     files = [save(textured(), "good"), str(broken), str(tmp_path / "gone.png")]
-    found = find_uninformative(files)
-    assert found.reasons == [None, None, None]
-    assert found.measures[0] is not None and found.measures[1:] == [None, None]
-    assert found.errors == [None, "not a picture Pillow can read", "file not found"]
+    measures = measure_files(files)
+    assert find_uninformative(measures).reasons == [None, None, None]
+    assert measures.measured.tolist() == [True, False, False]
+    assert measures.errors == {1: "not a picture Pillow can read", 2: "file not found"}
 
 
 def test_objects_are_judged_by_their_own_pixels(save):
@@ -144,65 +148,65 @@ def test_objects_are_judged_by_their_own_pixels(save):
     path = save(image, "picture")
     boxes = [(0, 0, 0.2, 1), (0.3, 0.1, 0.5, 0.8), None, (0.5, 0.5, 0.02, 0.01), (2, 0, 1, 1)]
     boxes.append((0.1, 0.1, math.nan, 1))
-    found = find_uninformative([path] * len(boxes), boxes)
-    assert found.reasons[:3] == [DARK, None, None]
-    assert (found.measures[0].width, found.measures[0].height) == (60, 200)
-    assert found.measures[3].sharpness is None  # 6 x 2 pixels are not called blurred
-    assert found.reasons[3] in (None, ONE_COLOR)
-    assert "no pixel" in found.errors[4] and "finite" in found.errors[5]
+    measures = measure_files([path] * len(boxes), boxes)
+    reasons = find_uninformative(measures).reasons
+    assert reasons[:3] == [DARK, None, None]
+    assert (measures.width[0], measures.height[0]) == (60, 200)
+    assert math.isnan(measures.sharpness[3])  # 6 x 2 pixels are not called blurred
+    assert reasons[3] in (None, ONE_COLOR)
+    assert "no pixel" in measures.errors[4] and "finite" in measures.errors[5]
 
 
 def test_an_object_without_a_box_cannot_be_judged(save):
     path = save(textured(), "picture")
-    found = find_uninformative([path, path], [(), (0, 0, 1, 1)])
-    assert found.errors == ["the object has no box", None]
-    assert found.measures[0] is None and found.measures[1] is not None
+    measures = measure_files([path, path], [(), (0, 0, 1, 1)])
+    assert measures.errors == {0: "the object has no box"}
+    assert measures.measured.tolist() == [False, True]
 
 
 def test_each_file_is_decoded_once_in_any_order(save, monkeypatch):
     dark, light = save(Image.new("RGB", (60, 40)), "dark"), save(textured(60, 40), "light")
     decoded = []
     monkeypatch.setattr(
-        uninformative,
-        "load_image",
+        "fiftyone_embedding_quality.pictures.measures.load_image",
         lambda path, *side: decoded.append(path) or load_image(path, *side),
     )
     boxes = [(0, 0, 0.5, 1), (0, 0, 1, 0.5)] * 3
-    found = find_uninformative([dark, light] * 3, boxes)
+    found = measure_files([dark, light] * 3, boxes)
     assert sorted(decoded) == [dark, light]
-    assert found.reasons == [DARK, None] * 3
-    assert [measured.width for measured in found.measures] == [30, 60] * 3
+    assert find_uninformative(found).reasons == [DARK, None] * 3
+    assert found.width.tolist() == [30, 60] * 3
 
 
 def test_shapes_of_objects_are_not_judged(save):
     path = save(textured(), "picture")
     boxes = [(0.1, 0.1, 0.5, 0.5)] * 20 + [(0, 0, 1, 0.1), (0, 0, 0.1, 0.1)]
-    found = find_uninformative([path] * len(boxes), boxes)
+    found = judged([path] * len(boxes), boxes)
     assert not {ODD_SIZE, ODD_ASPECT} & set(found.reasons)
 
 
 def test_order_of_pictures_does_not_matter(save):
     files = [save(textured(300, 200, seed=i), f"picture{i}") for i in range(12)]
     files += [save(image, name) for name, (image, _) in BROKEN.items()]
-    reasons = dict(zip(files, find_uninformative(files).reasons))
+    reasons = dict(zip(files, judged(files).reasons))
     shuffled = files[::-1]
-    assert dict(zip(shuffled, find_uninformative(shuffled).reasons)) == reasons
+    assert dict(zip(shuffled, judged(shuffled).reasons)) == reasons
 
 
 def test_progress_ends_at_one_and_boxes_must_fit(save):
     path = save(textured(), "picture")
     seen = []
-    find_uninformative([path, path], [None, (0, 0, 1, 1)], progress=seen.append)
+    measure_files([path, path], [None, (0, 0, 1, 1)], progress=seen.append)
     assert seen == [1.0]
-    assert find_uninformative([]).reasons == []
+    assert judged([]).reasons == []
     with pytest.raises(ValueError, match="1 boxes for 2 pictures"):
-        find_uninformative([path, path], [None])
+        measure_files([path, path], [None])
 
 
 def test_photos(shared):
     """Of real photos few are flagged; darkened, whitened or strongly blurred nearly all are."""
     files = sorted(str(path) for path in (shared / "data/coco128/data").glob("*.jpg"))
-    assert sum(reason is not None for reason in find_uninformative(files).reasons) <= 2
+    assert sum(reason is not None for reason in judged(files).reasons) <= 2
 
 
 def test_damaged_photos(shared, save):
@@ -215,5 +219,5 @@ def test_damaged_photos(shared, save):
     for reason, damage in damages.items():
         paths = [save(damage(image), f"{reason}{i}", "jpg") for i, image in enumerate(images)]
         # One by one: what a whole set has in common is no reason.
-        found = [find_uninformative([path]).reasons[0] for path in paths]
+        found = [judged([path]).reasons[0] for path in paths]
         assert sum(each == reason for each in found) >= 0.9 * len(files)

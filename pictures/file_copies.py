@@ -9,15 +9,15 @@ from __future__ import annotations
 import hashlib
 import os
 from collections import defaultdict
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
 from ..cores import num_cores
-from ..embedding.images import LARGE_PIXELS, UnreadableImageError, load_image
-from ._exact_search import Progress
-from .small_pictures import Picture, SmallPictures
+from ..steps import Progress
+from .images import LARGE_PIXELS, UnreadableImageError, load_image
+from .small_pictures import SmallPictures
 
 # Bytes at the end of a file that tell most files of one size apart.
 END_BYTES = 4096
@@ -27,20 +27,21 @@ END_BYTES = 4096
 SMALL_DIFFERENCE = 4
 
 
-def exact_copies(
-    pictures: Sequence[Picture], small: SmallPictures, progress: Progress | None = None
-) -> np.ndarray:
+def exact_copies(small: SmallPictures, progress: Progress | None = None) -> np.ndarray:
     """Finds sets of pictures with the same bytes or the same pixels.
 
     Args:
-        pictures: n whole pictures
-        small: their small versions
+        small: the small versions of n pictures
         progress: called with the share of the work that is done
 
     Returns:
         (n,) int64, the first row of a picture's set, -1 where no other is the same. Unreadable
-        files are copies if their bytes are the same
+        files are copies if their bytes are the same. -1 for all where objects are among them,
+        whose files say nothing about them
     """
+    pictures = small.pictures
+    if not small.whole:
+        return np.full(len(pictures), -1, np.int64)
     first = np.arange(len(pictures))
     with ThreadPoolExecutor(num_cores()) as pool:
 

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..cores import num_cores
-from ..embedding.images import Box, UnreadableImageError, load_image
-from ._exact_search import Progress
+from ..steps import Progress
+from .images import Box, UnreadableImageError, load_image
 
 # Pixels per side. Squashed to a square, so that a change of the aspect ratio is no change, and a
 # crop with another one is an affine map like any other.
@@ -47,6 +47,7 @@ class SmallPictures:
     """Small grey pictures and the facts by which a reviewer chooses between copies.
 
     Attributes:
+        pictures: the n pictures or objects that were read
         grey: (n, 64, 64) uint8, squashed to a square; zeros where unreadable
         color: (n,) float32, mean spread between the channels in gray levels, 0 for gray pictures
         num_pixels: (n,) int64, of the picture (or of the box) at full size; 0 where unreadable
@@ -54,6 +55,7 @@ class SmallPictures:
         reasons: why a picture could not be read, by its row
     """
 
+    pictures: Sequence[Picture]
     grey: np.ndarray
     color: np.ndarray
     num_pixels: np.ndarray
@@ -64,6 +66,11 @@ class SmallPictures:
     def readable(self) -> np.ndarray:
         """(n,) bool."""
         return self.num_pixels > 0
+
+    @property
+    def whole(self) -> bool:
+        """None of them is an object in a picture."""
+        return all(picture.box is None for picture in self.pictures)
 
 
 def read_small_pictures(
@@ -111,7 +118,9 @@ def read_small_pictures(
             list(pool.map(read, block))
             if progress is not None:
                 progress((start + len(block)) / len(files))
-    return SmallPictures(grey, color, num_pixels, num_bytes, dict(sorted(reasons.items())))
+    return SmallPictures(
+        pictures, grey, color, num_pixels, num_bytes, dict(sorted(reasons.items()))
+    )
 
 
 def _decode(path: str, whole: bool) -> tuple[np.ndarray, int]:

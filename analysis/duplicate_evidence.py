@@ -1,0 +1,205 @@
+"""What speaks for pairs of duplicates: equal files, aligned pixels, or boxes that overlap.
+
+The vectors propose, the pictures prove; how far they must agree is read off the set itself.
+"""
+
+from __future__ import annotations
+
+import math
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..pictures.small_pictures import Picture, SmallPictures
+from ..steps import Progress
+from .duplicate_candidates import Candidates, entities
+from .neighbors import NeighborGraph
+
+# A pair stands out by its distance relative to how far the neighbourhood of either reaches. Up to
+# the first figure the vectors speak for a pair, from the second on against it, and the details must
+# agree better, by SURPRISE in Fisher's z (0.87 becomes 0.95). From the pairs of Caltech-101 and
+# CIFAR-10: known ones lie at 0.3 and 0.47 (medians), other neighbours at 0.7.
+NEAR, FAR, SURPRISE = 0.3, 1.0, 0.2
+
+# Without pictures, only a distance of a tenth of the neighbourhood's is believed: no other pair of
+# Caltech-101 comes below 0.12, and a third of the true ones do.
+OVERWHELMING = 0.1
+
+# What agreement means sameness depends on the pictures: digits aligned with their neighbours agree
+# by 0.7 (median), photos by 0.1. It is read off pairs of tenth neighbours, as the median plus this
+# many times the way from there to the 90th percentile, in Fisher's z, within bounds. That gives the
+# lower bound for CIFAR-10, 0.86 and 0.91 for two parts of Caltech-101, and the upper bound for
+# digits; one agreement for all does worse (benchmarks/cross_validation.py). The draw of 2,000 pairs
+# moves it by less than 0.01; that of 500 by 0.02, which cost CIFAR-10 up to 4 % of its recall. Of
+# 60 pairs of CIFAR-10 at 0.86 to 0.90, looked at, nine in ten are one photo; of 38 between the
+# lower bound and 0.86, three in four.
+CHANCE_PAIRS, CHANCE_RANK, CHANCE_REACH = 2000, 10, 4.0
+CHANCE_BOUNDS = (0.82, 0.95)
+DEFAULT_AGREEMENT = 0.86
+
+# In smaller sets the tenth neighbour says little, and DEFAULT_AGREEMENT holds.
+MIN_CHANCE_PICTURES = 100
+
+# Overlap (intersection over union) of two boxes of one image that are one object, labeled alike or
+# not known; and where they are labeled differently.
+SAME_OBJECT_OVERLAP, SAME_BOX_OVERLAP = 0.75, 0.95
+
+
+@dataclass(frozen=True)
+class PairEvidence:
+    """What speaks for pairs of duplicates.
+
+    Attributes:
+        pairs: (m, 2) int64 rows, the lower one first, sorted
+        similarity: (m,) float32 cosine similarity of the vectors; NaN without vectors
+        agreement: (m,) float32, agreement of the aligned pictures' details in [-1, 1]; NaN where
+            they were not compared
+        kind: m names of the change: "copy" (same bytes), "same pixels", "mirror", "rotation",
+            "crop", "rescale", "gray", "tone", "blur", "recompression", "retouched", "box" (the same
+            object of one image twice), "embedding" (by the vectors alone)
+    """
+
+    pairs: np.ndarray
+    similarity: np.ndarray
+    agreement: np.ndarray
+    kind: tuple[str, ...]
+
+
+def chance_agreement(small: SmallPictures, graph: NeighborGraph) -> float:
+    """The agreement from which pictures of this set are the same, read off their neighbours."""
+    readable = np.flatnonzero(small.readable)
+    if len(readable) < MIN_CHANCE_PICTURES or graph.k == 0:
+        return DEFAULT_AGREEMENT
+    from ._picture_pairs import compare_pairs
+
+    # By a hash of what they show: a random choice that depends neither on the order of the rows nor
+    # on where the files lie.
+    hashes = [zlib.crc32(small.grey[row]) for row in readable]
+    chosen = readable[np.argsort(hashes, kind="stable")[:CHANCE_PAIRS]]
+    partners = graph.indices[chosen, min(CHANCE_RANK, graph.k) - 1].astype(np.int64)
+    sound = small.readable[partners]
+    agreement, *_ = compare_pairs(small.grey, np.stack([chosen, partners], axis=1)[sound])
+    z = np.arctanh(np.clip(agreement, -0.99, 0.9999))
+    middle, high = np.quantile(z, [0.5, 0.9])
+    return float(np.clip(np.tanh(middle + CHANCE_REACH * (high - middle)), *CHANCE_BOUNDS))
+
+
+def confirm_pairs(
+    small: SmallPictures,
+    candidates: Candidates,
+    order: np.ndarray,
+    threshold: float,
+    progress: Progress | None = None,
+) -> PairEvidence:
+    """Compares the pictures of candidate pairs and keeps the pairs that are the same.
+
+    A pair with an unreadable picture is believed by its vectors only when they are overwhelming.
+
+    Args:
+        small: the small versions of n pictures
+        candidates: the pairs
+        order: (n,) int64 rows, the best ones first; the better picture is the one that the other
+            is aligned with
+        threshold: agreement from which a pair is believed that the vectors do not speak against
+        progress: called with the share of the pairs that is done
+    """
+    from ._picture_pairs import compare_pairs, kinds_of_change
+
+    pairs, relative = candidates.pairs, candidates.relative_distance
+    readable = small.readable[pairs].all(axis=1)
+    agreement = np.full(len(pairs), np.nan, np.float32)
+    compared = np.flatnonzero(readable)
+    place = np.empty(len(order), np.int64)
+    place[order] = np.arange(len(order))
+    worse_first = place[pairs[:, 0]] > place[pairs[:, 1]]
+    directed = np.where(worse_first[:, None], pairs[:, ::-1], pairs)
+    found = compare_pairs(small.grey, directed[compared], not small.whole, progress)
+    agreement[compared] = found[0]
+    against = np.clip((relative - NEAR) / (FAR - NEAR), 0, 1)
+    needed = np.tanh(math.atanh(min(threshold, 0.999)) + SURPRISE * against)
+    same = np.where(readable, agreement >= needed, relative <= OVERWHELMING)
+    kinds = np.full(len(pairs), "embedding", object)
+    confirmed = same[compared]
+    kinds[compared[confirmed]] = kinds_of_change(
+        small, directed[compared[confirmed]], found[1][confirmed], found[2][confirmed]
+    )
+    similarity = candidates.similarity[same]
+    return PairEvidence(pairs[same], similarity, agreement[same], tuple(kinds[same]))
+
+
+def same_boxes(
+    pictures: Sequence[Picture], rows: np.ndarray | None, labels: np.ndarray | None
+) -> PairEvidence:
+    """Pairs of boxes in one image that hold the same object, by their overlap.
+
+    Objects without a box (an empty tuple) overlap with nothing.
+    """
+    images = image_numbers(pictures)
+    order = np.argsort(images, kind="stable")
+    order = order[[pictures[row].box is None or len(pictures[row].box) > 0 for row in order]]
+    parts = np.split(order, np.flatnonzero(np.diff(images[order])) + 1)
+    pairs = []
+    for part in parts:
+        if len(part) < 2:
+            continue
+        boxes = np.array([pictures[row].box or (0, 0, 1, 1) for row in part], float)
+        for place in range(len(part) - 1):
+            overlap = _overlap(boxes[place], boxes[place + 1 :])
+            others = part[place + 1 :]
+            needed = np.full(len(others), SAME_OBJECT_OVERLAP)
+            if labels is not None:
+                mine, theirs = labels[part[place]], labels[others]
+                needed[(mine >= 0) & (theirs >= 0) & (mine != theirs)] = SAME_BOX_OVERLAP
+            pairs += [(part[place], other) for other in others[overlap >= needed]]
+    pairs = np.sort(np.array(pairs, np.int64).reshape(-1, 2), axis=1)
+    not_compared = np.full(len(pairs), np.nan, np.float32)
+    return PairEvidence(pairs, _similarity(pairs, rows), not_compared, ("box",) * len(pairs))
+
+
+def copy_evidence(
+    copies: np.ndarray, small: SmallPictures, rows: np.ndarray | None = None
+) -> PairEvidence:
+    """Exact copies as pairs, each with the first of its set."""
+    entity = entities(copies)
+    others = np.flatnonzero(entity != np.arange(len(copies)))
+    pairs = np.stack([entity[others], others], axis=1)
+    same_size = small.num_bytes[pairs[:, 0]] == small.num_bytes[pairs[:, 1]]
+    kinds = tuple("copy" if same else "same pixels" for same in same_size)
+    return PairEvidence(pairs, _similarity(pairs, rows), np.ones(len(pairs), np.float32), kinds)
+
+
+def merged(parts: Sequence[PairEvidence]) -> PairEvidence:
+    """All evidence, sorted by pair."""
+    pairs = np.concatenate([part.pairs for part in parts])
+    order = np.lexsort((pairs[:, 1], pairs[:, 0]))
+    kinds = [kind for part in parts for kind in part.kind]
+    return PairEvidence(
+        pairs[order],
+        np.concatenate([part.similarity for part in parts])[order],
+        np.concatenate([part.agreement for part in parts])[order],
+        tuple(kinds[place] for place in order),
+    )
+
+
+def image_numbers(pictures: Sequence[Picture]) -> np.ndarray | None:
+    """The image of each object as a number; None for whole pictures."""
+    if all(picture.box is None for picture in pictures):
+        return None
+    numbers: dict[str, int] = {}
+    return np.array([numbers.setdefault(picture.path, len(numbers)) for picture in pictures])
+
+
+def _overlap(box: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Intersection over union of a relative box (4,) with others (m, 4)."""
+    corner = np.minimum(box[:2] + box[2:], others[:, :2] + others[:, 2:])
+    common = np.prod(np.clip(corner - np.maximum(box[:2], others[:, :2]), 0, None), axis=1)
+    union = box[2] * box[3] + others[:, 2] * others[:, 3] - common
+    return common / np.maximum(union, 1e-12)
+
+
+def _similarity(pairs: np.ndarray, rows: np.ndarray | None) -> np.ndarray:
+    if rows is None:
+        return np.full(len(pairs), np.nan, np.float32)
+    return np.einsum("ij,ij->i", rows[pairs[:, 0]], rows[pairs[:, 1]])

@@ -1,0 +1,166 @@
+"""What measures mean, in plain words: the sentences beside the numbers of a result.
+
+Stands apart from the analysis, which returns numbers only, so that words can change alone.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ..analysis.separability import MIN_CONFUSION
+
+if TYPE_CHECKING:
+    from ..analysis.compare import EmbeddingComparison, FieldPrediction, Slices
+    from ..analysis.label_issues import CheckedPredictions
+    from ..analysis.separability import ClassMeasures, Separability
+
+# Fewer samples say nothing; nor does an interval that spans half of what is possible.
+MIN_COUNT = 5
+MAX_INTERVAL = 0.5
+
+# Recall and precision of nine in ten are good.
+GOOD = 0.9
+
+# Classes and their shares, the largest first.
+Shares = list[tuple[str, float]]
+
+
+def class_verdicts(separability: Separability) -> dict[str, str]:
+    """What to make of each class, by its name; empty for classes without samples."""
+    names, classes = separability.class_names, separability.classes
+    outward: dict[int, Shares] = {}
+    inward: dict[int, Shares] = {}
+    pairs = separability.confusions
+    for label, other, share in zip(
+        pairs.label.tolist(), pairs.other.tolist(), pairs.predicted_share.tolist()
+    ):
+        outward.setdefault(label, []).append((names[other], share))
+        inward.setdefault(other, []).append((names[label], share))
+    alone = np.count_nonzero(classes.count) == 1
+    verdicts = {}
+    for i, (count, independent) in enumerate(
+        zip(classes.count.tolist(), separability.independent.tolist())
+    ):
+        if count == 0:
+            verdict = ""
+        elif alone:
+            verdict = "the only class: nothing to tell it from"
+        elif count == 1:
+            verdict = "too few to tell (only one)"
+        elif independent < MIN_COUNT:
+            copies = ", without copies" if independent < count else ""
+            verdict = f"too few to tell (only {independent}{copies})"
+        elif i in outward:
+            verdict = _mixing(outward[i], inward.get(i, []))
+        else:
+            verdict = _apart(i, classes, names, inward.get(i, []))
+        verdicts[names[i]] = verdict
+    return verdicts
+
+
+def _mixing(outward: Shares, inward: Shares) -> str:
+    """Of a class that is taken for others beyond chance."""
+    (first, share), *further = outward
+    verdict = f"mixes with {first} ({_percent(share)} of its held-out predictions)"
+    verdict += "".join(f" and {other} ({_percent(share)})" for other, share in further[:1])
+    return f"{verdict}; {_received(inward)}" if inward else verdict
+
+
+def _apart(i: int, classes: ClassMeasures, names: tuple[str, ...], inward: Shares) -> str:
+    """Of class number ``i``, which is not taken for another one beyond chance."""
+    recall, precision = classes.recall[i], classes.precision[i]
+    low, high = classes.recall_low[i], classes.recall_high[i]
+    if high - low > MAX_INTERVAL:
+        return f"too few to tell (recall between {_percent(low)} and {_percent(high)})"
+    if recall >= GOOD:
+        if inward:
+            return f"recognised (recall {_percent(recall)}), but {_received(inward)}"
+        if precision >= GOOD:
+            return f"well separated (recall {_percent(recall)})"
+        return (
+            f"recognised (recall {_percent(recall)}), but only {_percent(precision)} of what is "
+            "taken for it belongs to it"
+        )
+    rate = classes.confused_rate[i]
+    if rate >= MIN_CONFUSION:
+        partner = names[classes.confused_with[i]]
+        verdict = f"recall {_percent(recall)}: mostly taken for {partner} ({_percent(rate)})"
+    else:
+        verdict = f"recall {_percent(recall)}: errors spread over several classes"
+    return f"{verdict}; {_received(inward)}" if inward else verdict
+
+
+def _received(inward: Shares) -> str:
+    taken = [f"{_percent(share)} of {other}" for other, share in inward[:2]]
+    return f"{' and '.join(taken)} {'is' if len(taken) == 1 else 'are'} taken for it"
+
+
+def comparison_verdict(comparison: EmbeddingComparison) -> str:
+    """Which embedding separates the classes best, and how sure that is."""
+    best, second = comparison.scores[:2]
+    reached = f"balanced accuracy {_percent(best.balanced_accuracy)}"
+    level = [score.name for score in comparison.scores[1:] if not score.worse]
+    if not level:
+        return (
+            f"{best.name} separates these classes best ({reached}, "
+            f"{_points(-second.difference)} points more than {second.name})"
+        )
+    return (
+        f"{best.name} comes first ({reached}), but the samples do not prove it better than "
+        f"{', '.join(level)}"
+    )
+
+
+def slice_verdicts(slices: Slices) -> list[str]:
+    """What to make of each slice."""
+    return [_slice_verdict(slices, i) for i in range(len(slices.names))]
+
+
+def _slice_verdict(slices: Slices, i: int) -> str:
+    if slices.count[i] == 0:
+        return "no samples with a label"
+    if np.isnan(slices.difference[i]):
+        return "shares no class with the other slices"
+    points = f"{_points(abs(slices.difference[i]))} points"
+    if slices.difference_high[i] < 0:
+        worst = slices.class_names[slices.worst_class[i]]
+        return f"worse than the other slices ({points} less on the same classes, most on {worst})"
+    if slices.difference_low[i] > 0:
+        return f"better than the other slices ({points} more on the same classes)"
+    return "no difference to the other slices beyond chance"
+
+
+def field_verdict(prediction: FieldPrediction) -> str:
+    """Whether the embeddings tell a metadata field, and whether the classes do not do so alone."""
+    reached, known = _percent(prediction.balanced_accuracy), prediction.from_classes
+    chance = _percent(prediction.chance)
+    if prediction.low <= prediction.chance:
+        return f"the vectors do not tell it beyond chance ({reached}, chance {chance})"
+    if not np.isnan(known) and prediction.low <= known:
+        return (
+            f"the vectors tell it ({reached}, chance {chance}), but no better than the class does "
+            f"({_percent(known)})"
+        )
+    beyond = "" if np.isnan(known) else f", {_percent(known)} from the class alone"
+    return f"the vectors tell it ({reached}, chance {chance}{beyond})"
+
+
+def in_sample_warning(predictions: CheckedPredictions) -> str | None:
+    """A warning where the model seems to have seen the labels in training."""
+    if not predictions.in_sample:
+        return None
+    return (
+        f"The predictions agree with {100 * predictions.agreement:.1f} % of the labels, surer than "
+        "is plausible for samples that the model has not seen in training. In-sample predictions "
+        "hide label errors; use cross-validated ones, or leave predictions_field out"
+    )
+
+
+def _points(share: float) -> str:
+    return f"{100 * share:.1f}"
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.0f} %"

@@ -1,0 +1,1 @@
+"""Image files -> small arrays and measurements. Never imports fiftyone."""
