@@ -133,7 +133,6 @@ def exact_neighbors(
     path = product_path(len(searched.rows), searched.rows.shape[1], device)
     with_torch = len(searched.rows) >= MIN_TORCH_ROWS
     by_float32 = Float32Search(searched, k, torch_product if with_torch else np.matmul)
-    search: Search = by_float32
     order = np.arange(num_queries)
 
     def search_tile(start: int) -> int:
@@ -148,14 +147,9 @@ def exact_neighbors(
         distances[part], columns[part], _ = by_float32(queries.rows[part], own[part], limits)
 
     with product_threads(with_torch and path != "cuda") as pool:
-        if path == "cuda":
-            from ._exact_search_torch import TorchSearch
-
-            search = TorchSearch(searched, k, device or "cuda")
-        elif path == "int8":
-            search = Int8Search(searched, k, pool)
-            if queries is searched:
-                order = search.order
+        search: Search = _chosen(path, searched, k, device, pool) or by_float32
+        if isinstance(search, Int8Search) and queries is searched:
+            order = search.order
         done = pool.submit(search_tile, 0).result()
         if progress is not None:
             progress(done / num_queries)
@@ -169,12 +163,29 @@ def exact_neighbors(
         parts = [doubtful[i : i + QUERY_TILE] for i in range(0, len(doubtful), QUERY_TILE)]
         list(pool.map(search_again, parts))
 
-    # Everything is equally far from a zero vector: by the order of rows, without its own.
     zero = np.flatnonzero(queries.zero)
-    first = np.arange(k, dtype=np.int32)
-    columns[zero] = first + ((own[zero, None] >= 0) & (first >= own[zero, None]))
-    distances[zero] = 1
+    columns[zero], distances[zero] = _first_rows(own[zero], k), 1
     return np.minimum(distances, 2, out=distances), columns
+
+
+def _chosen(
+    path: str, searched: UnitRows, k: int, device: str | None, pool: ThreadPoolExecutor
+) -> Search | None:
+    """The search of a path; None for "float32", which every path falls back on."""
+    if path == "cuda":
+        from ._exact_search_torch import TorchSearch
+
+        return TorchSearch(searched, k, device or "cuda")
+    return Int8Search(searched, k, pool) if path == "int8" else None
+
+
+def _first_rows(own: np.ndarray, k: int) -> np.ndarray:
+    """Neighbours (q, k) int32 of zero vectors, from which everything is equally far.
+
+    By the order of rows, without the own one.
+    """
+    first = np.arange(k, dtype=np.int32)
+    return first + ((own[:, None] >= 0) & (first >= own[:, None]))
 
 
 @contextmanager

@@ -10,8 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..steps import Progress
-from ._exact_search import exact_neighbors, product_path
+from ._exact_search import Progress, exact_neighbors, product_path
 from .vectors import UnitRows, unit_rows
 
 # Exact search costs num_rows^2 * dim products. Up to this many it takes about half a minute on
