@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..process import one_torch_thread
 from ._exact_search import Progress, product_threads
 from ._parallel import in_parts
 from .neighbors import NeighborGraph
@@ -136,11 +137,7 @@ def held_out_probabilities(
         raise ValueError("None of the vectors has a label to learn from")
     report = progress or (lambda share: None)
 
-    import torch
-
-    with product_threads(several=True) as pool:
-        # Restored at the end. Threads of torch's own would wait by spinning while the pool works.
-        torch.set_num_threads(1)
+    with product_threads(several=True) as pool, one_torch_thread():
         keys = _content_keys(rows, seed, pool)
         known = _learn(rows, directed, labels, num_classes, groups, keys, pool)
         report(0.3)

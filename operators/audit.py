@@ -348,7 +348,7 @@ def _vectors(
 
 
 def _model_of(facts: dict[str, Any], otherwise: str) -> str:
-    from ..embedding.models import ALIASES
+    from ..embedding.registry import ALIASES
 
     name = facts.get("model") or otherwise
     return next((alias for alias, full in ALIASES.items() if full == name), name)

@@ -10,7 +10,7 @@ from typing import Any
 import fiftyone as fo
 import fiftyone.operators.types as types
 
-from ..embedding.models import full_name
+from ..embedding.registry import full_name
 from ..errors import UserError
 from ..storage.background import BackgroundWriter
 from ..storage.runs import Run, check_name, check_unclaimed, read_run, write_run
@@ -69,15 +69,15 @@ class ComputeEmbeddings(QualityOperator):
 
         Returns:
             a dict with ``run_key``, ``embeddings``, ``model``, ``dim``, ``read``, ``computed``,
-            ``reused``, ``failed``, ``failures``, ``small_objects``, ``images_per_second``,
-            ``seconds``
+            ``reused``, ``failed``, ``failures``, ``small_objects``, ``notes``,
+            ``images_per_second``, ``seconds``
 
         Raises:
             UserError: if the input is at fault; what was finished before stays
         """
         # Imported here: torch takes seconds, and FiftyOne imports this file to list operators.
-        from ..embedding.models import load_model, open_clip_config
         from ..embedding.pipeline import embed_pictures
+        from ..embedding.registry import load_model, open_clip_config
 
         started = time.monotonic()
         if batch_size is not None and batch_size < 1:
@@ -147,6 +147,7 @@ class ComputeEmbeddings(QualityOperator):
             "failed": len(reasons),
             "failures": failures,
             "small_objects": small,
+            "notes": list(network.notes),
             "images_per_second": round(computed / computing, 1) if computed else None,
             "similarity_index": similarity_index or _kept_index(target, before),
             "seconds": round(seconds, 2),
@@ -218,6 +219,7 @@ class ComputeEmbeddings(QualityOperator):
         if result["images_per_second"]:
             took = duration(result["seconds"])
             lines.append(f"- {result['images_per_second']:,} {things}/s, {took} in all")
+        lines += [f"- {note}" for note in result["notes"]]
         if result["small_objects"]:
             lines.append(f"- {result['small_objects']:,} objects are under 8 pixels wide or high")
         if result["failed"]:
