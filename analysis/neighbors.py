@@ -85,7 +85,7 @@ def neighbor_graph(
     if method not in ("auto", "exact", "pynndescent"):
         raise ValueError(f"method must be 'auto', 'exact' or 'pynndescent', not '{method}'")
     units = unit_rows(vectors)
-    num_rows, dim = units.rows.shape
+    num_rows = len(units.rows)
     k = min(k, max(num_rows - 1, 0))
     if k == 0:
         empty = np.empty((num_rows, 0))
