@@ -23,6 +23,7 @@ from typing import Protocol
 import numpy as np
 
 from ..cores import num_cores
+from ..process import use_one_torch_thread
 from ..steps import Progress
 from .vectors import UnitRows
 
@@ -195,15 +196,8 @@ def product_threads(several: bool) -> Iterator[ThreadPoolExecutor]:
         with ThreadPoolExecutor(1) as pool:
             yield pool
         return
-    import torch
-
-    before = torch.get_num_threads()
-    try:
-        with ThreadPoolExecutor(num_cores(), initializer=lambda: torch.set_num_threads(1)) as pool:
-            yield pool
-    finally:
-        # The number is the calling thread's, but threads that start later copy the last one set.
-        torch.set_num_threads(before)
+    with ThreadPoolExecutor(num_cores(), initializer=use_one_torch_thread) as pool:
+        yield pool
 
 
 def torch_product(left: np.ndarray, right: np.ndarray, out: np.ndarray) -> None:

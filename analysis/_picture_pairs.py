@@ -9,7 +9,6 @@ coefficient maximization", 2008, in OpenCV). Import inside functions: OpenCV tak
 from __future__ import annotations
 
 import itertools
-import sys
 from collections.abc import Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -19,6 +18,7 @@ import numpy as np
 
 from ..cores import num_cores
 from ..pictures.small_pictures import SIDE, SmallPictures
+from ..process import one_opencv_thread, short_turns
 from ..steps import Progress
 from ._crop_kernels import find_crops
 from ._parallel import in_parts
@@ -198,15 +198,8 @@ COLUMNS = np.tile(np.arange(SIDE, dtype=np.float32), (SIDE, 1))
 @contextmanager
 def _threads() -> Iterator[ThreadPoolExecutor]:
     """One thread per core, that hand on the interpreter's lock sooner: OpenCV's calls are short."""
-    interval, opencv_threads = sys.getswitchinterval(), cv2.getNumThreads()
-    try:
-        sys.setswitchinterval(0.0005)
-        cv2.setNumThreads(1)
-        with ThreadPoolExecutor(num_cores()) as pool:
-            yield pool
-    finally:
-        sys.setswitchinterval(interval)
-        cv2.setNumThreads(opencv_threads)
+    with short_turns(), one_opencv_thread(), ThreadPoolExecutor(num_cores()) as pool:
+        yield pool
 
 
 def _turned_correlations(coarse: np.ndarray, left: np.ndarray, right: np.ndarray) -> np.ndarray:

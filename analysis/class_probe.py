@@ -20,6 +20,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..process import one_torch_thread
 from ..steps import Progress
 from ._exact_search import product_threads
 from ._probe_blocks import row_blocks, run_blocks
@@ -86,11 +87,7 @@ def held_out_probabilities(
         raise ValueError("None of the vectors has a label to learn from")
     report = progress or (lambda share: None)
 
-    import torch
-
-    with product_threads(several=True) as pool:
-        # Restored at the end. Threads of torch's own would wait by spinning while the pool works.
-        torch.set_num_threads(1)
+    with product_threads(several=True) as pool, one_torch_thread():
         keys = content_keys(rows, seed, pool)
         known = learn(rows, directed, labels, num_classes, groups, keys, pool)
         report(0.3)

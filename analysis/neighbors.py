@@ -6,12 +6,17 @@ approximate search, its recall measured against exact search.
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
+from ..process import device_fault
 from ._exact_search import Progress, exact_neighbors, product_path
 from .vectors import UnitRows, unit_rows
+
+logger = logging.getLogger(__name__)
 
 # Exact search costs num_rows^2 * dim products. Up to this many it takes about half a minute on
 # two cores with 8-bit products (200,000 x 512); float32 products are some five times slower.
@@ -68,7 +73,8 @@ def neighbor_graph(
         k: neighbours per row; at most num_rows - 1 are returned, so 0 for a single row
         method: "exact", "pynndescent" (approximate), or "auto": exact while that is fast
         seed: of the approximate search and of the sample on which its recall is measured
-        device: torch device for exact search; by default a CUDA GPU if there is one, else the CPU
+        device: torch device for exact search; by default a CUDA GPU if there is one, else the CPU;
+            the CPU also where the device turns out to be full or unsupported, which is logged
         progress: called with the share of the work that is done, in [0, 1]
 
     Raises:
@@ -79,12 +85,27 @@ def neighbor_graph(
     if method not in ("auto", "exact", "pynndescent"):
         raise ValueError(f"method must be 'auto', 'exact' or 'pynndescent', not '{method}'")
     units = unit_rows(vectors)
-    num_rows, dim = units.rows.shape
+    num_rows = len(units.rows)
     k = min(k, max(num_rows - 1, 0))
     if k == 0:
         empty = np.empty((num_rows, 0))
         return NeighborGraph(empty.astype(np.int32), empty.astype(np.float32), "exact", 1.0)
 
+    def search(device: str | None) -> NeighborGraph:
+        return _graph(units, k, method, seed, device, progress)
+
+    return _on_device(search, device)
+
+
+def _graph(
+    units: UnitRows,
+    k: int,
+    method: str,
+    seed: int | None,
+    device: str | None,
+    progress: Progress | None,
+) -> NeighborGraph:
+    num_rows, dim = units.rows.shape
     own = np.arange(num_rows, dtype=np.int32)
     if method == "auto":
         limit = MAX_EXACT_PRODUCTS[product_path(num_rows, dim, device)]
@@ -92,7 +113,7 @@ def neighbor_graph(
     if method == "exact":
         distances, indices = exact_neighbors(units, own, units, k, device, progress)
         return NeighborGraph(indices, distances, "exact", 1.0)
-    distances, indices = _approximate_neighbors(units, k, seed)
+    distances, indices = _approximate_neighbors(units, k, seed, device)
     sample = np.random.default_rng(seed).permutation(num_rows)[:RECALL_SAMPLE]
     truth, _ = exact_neighbors(units.take(sample), own[sample], units, k, device, progress)
     # By distance, not by index: which of several equal rows is found does not matter.
@@ -124,12 +145,30 @@ def nearest_rows(
         )
     own = np.full(len(new.rows), -1, np.int32)
     k = min(k, len(searched.rows))
-    distances, indices = exact_neighbors(new, own, searched, k, device, None)
-    return NeighborGraph(indices, distances, "exact", 1.0)
+
+    def search(device: str | None) -> NeighborGraph:
+        distances, indices = exact_neighbors(new, own, searched, k, device, None)
+        return NeighborGraph(indices, distances, "exact", 1.0)
+
+    return _on_device(search, device)
+
+
+def _on_device(search: Callable[[str | None], NeighborGraph], device: str | None) -> NeighborGraph:
+    """Searches on the device, and on the CPU where that one is full or unsupported."""
+    try:
+        return search(device)
+    except (RuntimeError, AssertionError) as error:
+        fault = device_fault(error)
+        if fault is None or device == "cpu":
+            raise
+        reason = str(error).strip().partition("\n")[0]
+    # What the search holds on the device is free by now.
+    logger.warning("The device %r %s (%s): neighbors by CPU", device or "cuda", fault, reason)
+    return search("cpu")
 
 
 def _approximate_neighbors(
-    units: UnitRows, k: int, seed: int | None
+    units: UnitRows, k: int, seed: int | None, device: str | None
 ) -> tuple[np.ndarray, np.ndarray]:
     """Distances and indices by pynndescent, on the rows that have a direction."""
     import pynndescent
@@ -169,6 +208,6 @@ def _approximate_neighbors(
     # pynndescent may find fewer neighbours than asked for.
     lacking = np.flatnonzero(np.isinf(distances).any(axis=1)).astype(np.int32)
     distances[lacking], indices[lacking] = exact_neighbors(
-        units.take(lacking), lacking, units, k, None, None
+        units.take(lacking), lacking, units, k, device, None
     )
     return distances, indices

@@ -24,7 +24,7 @@ import timm
 import torch
 from common import interleaved, print_row
 from fiftyone_embedding_quality.cores import num_cores
-from fiftyone_embedding_quality.embedding.models import load_model
+from fiftyone_embedding_quality.embedding.registry import load_model
 from fiftyone_embedding_quality.pictures.images import load_image
 from PIL import Image
 

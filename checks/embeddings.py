@@ -8,7 +8,7 @@ from typing import Any
 
 import fiftyone as fo
 
-from ..embedding.models import ALIASES, full_name
+from ..embedding.registry import ALIASES, full_name
 from ..errors import UserError
 from ..storage.background import BackgroundWriter
 from ..storage.findings import Column, describe
@@ -126,7 +126,7 @@ def compute_embeddings(
         UserError: if the input is at fault; what was finished before stays
     """
     # Imported here: torch takes seconds, and FiftyOne imports this file to list operators.
-    from ..embedding.models import load_model, open_clip_config
+    from ..embedding.registry import load_model, open_clip_config
 
     started = time.monotonic()
     progress = progress or Progress()

@@ -8,7 +8,6 @@ batch of prepared inputs and one decoded picture per thread are in memory.
 
 import contextlib
 import queue
-import sys
 import threading
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -17,9 +16,9 @@ from typing import Protocol
 import numpy as np
 
 from ..cores import num_cores
-from ..errors import UserError
 from ..pictures.images import Box, UnreadableImageError, crop_square, load_image
-from .models import EmbeddingModel
+from ..process import short_turns, use_one_torch_thread
+from .identity import EmbeddingModel
 
 # A vector of an object this small in pixels, on its shorter side, says little about it.
 SMALL_SIDE = 8
@@ -69,42 +68,10 @@ def embed_pictures(
 
     Yields:
         an ``EmbeddedBatch`` whenever something is finished; each id is in exactly one
-
-    Raises:
-        UserError: if the device has too little memory for the batch size
     """
     batch_size = batch_size or model.batch_size
-    with _process_settings():
+    with short_turns():
         yield from _embedded(model, pictures, batch_size)
-
-
-# What the settings were before, once for each of the runs that go on at present.
-_settings: list[tuple[float, int]] = []
-_settings_lock = threading.Lock()
-
-
-@contextlib.contextmanager
-def _process_settings() -> Iterator[None]:
-    """Shortens the turns of threads, and restores torch's number of threads.
-
-    Python's lock is handed on after half a millisecond instead of five: a model's forward pass
-    takes it some hundred times, and would wait as often behind a thread that opens a picture.
-    What a worker tells torch about itself would become the default of all threads to come.
-    """
-    import torch
-
-    with _settings_lock:
-        before = (sys.getswitchinterval(), torch.get_num_threads())
-        _settings.append(_settings[0] if _settings else before)
-        sys.setswitchinterval(0.0005)
-    try:
-        yield
-    finally:
-        with _settings_lock:
-            interval, num_threads = _settings.pop()
-            if not _settings:
-                sys.setswitchinterval(interval)
-                torch.set_num_threads(num_threads)
 
 
 def _embedded(
@@ -159,10 +126,8 @@ class _Shared:
 
 
 def _work(model: EmbeddingModel, shared: _Shared, batch_size: int) -> None:
-    import torch
-
     if model.parallel:
-        torch.set_num_threads(1)
+        use_one_torch_thread()
     turn = contextlib.nullcontext() if model.parallel else shared.turn
 
     def embed(prepared: list[tuple[str, np.ndarray]]) -> None:
@@ -214,8 +179,6 @@ def _embed_batch(model, prepared: list[tuple[str, np.ndarray]], batch_size: int)
     inputs = [array for _, array in prepared]
     try:
         vectors = model.embed(inputs + inputs[:1] * (batch_size - len(inputs)))[: len(ids)]
-    except UserError:
-        raise
     except Exception as error:
         if len(prepared) == 1:
             return EmbeddedBatch(failures={ids[0]: f"the model failed on it: {error}"})

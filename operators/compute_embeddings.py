@@ -14,7 +14,7 @@ from ..checks.embeddings import (
     plan_embeddings,
 )
 from ..checks.progress import Progress, duration
-from ..embedding.models import full_name
+from ..embedding.registry import full_name
 from ..markup import code, markdown
 from ..storage.targets import Target, resolve_target
 from .base import QualityOperator

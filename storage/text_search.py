@@ -4,7 +4,7 @@ import os
 
 import fiftyone as fo
 
-from ..embedding.models import reported_loading
+from ..embedding.weights import reported_loading
 from ..errors import UserError
 from .ownership import MARK
 from .targets import Target

@@ -162,7 +162,7 @@ def compute_embeddings():
 @pytest.fixture(scope="session")
 def cnn():
     """The model ``cnn``, loaded once."""
-    from fiftyone_embedding_quality.embedding.models import load_model
+    from fiftyone_embedding_quality.embedding.registry import load_model
 
     return load_model("cnn")
 

@@ -6,8 +6,8 @@ import time
 import numpy as np
 import pytest
 import torch
-from fiftyone_embedding_quality.embedding import models
-from fiftyone_embedding_quality.embedding.models import load_model
+from fiftyone_embedding_quality.embedding import precision, preprocessing
+from fiftyone_embedding_quality.embedding.registry import load_model
 from fiftyone_embedding_quality.errors import UserError
 from PIL import Image
 
@@ -69,7 +69,7 @@ def test_fast_preprocessing_is_torchvisions():
                 transforms.Normalize((0.4, 0.5, 0.6), (0.2, 0.3, 0.4)),
             ]
         )
-        fast = models._FastPreprocessing.of(transform)
+        fast = preprocessing.FastPreprocessing.of(transform)
         for photo in _photos():
             expected = transform(photo)
             actual = fast.normalize(torch.tensor(fast(photo)[None]), torch.float32)[0]
@@ -84,12 +84,12 @@ def test_the_layers_of_onednn_compute_what_the_network_does(name):
     """Also where layers run in another order: then the plain network must be what is taken."""
     import timm
 
-    if not (types := models._fast_dtypes("cpu")):
+    if not (types := precision.fast_dtypes("cpu")):
         pytest.skip("this processor does not compute with 16 bits")
     torch.manual_seed(51)
     plain = timm.create_model(name, pretrained=False, num_classes=0).eval().to(types[0])
-    fast = models._fold_batch_norms(copy.deepcopy(plain))
-    models._use_onednn_layers(fast)
+    fast = precision.fold_batch_norms(copy.deepcopy(plain))
+    precision.use_onednn_layers(fast)
     batch = torch.rand(3, 3, 224, 224).to(types[0])
     with torch.inference_mode():
         cosines = _cosines(*(net(batch).float().numpy() for net in (plain, fast)))
@@ -103,9 +103,9 @@ def test_a_network_that_reads_the_weights_of_its_layers_is_taken_as_it_is(tmp_pa
     path = tmp_path / "weights.pt"
     torch.manual_seed(51)
     torch.save(timm.create_model("beit_base_patch16_224", num_classes=0).state_dict(), path)
-    model = models.load_model("timm:beit_base_patch16_224", str(path), "cpu")
+    model = load_model("timm:beit_base_patch16_224", str(path), "cpu")
     assert _embed(model, _photos()[:2]).shape == (2, 768)
-    if types := models._fast_dtypes("cpu"):
+    if types := precision.fast_dtypes("cpu"):
         assert model.identity.precision == str(types[0]).removeprefix("torch.")
 
 
@@ -118,16 +118,16 @@ def test_the_preprocessing_of_open_clip_and_timm_is_fast(tiny_clip):
     network = timm.create_model("resnet18", pretrained=False)
     resnet = timm.data.create_transform(**timm.data.resolve_data_config({}, model=network))
     for transform in (clip, resnet):
-        assert models._FastPreprocessing.of(transform) is not None
-        assert " at 0x" not in models._in_words(transform)
+        assert preprocessing.FastPreprocessing.of(transform) is not None
+        assert " at 0x" not in preprocessing.in_words(transform)
 
 
 def test_other_preprocessing_is_left_to_torchvision():
     from torchvision import transforms
 
     square = [transforms.Resize((64, 64)), transforms.ToTensor()]
-    assert models._FastPreprocessing.of(transforms.Compose(square)) is None
-    assert models._FastPreprocessing.of(lambda image: image) is None
+    assert preprocessing.FastPreprocessing.of(transforms.Compose(square)) is None
+    assert preprocessing.FastPreprocessing.of(lambda image: image) is None
 
 
 def test_open_clip_from_a_local_file(tiny_clip):

@@ -1,0 +1,71 @@
+"""What a model is to the rest: who it is, and the two calls that it answers.
+
+Two vectors may stand in one field only if the same model made them, so a model is more than its
+name: the hash of its weights and its preprocessing belong to it (``ModelIdentity``). All models
+answer two calls, whatever library they come from (``EmbeddingModel``): ``prepare`` turns one
+image into an input array and runs in the loading threads, ``embed`` turns a batch of them into
+vectors.
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from PIL import Image
+
+
+@dataclass(frozen=True)
+class ModelIdentity:
+    """What makes two models the same for the vectors that they compute.
+
+    Attributes:
+        name: the full name, for example ``open_clip:ViT-B-32/laion2b_s34b_b79k``
+        weights: where the weights came from: a tag, a package or a file
+        weights_hash: SHA-256 of all parameters and buffers, in the order of their names
+        preprocessing: resizing, cropping and normalization in words
+        dim: the length of a vector
+        precision: what the numbers are computed in; vectors agree with float32 to a cosine of
+            0.999 in any
+        libraries: the versions of the libraries involved
+    """
+
+    name: str
+    weights: str
+    weights_hash: str
+    preprocessing: str
+    dim: int
+    precision: str
+    libraries: dict[str, str]
+
+    def same_vectors(self, other: dict[str, Any]) -> bool:
+        """Whether a stored identity (``to_dict()``) belongs to the same model."""
+        keys = ("weights_hash", "preprocessing", "dim")
+        return all(getattr(self, key) == other.get(key) for key in keys)
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+class EmbeddingModel(Protocol):
+    """What the pipeline needs of a model.
+
+    Attributes:
+        identity: see ``ModelIdentity``
+        batch_size: a size at which the model is fast on its device
+        min_side: the shorter side in pixels of the pictures it wants; 0 if it wants them in full
+        parallel: whether several threads may compute at once, and one core each suits them best
+        notes: what the user has to know, in sentences, such as that the device was full
+    """
+
+    identity: ModelIdentity
+    batch_size: int
+    min_side: int
+    parallel: bool
+    notes: Sequence[str]
+
+    def prepare(self, image: Image.Image) -> np.ndarray:
+        """One RGB picture to one input array; called from several threads."""
+
+    def embed(self, inputs: list[np.ndarray]) -> np.ndarray:
+        """Input arrays to ``(num_inputs, dim)`` float32 vectors, as the model gives them."""

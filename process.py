@@ -1,0 +1,193 @@
+"""Settings of the whole process: who needs them is counted, and the last one restores them.
+
+Operators overlap in the threads of FiftyOne's server, so none may note down a setting, change it
+and write back what it noted: the second notes down what the first has set, and that stays for
+good. What the user sets in the meantime is theirs and stays, too. Where a setting can be one
+thread's own, as torch's number of threads, no other thread sees a change at all.
+"""
+
+import contextlib
+import logging
+import re
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+# FiftyOne loads a plugin under a name of its own beside the package that scripts import: both
+# copies of this module count together.
+_shared: dict[str, Any] = vars(sys).setdefault("_embedding_quality_settings", {})
+
+
+class _Setting:
+    """One setting that has a value of ours as long as somebody needs it."""
+
+    def __init__(self, read: Callable[[], Any], write: Callable[[Any], None]) -> None:
+        self._read, self._write = read, write
+        self._lock = threading.Lock()
+        self._holders: set[object] = set()
+        self._before = self._ours = None
+
+    @contextlib.contextmanager
+    def held(self, value: Any) -> Iterator[None]:
+        """Sets the value; the last of all holders to leave restores what the first one found.
+
+        A value that is not ours by then was set by the user meanwhile: that one stays.
+        """
+        holder = object()
+        try:
+            with self._lock:
+                if not self._holders:
+                    self._before = self._read()
+                    self._holders.add(holder)
+                    self._write(value)
+                    self._ours = self._read()
+                self._holders.add(holder)
+            yield
+        finally:
+            with self._lock:
+                last = self._holders == {holder}
+                if last and self._read() == self._ours:
+                    self._write(self._before)
+                self._holders.discard(holder)
+
+
+def _counted(name: str, read: Callable[[], Any], write: Callable[[Any], None]) -> _Setting:
+    return _shared.setdefault(name, _Setting(read, write))
+
+
+def short_turns() -> contextlib.AbstractContextManager[None]:
+    """Hands Python's lock on after half a millisecond instead of five.
+
+    Calls that let go of the lock some hundred times, a model's forward pass or OpenCV's short
+    functions, would otherwise wait as often behind a thread that opens an image.
+    """
+    setting = _counted("switch interval", sys.getswitchinterval, sys.setswitchinterval)
+    return setting.held(0.0005)
+
+
+def one_opencv_thread() -> contextlib.AbstractContextManager[None]:
+    """Keeps OpenCV from starting threads of its own beside the threads that call it."""
+    import cv2
+
+    return _counted("OpenCV threads", cv2.getNumThreads, cv2.setNumThreads).held(1)
+
+
+def hub_offline() -> contextlib.AbstractContextManager[None]:
+    """Lets the Hugging Face hub's client answer from its cache alone."""
+    from huggingface_hub import constants
+
+    setting = _counted(
+        "Hugging Face hub offline",
+        lambda: constants.HF_HUB_OFFLINE,
+        lambda value: setattr(constants, "HF_HUB_OFFLINE", value),
+    )
+    return setting.held(True)
+
+
+@contextlib.contextmanager
+def one_torch_thread() -> Iterator[None]:
+    """Computes torch's operations in this thread alone: its threads wait by spinning."""
+    import torch
+
+    before = torch.get_num_threads()
+    use_one_torch_thread()
+    try:
+        yield
+    finally:
+        if torch.get_num_threads() == 1:
+            _set_torch_threads_here(before)
+
+
+def use_one_torch_thread() -> None:
+    """From now on, torch computes what this thread asks for in this thread alone.
+
+    For the threads of a pool, which end with it. Others are not touched.
+    """
+    _set_torch_threads_here(1)
+
+
+def _set_torch_threads_here(number: int) -> None:
+    """Sets torch's number of threads for this thread only.
+
+    Each thread has a number of its own, but what is set last becomes that of every thread that
+    has not called torch yet, of the server's threads, say, which live on. So that is set back,
+    in a thread that ends at once, 1 ms after.
+    """
+    with _shared.setdefault("torch threads", threading.Lock()):
+        import torch
+
+        torch.get_num_threads()  # a thread's first call takes over the number for new threads
+        of_new_threads = _in_new_thread(torch.get_num_threads)
+        try:
+            torch.set_num_threads(number)
+        finally:
+            _in_new_thread(lambda: torch.set_num_threads(of_new_threads))
+
+
+def _in_new_thread(function: Callable[[], T]) -> T:
+    results: list[T] = []
+    thread = threading.Thread(target=lambda: results.append(function()), name="torch-threads")
+    thread.start()
+    thread.join()
+    return results[0]
+
+
+@contextlib.contextmanager
+def without_messages(of: tuple[str, ...]) -> Iterator[None]:
+    """Drops what libraries log in this thread; levels and other threads stay as they are.
+
+    Args:
+        of: names of packages; some log by a logger of their own, some by the root logger
+    """
+    thread = threading.get_ident()
+
+    def keep(record: logging.LogRecord) -> bool:
+        if record.thread != thread:
+            return True
+        by_name = record.name.split(".")[0] in of
+        return not by_name and not any(f"/{name}/" in _slashes(record.pathname) for name in of)
+
+    loggers = [logging.getLogger(), *map(logging.getLogger, of)]
+    filtered = [*loggers, *(handler for logger in loggers for handler in logger.handlers)]
+    for place in filtered:
+        place.addFilter(keep)
+    try:
+        yield
+    finally:
+        for place in filtered:
+            place.removeFilter(keep)
+
+
+def _slashes(path: str) -> str:
+    return path.replace("\\", "/")
+
+
+# What may be wrong with a device, as a message goes on.
+OUT_OF_MEMORY = "is out of memory"
+UNSUPPORTED = "is not supported by this build of PyTorch"
+UNUSABLE = "cannot be used"
+
+# What torch says of a device, at the first call or at any later one.
+_OF_DEVICES = re.compile(
+    r"no kernel image|\bCUDA\b|cuDNN|CUDNN_|CUBLAS_|CUSOLVER_|\bHIP\b|\bMPS\b|\bXPU\b|NVIDIA"
+)
+
+
+def device_fault(error: BaseException) -> str | None:
+    """One of the three above, or None where it is not the device that is at fault."""
+    import torch
+
+    message = str(error)
+    if isinstance(error, torch.OutOfMemoryError):
+        return OUT_OF_MEMORY
+    # Torch's own errors are RuntimeErrors; a build without the device fails an assertion.
+    if not isinstance(error, RuntimeError | AssertionError) or not _OF_DEVICES.search(message):
+        return None
+    if "out of memory" in message or "ALLOC_FAILED" in message:
+        return OUT_OF_MEMORY
+    # Operators that a device lacks are NotImplementedErrors.
+    unsupported = "no kernel image" in message or isinstance(error, NotImplementedError)
+    return UNSUPPORTED if unsupported else UNUSABLE
