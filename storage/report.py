@@ -5,6 +5,8 @@ objects of one field; what cannot be read in the terms of the given view is left
 """
 
 import contextlib
+import os
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
@@ -29,6 +31,9 @@ WHAT = {
     "find_outliers": OUTLIER,
 }
 SEPARABILITY = "compute_separability"
+
+# Folders that are no dataset's own: there, people and machines have theirs.
+EVERYBODYS = re.compile(r"|/home|/Users|[A-Z]:|[A-Z]:[\\/]Users|\w+:", re.IGNORECASE)
 
 # Points of a map that a report draws, and the seed of their choice.
 MAX_POINTS, SEED = 5000, 51
@@ -149,6 +154,7 @@ class Contents:
         maps: the maps
         left_out: why a run or a map is not reported, by its key
         stale: why a run or a map that is reported is out of date, by its key
+        folder: the folder that all files of the dataset share, or None
     """
 
     dataset: str
@@ -158,6 +164,7 @@ class Contents:
     maps: tuple[ReportedMap, ...] = ()
     left_out: dict[str, str] = field(default_factory=dict)
     stale: dict[str, list[str]] = field(default_factory=dict)
+    folder: str | None = None
 
     @property
     def findings(self) -> list[Finding]:
@@ -261,7 +268,20 @@ def read_contents(samples: Any, runs: Sequence[Run], map_keys: Sequence[str]) ->
         tuple(maps),
         left_out,
         _stale(dataset, {run.run.key for run in reported} | {one.brain_key for one in maps}),
+        _folder(dataset),
     )
+
+
+def _folder(dataset: fo.Dataset) -> str | None:
+    """The folder that all files share; None if only one in which different people have theirs."""
+    # They have an index; what the first and the last begin with, all begin with.
+    first, last = (
+        dataset._sample_collection.find_one(sort=[("filepath", order)])["filepath"]
+        for order in (1, -1)
+    )
+    shared = os.path.commonprefix([first, last])  # noqa: RUF071
+    folder = shared[: max(map(shared.rfind, "/\\")) + 1].rstrip("/\\")
+    return None if EVERYBODYS.fullmatch(folder) else folder
 
 
 def _stale(dataset: fo.Dataset, keys: set[str]) -> dict[str, list[str]]:
