@@ -19,6 +19,7 @@ from ..errors import UserError
 from ..storage.labels import label_fields, read_label_texts, shown_text
 from ..storage.maps import read_map, stored_maps
 from ..storage.metadata import read_splits
+from ..storage.paths import common_folder
 from ..storage.runs import Run, evaluated_ids, plugin_runs
 from ..storage.separability import read_separability
 from ..storage.staleness import Reader, stale_reasons
@@ -146,6 +147,7 @@ class Contents:
         maps: the plots
         left_out: why a run or a plot is not reported, by its key
         stale: why a run or a plot that is reported is out of date, by its key
+        folder: the folder that all files of the dataset share, or None
     """
 
     dataset: str
@@ -155,6 +157,7 @@ class Contents:
     maps: tuple[ReportedMap, ...] = ()
     left_out: dict[str, str] = field(default_factory=dict)
     stale: dict[str, list[str]] = field(default_factory=dict)
+    folder: str | None = None
 
     @property
     def findings(self) -> list[Finding]:
@@ -262,6 +265,7 @@ def read_contents(samples: Any, runs: Sequence[Run], maps: Sequence[Run]) -> Con
         tuple(plots),
         left_out,
         stale,
+        common_folder(dataset),
     )
 
 

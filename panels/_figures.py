@@ -3,11 +3,15 @@
 Text and lines take the colours of the App's theme. What carries meaning is coloured so that it can
 be told apart by everyone, on dark and on light: a blue and an orange of Okabe and Ito's palette
 that differ in lightness, and cividis.
+
+Names are escaped wherever Plotly shows them, on its axes too, from where a click brings them:
+``markup.from_plotly`` makes names of them again.
 """
 
 from collections.abc import Sequence
 from typing import Any
 
+from ..markup import plotly
 from ._measures import Measure, percent
 
 BLUE, ORANGE, GRAY = "#4a90c4", "#e69f00", "#8c8c8c"
@@ -34,16 +38,17 @@ def bars(
         the traces and the layout
     """
     labels = [row["label"] for row in rows]
+    places = [plotly(label) for label in labels]
     values = [row[measure.key] for row in rows]
     shown = "%{x:.0%}" if measure.is_share else "%{x:,.3~g}"
     trace = {
         "type": "bar",
         "orientation": "h",
-        "name": run_key,
-        "y": labels,
+        "name": plotly(run_key),
+        "y": places,
         "x": values,
         "marker": {"color": BLUE},
-        "hovertemplate": f"{shown}<extra>{run_key}</extra>",
+        "hovertemplate": f"{shown}<extra>{plotly(run_key)}</extra>",
     }
     if measure.key == "recall":
         trace["error_x"] = {
@@ -60,10 +65,10 @@ def bars(
         traces.append(
             {
                 **{key: value for key, value in trace.items() if key != "error_x"},
-                "name": other_key,
+                "name": plotly(other_key),
                 "x": [others.get(label, {}).get(measure.key) for label in labels],
                 "marker": {"color": ORANGE},
-                "hovertemplate": f"{shown}<extra>{other_key}</extra>",
+                "hovertemplate": f"{shown}<extra>{plotly(other_key)}</extra>",
             }
         )
     if measure.key == "purity":
@@ -72,7 +77,7 @@ def bars(
                 "type": "scatter",
                 "mode": "markers",
                 "name": "by chance",
-                "y": labels,
+                "y": places,
                 "x": [row["purity_expected"] for row in rows],
                 "marker": {"symbol": "line-ns-open", "size": 9, "color": GRAY},
                 "hovertemplate": "%{x:.0%}<extra>by chance</extra>",
@@ -122,10 +127,11 @@ def confusion(
         [None if a == b else pairs.get((a, b), {}).get(key, 0.0) for b in labels] for a in labels
     ]
     largest = max((share for row in shares for share in row if share is not None), default=0)
+    places = [plotly(label) for label in labels]
     heat = {
         "type": "heatmap",
-        "x": list(labels),
-        "y": list(labels),
+        "x": places,
+        "y": places,
         "z": shares,
         "zmin": 0,
         "zmax": max(largest, 0.05),
@@ -150,8 +156,8 @@ def confusion(
     }
     diagonal = {
         "type": "heatmap",
-        "x": list(labels),
-        "y": list(labels),
+        "x": places,
+        "y": places,
         "z": [[0 if a == b else None for b in labels] for a in labels],
         "text": [[percent(classes[a][own]) if a == b else "" for b in labels] for a in labels],
         "colorscale": [[0, FAINT], [1, FAINT]],
@@ -182,9 +188,10 @@ def _names(labels: Sequence[str]) -> dict[str, Any]:
         "title": {"text": ""},
         "zeroline": False,
         "tickmode": "array",
-        "tickvals": list(labels),
+        "tickvals": [plotly(label) for label in labels],
         "ticktext": [
-            label if len(label) <= MAX_NAME else label[: MAX_NAME - 1] + "…" for label in labels
+            plotly(label if len(label) <= MAX_NAME else label[: MAX_NAME - 1] + "…")
+            for label in labels
         ],
         "showticklabels": len(labels) <= 60,
     }

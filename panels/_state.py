@@ -15,10 +15,17 @@ import uuid
 from collections.abc import Sequence
 from typing import Any
 
+from ..errors import UserError
 from ..storage import separability as store
 from ..storage.runs import Run
 from ..storage.separability import StoredSeparability
 from ._measures import MEASURES, default_descending, worst_first
+
+# The value of a choice that stands for no value; the App shows an empty one as a blank.
+NONE = "(none)"
+
+# What is chosen at first.
+CHOICES = {"tab": "classes", "tools.measure": "f1", "share": "predicted_share"}
 
 # Classes on one page of the table and the chart, and in the matrix.
 PAGE, MATRIX = 15, 30
@@ -108,6 +115,39 @@ def named_run(runs: list[Run], key: str | None) -> Run | None:
     return next((run for run in runs if run.key == key), None)
 
 
+def version(run: Run) -> str:
+    """Tells a run from one of the same key that was computed later."""
+    return f"{run.key} {run.written_at}"
+
+
+def is_current(ctx: Any, runs: list[Run]) -> bool:
+    """Whether what was seen last is still there; runs are deleted and computed anew."""
+    run = named_run(runs, get_state(ctx, "top.run"))
+    others = (NONE, *(other.key for other in runs))
+    return (
+        run is not None
+        and get_state(ctx, "read") == version(run)
+        and get_state(ctx, "top.other") in others
+    )
+
+
+def seen_runs(ctx: Any) -> tuple[StoredSeparability, StoredSeparability | None]:
+    """The run that is looked at, and the one that it is compared with.
+
+    Raises:
+        UserError: if they are not what is seen any more: what was clicked may have moved
+    """
+    runs = store.separability_runs(ctx.dataset)
+    if not is_current(ctx, runs):
+        raise UserError("The run was deleted or computed anew; this is what there is now")
+    run = named_run(runs, get_state(ctx, "top.run"))
+    other = named_run(runs, get_state(ctx, "top.other"))
+    stored = store.read_separability(ctx.dataset, run)
+    if other is None or other.key == run.key:
+        return stored, None
+    return stored, store.read_separability(ctx.dataset, other)
+
+
 def measure_key(ctx: Any) -> str:
     key = get_state(ctx, "sort")
     return key if key in MEASURES else "f1"
@@ -186,6 +226,23 @@ def view_of(ctx: Any, stored: StoredSeparability, kind: str, label: str, other: 
     if kind == "pair":
         return store.pair_view(ctx.dataset, stored, label, other)
     return store.flagged_view(ctx.dataset, stored, label, kind)
+
+
+def show(
+    ctx: Any, stored: StoredSeparability, kind: str, label: str, other: str | None = None
+) -> None:
+    """Shows samples in the grid and remembers what was shown before the first of them."""
+    shown = get_shown(ctx)
+    selection = {"kind": kind, "label": label, "other": other, "count": None}
+    try:
+        view = view_of(ctx, stored, kind, label, other)
+    except UserError:
+        # Even if there is nothing to show, the class is selected: its numbers say why.
+        set_shown(ctx, {**shown, "selection": selection})
+        raise
+    selection["count"] = len(view)
+    set_shown(ctx, {**shown_since(ctx, shown, view), "selection": selection})
+    ctx.ops.set_view(view=view)
 
 
 def current_view(ctx: Any) -> dict[str, Any]:

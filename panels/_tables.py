@@ -5,6 +5,7 @@ from typing import Any
 
 import fiftyone.operators.types as types
 
+from ..markup import markdown
 from ..storage.runs import Run
 from ..storage.separability import StoredSeparability
 from ._measures import MEASURES, decimal, percent, points, signed, whole
@@ -145,12 +146,12 @@ def selection_text(
         count = f"{selection['count']:,} {stored.noun}"
         shown = {
             "class": f"Shown: all {count} of the class.",
-            "pair": f"Shown: {count} of **{selection['label']}** near **{selection['other']}**, "
-            "the nearest first.",
+            "pair": f"Shown: {count} of **{markdown(selection['label'])}** near "
+            f"**{markdown(selection['other'])}**, the nearest first.",
             "label_issues": f"Shown: its {count} with a doubtful label.",
             "outliers": f"Shown: its {count} that are unlike the others.",
         }[selection["kind"]]
-    return f"**{row['label']}**: {row['verdict']}. {shown}"
+    return f"**{markdown(row['label'])}**: {markdown(row['verdict'])}. {shown}"
 
 
 def help_text() -> str:

@@ -1,10 +1,10 @@
 """The page: which findings get a picture, and everything filled into ``template.html``.
 
 The page has no source outside of itself: pictures are data URIs, figures are SVG, and its policy
-forbids the browser to load anything. Whatever comes from the dataset is escaped by Jinja2.
+forbids the browser to load anything. Whatever comes from the dataset is escaped by Jinja2, and no
+file is named with the folder in which the dataset lies.
 """
 
-import os
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from .figures import HEIGHT, WIDTH, confusion, draw_map
 from .leads import leads, not_looked_for, percent
+from .paths import in_value, name_of, without_folders
 from .tables import GENERATOR
 from .thumbnails import Picture, Thumbnail
 
@@ -113,7 +114,8 @@ def render(
         "number": lambda count: f"{count:,}",
         "date": lambda time: (time or "").replace("T", " ")[:16],
     }
-    folder = _common_folder([finding.filepath for finding in contents.findings])
+    folder = contents.folder
+    contents = without_folders(contents)
     return environment.get_template("template.html").render(
         generator=GENERATOR,
         contents=contents,
@@ -122,8 +124,8 @@ def render(
         not_looked_for=not_looked_for(contents),
         galleries=galleries,
         thumbnail=lambda finding: thumbnails[finding.filepath, finding.box],
-        folder=folder,
-        shorten=lambda path: os.path.relpath(path, folder) if folder else path,
+        file_name=lambda finding: name_of(finding.filepath, folder),
+        without_folders=lambda error: in_value(error, folder),
         by_heading=lambda shown: groupby(shown, lambda gallery: gallery.heading),
         bars=_bars,
         witnesses=_witnesses,
@@ -204,13 +206,3 @@ def _witnesses(finding: "Finding") -> str:
     if agreeing:
         return f"{agreeing[0]} only"
     return ""
-
-
-def _common_folder(paths: list[str]) -> str | None:
-    """The folder that all files share; None if there is none, or some are not on a disk."""
-    if not paths or any("://" in path for path in paths):
-        return None
-    try:
-        return os.path.commonpath([os.path.dirname(path) for path in paths])
-    except ValueError:  # on several drives
-        return None

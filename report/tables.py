@@ -6,6 +6,8 @@ import json
 import math
 from typing import TYPE_CHECKING, Any
 
+from .paths import without_folders
+
 if TYPE_CHECKING:
     from ..checks.contents import Contents
 
@@ -18,10 +20,10 @@ GENERATOR = "@embedding/quality export_report"
 
 
 def as_rows(contents: "Contents", columns: tuple[str, ...]) -> list[dict[str, Any]]:
-    """One dict of JSON types for each finding."""
+    """One dict of JSON types for each finding, its file named within the dataset's folder."""
     return [
         {column: _json_type(getattr(finding, column)) for column in columns}
-        for finding in contents.findings
+        for finding in without_folders(contents).findings
     ]
 
 
@@ -49,6 +51,7 @@ def as_json(
         created: when, in ISO 8601
         files: the checksums of the other files of the report, by name
     """
+    contents = without_folders(contents)
     document = {
         "generator": GENERATOR,
         "dataset": contents.dataset,

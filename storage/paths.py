@@ -1,10 +1,15 @@
 """Paths of fields: what a name stands for, wherever FiftyOne keeps it."""
 
+import os
+import re
 from typing import Any
 
 import fiftyone as fo
 
 from ..errors import UserError
+
+# Folders that are no dataset's own: there, people and machines have theirs.
+EVERYBODYS = re.compile(r"|/home|/Users|[A-Z]:|[A-Z]:[\\/]Users|\w+:", re.IGNORECASE)
 
 PATCH_TYPES = (fo.Detection, fo.Detections, fo.Polyline, fo.Polylines)
 
@@ -85,3 +90,15 @@ def check_writable(dataset: fo.Dataset, parameter: str, path: str) -> None:
                 f"{parameter}: the field {name!r} is read-only, so nothing is written; allow it "
                 f"with field = dataset.get_field({name!r}); field.read_only = False; field.save()"
             )
+
+
+def common_folder(dataset: fo.Dataset) -> str | None:
+    """The folder that all files share; None if only one in which different people have theirs."""
+    # They have an index; what the first and the last begin with, all begin with.
+    first, last = (
+        dataset._sample_collection.find_one(sort=[("filepath", order)])["filepath"]
+        for order in (1, -1)
+    )
+    shared = os.path.commonprefix([first, last])  # noqa: RUF071
+    folder = shared[: max(map(shared.rfind, "/\\")) + 1].rstrip("/\\")
+    return None if EVERYBODYS.fullmatch(folder) else folder

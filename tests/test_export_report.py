@@ -3,13 +3,17 @@
 import csv
 import html.parser
 import json
+import os
 import re
+import shutil
+from pathlib import Path
 
 import fiftyone as fo
 import fiftyone.operators as foo
 import numpy as np
 import pytest
 from fiftyone import ViewField as F
+from fiftyone_embedding_quality.report.paths import in_value
 from PIL import Image
 from sklearn.datasets import load_digits
 
@@ -144,7 +148,8 @@ def test_duplicates_and_outliers_are_told_as_they_are_stored(
         assert int(row["group"]) == sample["duplicates_group"]
         assert row["keep"] == str(sample["duplicates_keep"])
         assert row["change"] == (sample["duplicates_change"] or "")
-        assert row["filepath"] == sample.filepath and row["label"] == sample.ground_truth.label
+        assert row["filepath"] == os.path.basename(sample.filepath)
+        assert row["label"] == sample.ground_truth.label
         assert row["split"] in sample.tags
     assert duplicates[0]["group"] == "0" and duplicates[0]["keep"] == "True"
     assert [
@@ -292,6 +297,76 @@ def test_objects_are_cut_out_of_their_pictures(dataset, photo_tiles, export_repo
     _, rows, _ = _read(tmp_path / "patches")
     assert [row["id"] for row in rows] == [ids["tile 2"]]
     assert list(result["left_out"]) == ["whole"]
+
+
+@pytest.fixture
+def private_photos(photos, compute_embeddings, tmp_path):
+    """Photos in two folders below a private one, one that is broken, and a file of weights."""
+    folder = tmp_path / "Ann Smith's secrets" / "set"
+    for number, sample in enumerate(photos):
+        place = folder / ("train" if number % 2 else "test") / Path(sample.filepath).name
+        place.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(sample.filepath, place)
+        sample.filepath = str(place)
+        sample.save()
+    broken = photos.match(F("name") == "photo-07").first()
+    Path(broken.filepath).write_bytes(b"no image")
+    compute_embeddings(photos, model="cnn", overwrite=True)
+    _operator("find_duplicates")(photos, embeddings="cnn", label_field="ground_truth")
+    _operator("find_outliers")(photos, embeddings="cnn", threshold=0.05)
+    info = photos.get_run_info("cnn")
+    info.config.facts["weights"] = str(tmp_path / "Ann Smith's secrets" / "weights.pt")
+    info.config.facts["warnings"] = [f"cannot read '{folder}/train/x.png': see {tmp_path}/log.txt"]
+    photos.update_run_config("cnn", info.config)
+    return photos
+
+
+def test_strangers_are_not_told_where_the_files_lie(private_photos, export_report, tmp_path):
+    gone = private_photos.match(F("duplicates_group") == 0).first()
+    os.remove(gone.filepath)
+    export_report(private_photos, path=str(tmp_path / "report"))
+    page, rows, document = _read(tmp_path / "report")
+    for name in FILES:
+        text = (tmp_path / "report" / name).read_text("utf-8")
+        for part in (str(tmp_path), tmp_path.name, "Ann Smith", str(Path.home()) + "/"):
+            assert part not in text, (name, part)
+    folders = {row["filepath"].partition("/")[0] for row in rows}
+    assert folders == {"train", "test"}
+    for row in rows:
+        path = private_photos[row["sample_id"]].filepath
+        assert path.endswith(f"/set/{row['filepath']}")
+    facts = document["runs"][0]["facts"]
+    assert facts["weights"] == "…/weights.pt"
+    assert facts["warnings"] == ["cannot read 'train/x.png': see …/log.txt"]
+    (failure,) = facts["failures"]
+    assert failure["examples"] == ["train/photo-07.png"]
+    assert "file not found" in " ".join(page.texts)
+    assert any(title.startswith(("train/", "test/")) for title in page.values("span", "title"))
+
+
+@pytest.mark.parametrize(
+    "text, told",
+    [
+        ("/home/me/cats/train/a.png", "train/a.png"),
+        ("/home/me/cats2/a.png", "…/a.png"),
+        ("/home/me/cats", "…/cats"),
+        ("text:/home/me/encoder", "text:…/encoder"),
+        ("~/models/my weights.pt", "…/my weights.pt"),
+        ("s3://bucket/cats/a.png", "…/a.png"),
+        ("C:\\Users\\me\\a.png", "…/a.png"),
+        ("damaged file: '/home/me/my cats/a.png' (cut)", "damaged file: '…/a.png' (cut)"),
+        ("2 files, /home/me/cats/b.png and /mnt/x/c.png", "2 files, b.png and …/c.png"),
+        ("open_clip:ViT-B-32/laion2b_s34b_b79k", "open_clip:ViT-B-32/laion2b_s34b_b79k"),
+        # Labels of Open Images, dates, and shares are no files.
+        ("/m/01g317", "/m/01g317"),
+        ("class /m/01g317 has few", "class /m/01g317 has few"),
+        ("and/or 1/2, 3 / 4", "and/or 1/2, 3 / 4"),
+        ("", ""),
+    ],
+)
+def test_full_paths_in_texts(text, told):
+    assert in_value({"a": [text]}, "/home/me/cats") == {"a": [told]}
+    assert in_value(told, "/home/me/cats") == told
 
 
 def test_what_it_wrote_is_replaced_and_nothing_else(
