@@ -28,6 +28,12 @@ if not os.environ.get("FIFTYONE_DATABASE_URI"):
     os.environ["FIFTYONE_DATABASE_DIR"] = str(Path(_home.name) / "database")
 
 
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if "app" in item.fixturenames:
+            item.add_marker("browser")
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _database():
     import fiftyone as fo
@@ -205,18 +211,28 @@ def _server():
     server.stop()
 
 
+@pytest.fixture(scope="session")
+def _profile(tmp_path_factory):
+    """The browser's folder, in which it keeps the App's scripts, read and compiled."""
+    return tmp_path_factory.mktemp("profile")
+
+
 @pytest.fixture
-def app(_server, tmp_path):
-    """FiftyOne's App in a browser of its own."""
+def app(_server, _profile):
+    """FiftyOne's App in a browser of its own that remembers nothing of earlier tests."""
     import browser
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
         context = playwright.chromium.launch_persistent_context(
-            str(tmp_path / "profile"),
+            str(_profile),
             executable_path=browser.find_browser(),
             args=browser.ARGUMENTS,
             viewport={"width": 1440, "height": 900},
+        )
+        context.clear_cookies()
+        context.add_init_script(
+            "if (!sessionStorage.started) { localStorage.clear(); sessionStorage.started = 1; }"
         )
         yield browser.App(context.pages[0], _server.url)
         context.close()
