@@ -9,7 +9,7 @@ RUN := $(VENV)/bin/python
 export FIFTYONE_PLUGINS_DIR := $(CURDIR)/$(VENV)/plugins
 export FIFTYONE_DO_NOT_TRACK := true
 
-.PHONY: demo app test lint clean
+.PHONY: demo app test check clean
 
 demo: $(VENV)/ready  ## load a dataset, compute everything on it, print what was found
 	@$(RUN) -m fiftyone_embedding_quality.demo
@@ -17,10 +17,15 @@ demo: $(VENV)/ready  ## load a dataset, compute everything on it, print what was
 app: $(VENV)/ready  ## open FiftyOne's App on the demo's dataset
 	@$(RUN) -m fiftyone_embedding_quality.demo --app
 
-test: $(VENV)/ready  ## run the tests
+test: $(VENV)/ready  ## run all tests
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/pytest
+
+check: $(VENV)/ready  ## run the fast tests: no browser, every operator at least once
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/pytest -m "not browser and not slow"
 
 $(VENV)/ready: pyproject.toml requirements.txt demo/database.py
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; (3, 10) <= v <= (3, 12) or sys.exit(f"Python 3.10, 3.11 or 3.12 is needed, this is {v[0]}.{v[1]}; name one: make PYTHON=python3.11 ...")'

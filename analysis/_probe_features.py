@@ -207,6 +207,8 @@ def _product_type() -> torch.dtype:
     import torch
 
     features = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
+    if torch.backends.cpu.get_cpu_capability() != "AVX512":
+        features = {}  # torch was told to do without (ATEN_CPU_CAPABILITY)
     fast = features.get("amx_bf16") or features.get("avx512_bf16")
     return torch.bfloat16 if fast else torch.float32
 

@@ -58,8 +58,9 @@ def fast_dtypes(device: str) -> list:
     if device.startswith("cuda"):
         return [torch.float16, torch.bfloat16]
     features = {}
-    if device == "cpu" and hasattr(torch.cpu, "get_capabilities"):
-        features = torch.cpu.get_capabilities()
+    # What the processor can does not help where torch was told to do without (ATEN_CPU_CAPABILITY).
+    if device == "cpu" and torch.backends.cpu.get_cpu_capability() == "AVX512":
+        features = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
     types = []
     if features.get("avx512_bf16") or features.get("amx_bf16"):
         types.append(torch.bfloat16)

@@ -10,10 +10,15 @@ import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 
-from conftest import ROOT
-from playwright.sync_api import Locator, Page, expect
+from playwright.sync_api import Locator, Page, Request, TimeoutError, expect
 
-SCREENSHOTS = Path(os.environ.get("SCREENSHOTS") or ROOT / "screenshots")
+# Where to leave a picture of each step; without it none are taken, which saves a minute.
+SCREENSHOTS = os.environ.get("SCREENSHOTS")
+
+# What is there is not waited for, so waiting long costs time only where something is wrong; a busy
+# machine may take this long. Milliseconds.
+PATIENCE = int(os.environ.get("PAT", 180_000))
+expect.set_options(timeout=PATIENCE)
 
 # The App asks for fonts from the net; --disable-gpu draws WebGL in software.
 ARGUMENTS = [
@@ -38,7 +43,7 @@ class Server:
         self.url = f"http://127.0.0.1:{port}"
         command = [sys.executable, "-m", "fiftyone.server.main", "--port", str(port)]
         self._process = subprocess.Popen([*command, "--address", "127.0.0.1"])
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + PATIENCE / 1000
         while True:
             try:
                 urllib.request.urlopen(self.url, timeout=5).close()
@@ -59,20 +64,35 @@ class App:
     def __init__(self, page: Page, url: str) -> None:
         self.page = page
         self._url = url
+        self._events = 0  # events of panels and operators that the server has not answered
+        self._last_event = 0.0
+        page.set_default_timeout(PATIENCE)
+        page.on("request", lambda request: self._count(request, 1))
+        page.on("requestfinished", lambda request: self._count(request, -1))
+        page.on("requestfailed", lambda request: self._count(request, -1))
+        advert = page.get_by_text("Accelerate your workflow")
+        page.add_locator_handler(advert, lambda found: found.press("Escape"))
+
+    def _count(self, request: Request, step: int) -> None:
+        if "/operators/" in request.url:
+            self._events += step
+            self._last_event = time.monotonic()
+
+    def settle(self) -> None:
+        """Waits until the server has answered all events, and half a second brought no others."""
+        self._last_event = time.monotonic()
+        while self._events or time.monotonic() - self._last_event < 0.5:
+            self.page.wait_for_timeout(50)
 
     def open(self, dataset: str) -> None:
-        for _ in range(4):
+        for patience in (20_000, 40_000, PATIENCE):
             self.page.goto(f"{self._url}/datasets/{dataset}")
             try:
-                self.page.locator("[data-cy=looker]").first.wait_for(timeout=20_000)
-                break
-            except Exception:  # the first page after a start often hangs
+                self.page.locator("[data-cy=looker]").first.wait_for(timeout=patience)
+                return
+            except TimeoutError:  # the first page after a start often hangs
                 continue
-        else:
-            raise AssertionError("the App does not show the dataset")
-        if (close := self.page.get_by_text("Accelerate your workflow")).count():
-            close.press("Escape")
-        self.page.wait_for_timeout(500)
+        raise AssertionError("the App does not show the dataset")
 
     def open_saved_view(self, slug: str) -> None:
         """Chooses a saved view, such as ``outliers-flagged``, from the App's list.
@@ -114,9 +134,10 @@ class App:
         return self.page.locator("[role=dialog]").last
 
     def screenshot(self, name: str) -> None:
-        SCREENSHOTS.mkdir(exist_ok=True)
-        self.page.wait_for_timeout(300)
-        self.page.screenshot(path=SCREENSHOTS / f"{name}.png")
+        if SCREENSHOTS:
+            Path(SCREENSHOTS).mkdir(exist_ok=True)
+            drawn(self.page)
+            self.page.screenshot(path=Path(SCREENSHOTS) / f"{name}.png")
 
     # FiftyOne's Embeddings panel
 
@@ -129,14 +150,13 @@ class App:
         self.page.locator("[data-cy=new-panel-btn]").first.click()
         self.page.locator("[data-cy=new-panel-option-Embeddings]").click()
         self.embeddings.get_by_text(brain_key, exact=True).first.click()
-        self.embeddings.locator("canvas").last.wait_for(timeout=30_000)
-        self.page.wait_for_timeout(1500)
+        drawn(self.embeddings.locator("canvas").last)
 
     def color_by(self, field: str) -> None:
         self.embeddings.get_by_role("button", name="Color by").click()
         self.page.get_by_text(field, exact=True).last.click()
         expect(self.embeddings.get_by_role("button", name="Color by")).to_contain_text(field)
-        self.page.wait_for_timeout(1500)
+        drawn(self.embeddings.locator("canvas").last)
 
     def lasso_left_half(self) -> None:
         """Lassoes what lies in the left half of the map; waits for the server's answer."""
@@ -145,13 +165,12 @@ class App:
         left, right = box["x"] + 3, box["x"] + box["width"] / 2
         top, bottom = box["y"] + 3, box["y"] + box["height"] - 3
         mouse = self.page.mouse
-        with self.page.expect_response("**/embeddings/v2/lasso-stage", timeout=20_000):
+        with self.page.expect_response("**/embeddings/v2/lasso-stage"):
             mouse.move(left, top)
             mouse.down()
             for x, y in ((right, top), (right, bottom), (left, bottom), (left, top)):
                 mouse.move(x, y, steps=8)
             mouse.up()
-        self.page.wait_for_timeout(1500)
 
     # Python panels
 
@@ -164,15 +183,26 @@ class App:
     def expect_count(self, text: str) -> None:
         """Waits until the grid shows so many, for example ``"12 samples"``."""
         shown = self.page.locator("[data-cy=entry-counts]").first
-        expect(shown).to_have_text(text, timeout=20_000)
+        expect(shown).to_have_text(text)
 
     def view_after(self, click: Callable[[], None]) -> list[dict]:
         """The stages of the view that the grid shows after a click."""
         with self.page.expect_request(
-            lambda request: "paginateSamplesQuery" in (request.post_data or ""), timeout=20_000
+            lambda request: "paginateSamplesQuery" in (request.post_data or "")
         ) as asked:
             click()
         return asked.value.post_data_json["variables"]["view"]
+
+
+def drawn(part: Page | Locator) -> None:
+    """Waits until two pictures of it in a row are the same: nothing moves any more."""
+    page = part if isinstance(part, Page) else part.page
+    before, now = None, part.screenshot()
+    deadline = time.monotonic() + PATIENCE / 1000
+    while now != before:
+        assert time.monotonic() < deadline, "it does not stop moving"
+        page.wait_for_timeout(200)
+        before, now = now, part.screenshot()
 
 
 def drag_layer(panel: Locator) -> Locator:
@@ -183,11 +213,11 @@ def drag_layer(panel: Locator) -> Locator:
 def click_plot(panel: Locator, across: float, down: float) -> None:
     """Clicks at a share of the width and height of a panel's plot."""
     layer = drag_layer(panel)
-    layer.wait_for(timeout=20_000)
-    panel.page.wait_for_timeout(1000)
     layer.scroll_into_view_if_needed()
+    drawn(layer)
     box = layer.bounding_box()
     place = {"x": across * box["width"], "y": down * box["height"]}
     layer.hover(position=place)
-    panel.page.wait_for_timeout(300)
+    # The plot takes a click for that over which it says what it is.
+    expect(panel.locator(".hoverlayer .hovertext").first).to_be_visible()
     layer.click(position=place)

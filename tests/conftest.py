@@ -1,6 +1,8 @@
 """A database and a plugins folder of the tests' own, and the data that the tests share."""
 
 import csv
+import functools
+import importlib
 import os
 import tempfile
 import uuid
@@ -26,6 +28,12 @@ os.environ |= {
 }
 if not os.environ.get("FIFTYONE_DATABASE_URI"):
     os.environ["FIFTYONE_DATABASE_DIR"] = str(Path(_home.name) / "database")
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if "app" in item.fixturenames:
+            item.add_marker("browser")
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -154,9 +162,21 @@ def photos(_photos):
 
 @pytest.fixture(scope="session")
 def compute_embeddings():
+    """The operator. It loads ``cnn`` once for all tests: that takes seconds, computing 20 less."""
     import fiftyone.operators as foo
 
-    return foo.get_operator("@embedding/quality/compute_embeddings")
+    operator = foo.get_operator("@embedding/quality/compute_embeddings")
+    package = type(operator).__module__.partition(".operators")[0]
+    module = importlib.import_module(f"{package}.embedding.models")
+    load, load_once = module.load_model, functools.cache(module.load_model)
+
+    def load_model(name, weights=None, device=None):
+        ours = (name, weights, device) == ("cnn", None, None)
+        return load_once(name) if ours else load(name, weights, device)
+
+    module.load_model = load_model
+    yield operator
+    module.load_model = load
 
 
 @pytest.fixture(scope="session")
@@ -205,18 +225,28 @@ def _server():
     server.stop()
 
 
+@pytest.fixture(scope="session")
+def _profile(tmp_path_factory):
+    """The browser's folder, in which it keeps the App's scripts, read and compiled."""
+    return tmp_path_factory.mktemp("profile")
+
+
 @pytest.fixture
-def app(_server, tmp_path):
-    """FiftyOne's App in a browser of its own."""
+def app(_server, _profile):
+    """FiftyOne's App in a browser of its own that remembers nothing of earlier tests."""
     import browser
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
         context = playwright.chromium.launch_persistent_context(
-            str(tmp_path / "profile"),
+            str(_profile),
             executable_path=browser.find_browser(),
             args=browser.ARGUMENTS,
             viewport={"width": 1440, "height": 900},
+        )
+        context.clear_cookies()
+        context.add_init_script(
+            "if (!sessionStorage.started) { localStorage.clear(); sessionStorage.started = 1; }"
         )
         yield browser.App(context.pages[0], _server.url)
         context.close()

@@ -19,13 +19,13 @@ def test_form_run_result_and_error(app, digits):
     app.open(digits.name)
 
     form = app.open_operator(LABEL)
-    expect(form.get_by_text("21 of 21 samples will be embedded")).to_be_visible(timeout=15_000)
+    expect(form.get_by_text("21 of 21 samples will be embedded")).to_be_visible()
     app.screenshot("compute-embeddings-form")
     app.choose(form, "cnn")
     expect(form.get_by_text("reasons for missing vectors go to cnn_error")).to_be_visible()
     app.screenshot("compute-embeddings-form-cnn")
     form.get_by_role("button", name="Execute").click()
-    expect(app.dialog.get_by_text("images embedded with")).to_be_visible(timeout=60_000)
+    expect(app.dialog.get_by_text("images embedded with")).to_be_visible()
     expect(app.dialog.get_by_text("could not be embedded")).to_be_visible()
     app.screenshot("compute-embeddings-result")
     digits.reload()
@@ -35,7 +35,7 @@ def test_form_run_result_and_error(app, digits):
     # A second run has nothing to compute and says so beforehand.
     form = app.open_operator(LABEL)
     app.choose(form, "cnn")
-    expect(form.get_by_text("1 of 21 samples will be embedded")).to_be_visible(timeout=15_000)
+    expect(form.get_by_text("1 of 21 samples will be embedded")).to_be_visible()
 
     # Wrong input is refused in the form, in words.
     field = form.get_by_placeholder("cnn", exact=True)
@@ -50,7 +50,7 @@ def test_form_run_result_and_error(app, digits):
     app.page.get_by_role("option", name="Objects in objects").click()
     expect(form.get_by_text("20 of 20 objects will be embedded")).to_be_visible()
     form.get_by_role("button", name="Execute").click()
-    expect(app.dialog.get_by_text("objects embedded with")).to_be_visible(timeout=60_000)
+    expect(app.dialog.get_by_text("objects embedded with")).to_be_visible()
     digits.reload()
     assert digits.count("objects.detections.patches") == 20
 
@@ -63,6 +63,6 @@ def test_an_error_of_the_work_is_shown_in_words(app, dataset):
     app.choose(form, "cnn")
     form.get_by_role("button", name="Execute").click()
     message = app.dialog.get_by_text("None of the 3 samples could be embedded").first
-    expect(message).to_be_visible(timeout=60_000)
+    expect(message).to_be_visible()
     expect(app.page.get_by_text("Traceback")).to_have_count(0)
     app.screenshot("compute-embeddings-error")

@@ -122,7 +122,7 @@ def test_photos_every_click(app, photos_measured):
     total = f"{len(dataset):,} samples"
     app.expect_count(total)
     panel = app.open_panel(PANEL)
-    expect(_table(panel)).to_contain_text("windsor_chair", timeout=20_000)
+    expect(_table(panel)).to_contain_text("windsor_chair")
     assert _names(panel) == [row["label"] for row in report["classes"]]
     app.screenshot("separability-classes")
 
@@ -155,11 +155,11 @@ def test_photos_every_click(app, photos_measured):
     # Select and tag them, and back to where one was.
     panel.get_by_role("button", name="Select all").click()
     selected = app.page.locator("[data-cy=action-manage-selected]")
-    expect(selected).to_contain_text(str(len(flagged)), timeout=20_000)
+    expect(selected).to_contain_text(str(len(flagged)))
     panel.get_by_placeholder("Tag").fill("strange")
-    app.page.wait_for_timeout(1000)
+    app.settle()
     panel.get_by_role("button", name=f"Tag {len(flagged)}").click()
-    expect(app.page.get_by_text("tagged 'strange'")).to_be_visible(timeout=20_000)
+    expect(app.page.get_by_text("tagged 'strange'")).to_be_visible()
     dataset.reload()
     assert dataset.match_tags("strange").values("id") == flagged.values("id")
     panel.get_by_role("button", name="Back").click()
@@ -168,18 +168,18 @@ def test_photos_every_click(app, photos_measured):
     app.expect_count(f"{count['ketch']} samples")
     _row(panel, "chair").locator("td").first.dblclick()
     app.expect_count(f"{count['chair']} samples")
-    app.page.wait_for_timeout(1500)
+    app.settle()
     panel.get_by_role("button", name="Back").click()
     app.expect_count(total)
 
     # Order and search.
     _table(panel).locator("th", has_text="Class").click()
-    expect(_table(panel).locator("tbody tr").first).to_contain_text("Leopards", timeout=20_000)
+    expect(_table(panel).locator("tbody tr").first).to_contain_text("Leopards")
     assert _names(panel) == sorted(CLASSES)
     panel.get_by_placeholder("Name of a class").fill("chair")
-    expect(_table(panel).locator("tbody tr")).to_have_count(2, timeout=20_000)
+    expect(_table(panel).locator("tbody tr")).to_have_count(2)
     panel.get_by_placeholder("Name of a class").fill("")
-    expect(_table(panel).locator("tbody tr")).to_have_count(10, timeout=20_000)
+    expect(_table(panel).locator("tbody tr")).to_have_count(10)
 
 
 def test_photos_chart_and_matrix(app, photos_measured):
@@ -197,16 +197,15 @@ def test_photos_chart_and_matrix(app, photos_measured):
     order = report["order"]
     row, column = order.index("lobster"), order.index("crayfish")
     assert abs(row - column) == 1
-    expect(panel.locator(".js-plotly-plot .hm").first).to_be_visible(timeout=20_000)
+    expect(panel.locator(".js-plotly-plot .hm").first).to_be_visible()
     browser.click_plot(panel, (column + 0.5) / len(order), (row + 0.5) / len(order))
     pairs = {(pair["label"], pair["other"]): pair for pair in report["pairs"]}
     app.expect_count(f"{len(pairs['lobster', 'crayfish']['boundary'])} samples")
     app.screenshot("separability-matrix")
     app.page.get_by_title("Light mode").click()
-    app.page.wait_for_timeout(1000)
     app.screenshot("separability-matrix-light")
     panel.get_by_role("tab", name="Classes").click()
-    expect(panel.locator("table")).to_have_count(3, timeout=20_000)
+    expect(panel.locator("table")).to_have_count(3)
     app.screenshot("separability-classes-light")
     app.page.get_by_title("Dark mode").click()
 
@@ -214,10 +213,10 @@ def test_photos_chart_and_matrix(app, photos_measured):
 def test_two_runs_and_the_keyboard(app, photos_measured):
     app.open(photos_measured.name)
     panel = app.open_panel(PANEL)
-    expect(_table(panel)).to_contain_text("windsor_chair", timeout=20_000)
+    expect(_table(panel)).to_contain_text("windsor_chair")
     panel.get_by_role("combobox").nth(1).click()
     app.page.get_by_role("option", name="brief (short)").click()
-    expect(panel.locator("table").first).to_contain_text("difference", timeout=20_000)
+    expect(panel.locator("table").first).to_contain_text("difference")
     expect(_table(panel).locator("th").nth(3)).to_have_text("brief")
     app.screenshot("separability-compare")
     # Without the mouse. In FiftyOne's App the Enter key does not press a button of a table.
@@ -229,7 +228,7 @@ def test_two_runs_and_the_keyboard(app, photos_measured):
     panel.get_by_role("tab", name="Classes").focus()
     app.page.keyboard.press("ArrowRight")
     app.page.keyboard.press("Space")
-    browser.drag_layer(panel).wait_for(timeout=20_000)
+    browser.drag_layer(panel).wait_for()
 
 
 def test_a_stale_run_is_computed_again_and_the_map_opens(app, photos_measured):
@@ -240,21 +239,21 @@ def test_a_stale_run_is_computed_again_and_the_map_opens(app, photos_measured):
     sample.save()
     app.open(dataset.name)
     panel = app.open_panel(PANEL)
-    expect(panel.get_by_text("labels were changed")).to_be_visible(timeout=20_000)
+    expect(panel.get_by_text("labels were changed")).to_be_visible()
     app.screenshot("separability-stale")
     panel.get_by_role("button", name="Recompute").click()
     execute = app.dialog.get_by_role("button", name="Execute")
-    expect(execute).to_be_visible(timeout=20_000)
+    expect(execute).to_be_visible()
     expect(app.dialog.get_by_text("Replaces the run 'separability'")).to_be_visible()
     execute.click()
-    expect(app.dialog.get_by_text("Balanced accuracy")).to_be_visible(timeout=90_000)
+    expect(app.dialog.get_by_text("Balanced accuracy")).to_be_visible()
     app.page.keyboard.press("Escape")
-    expect(panel.get_by_text("labels were changed")).to_be_hidden(timeout=20_000)
+    expect(panel.get_by_text("labels were changed")).to_be_hidden()
     count = dataset.count_values("ground_truth.label")
     _row(panel, "crayfish").locator("td").first.click()
     app.expect_count(f"{count['crayfish']} samples")
     panel.get_by_role("button", name="Embeddings").click()
-    expect(app.embeddings).to_be_visible(timeout=20_000)
+    expect(app.embeddings).to_be_visible()
     expect(panel).to_be_visible()
     app.screenshot("separability-embeddings")
 
@@ -264,15 +263,15 @@ def test_runs_that_are_computed_anew_and_deleted_while_they_are_seen(app, photos
     app.page.set_viewport_size({"width": 1200, "height": 900})  # 450 for the panel
     app.open(dataset.name)
     panel = app.open_panel(PANEL)
-    expect(_table(panel)).to_contain_text("windsor_chair", timeout=20_000)
-    app.page.wait_for_timeout(2500)  # the events of opening are over
+    expect(_table(panel)).to_contain_text("windsor_chair")
+    app.settle()
     name = "chair_of_windsor_with_a_long_name"
     chairs = dataset.select(dataset.match(F("ground_truth.label") == "windsor_chair").values("id"))
     chairs.set_field("ground_truth.label", name).save()
     _run("compute_separability", dataset, embeddings="cnn", label_field="ground_truth")
     _row(panel, "windsor_chair").get_by_role("button", name="Show").click()
-    expect(app.page.get_by_text("this is what there is now")).to_be_visible(timeout=20_000)
-    expect(_row(panel, name)).to_be_visible(timeout=20_000)
+    expect(app.page.get_by_text("this is what there is now")).to_be_visible()
+    expect(_row(panel, name)).to_be_visible()
     app.expect_count(f"{len(dataset):,} samples")
     _row(panel, name).get_by_role("button", name="Show").click()
     app.expect_count(f"{len(chairs)} samples")
@@ -286,11 +285,11 @@ def test_runs_that_are_computed_anew_and_deleted_while_they_are_seen(app, photos
 
     _run("delete_run", dataset, run_key="separability")
     _row(panel, "lobster").locator("td").first.click()
-    expect(panel.get_by_role("combobox").first).to_contain_text("brief", timeout=20_000)
-    expect(panel.get_by_text("labels were changed")).to_be_visible(timeout=20_000)
+    expect(panel.get_by_role("combobox").first).to_contain_text("brief")
+    expect(panel.get_by_text("labels were changed")).to_be_visible()
     _run("delete_run", dataset, run_key="brief")
     panel.get_by_role("tab", name="Confusion").click()
-    expect(panel.get_by_text("Nothing measured yet")).to_be_visible(timeout=20_000)
+    expect(panel.get_by_text("Nothing measured yet")).to_be_visible()
     app.screenshot("separability-deleted")
 
 
@@ -301,27 +300,27 @@ def test_objects_every_click(app, objects_measured):
     panel = app.open_panel(PANEL)
     mixing = report["pairs"][0]
     label, other = mixing["label"], mixing["other"]
-    expect(_table(panel)).to_contain_text(label, timeout=20_000)
+    expect(_table(panel)).to_contain_text(label)
     count = dataset.count_values("boxes.detections.label")
     _row(panel, label).locator("td").first.click()
     app.expect_count(f"{count[label]} patches")
     app.screenshot("separability-objects-class")
     panel.get_by_role("tab", name="Confusion").click()
     order = report["order"]
-    expect(panel.locator(".js-plotly-plot .hm").first).to_be_visible(timeout=20_000)
+    expect(panel.locator(".js-plotly-plot .hm").first).to_be_visible()
     browser.click_plot(
         panel, (order.index(other) + 0.5) / len(order), (order.index(label) + 0.5) / len(order)
     )
     app.expect_count(f"{len(mixing['boundary'])} patches")
     app.screenshot("separability-objects-pair")
     panel.get_by_placeholder("Tag").fill("check")
-    app.page.wait_for_timeout(1000)
+    app.settle()
     panel.get_by_role("button", name=f"Tag {len(mixing['boundary'])}").click()
-    expect(app.page.get_by_text("tagged 'check'")).to_be_visible(timeout=20_000)
+    expect(app.page.get_by_text("tagged 'check'")).to_be_visible()
     assert dataset.count_label_tags() == {"check": len(mixing["boundary"])}
     panel.get_by_role("button", name="Select all").click()
     selected = app.page.locator("[data-cy=action-manage-selected]")
-    expect(selected).to_contain_text(str(len(mixing["boundary"])), timeout=20_000)
+    expect(selected).to_contain_text(str(len(mixing["boundary"])))
     panel.get_by_role("button", name="Back").click()
     app.expect_count(f"{len(dataset)} samples")
 
@@ -331,27 +330,27 @@ def test_empty_states_and_the_first_run(app, dataset, digit_files):
     dataset.add_samples([fo.Sample(path) for path, _ in digit_files[:60]])
     app.open(dataset.name)
     panel = app.open_panel(PANEL)
-    expect(panel.get_by_text("No vectors yet")).to_be_visible(timeout=20_000)
+    expect(panel.get_by_text("No vectors yet")).to_be_visible()
     app.screenshot("separability-no-vectors")
     panel.get_by_role("button", name="Compute embeddings").click()
-    expect(app.dialog.get_by_role("button", name="Execute")).to_be_visible(timeout=20_000)
+    expect(app.dialog.get_by_role("button", name="Execute")).to_be_visible()
     app.dialog.get_by_role("button", name="Cancel").click()
     centers = np.eye(16)[np.arange(60) % 3] * 3
     random = np.random.default_rng(51)
     dataset.set_values("vec", list((centers + random.normal(size=(60, 16))).astype(np.float32)))
     panel.get_by_role("button", name="Refresh").click()
-    expect(panel.get_by_text("No labels yet")).to_be_visible(timeout=20_000)
+    expect(panel.get_by_text("No labels yet")).to_be_visible()
     app.screenshot("separability-no-labels")
     labels = [fo.Classification(label="abc"[index % 3]) for index in range(60)]
     dataset.set_values("ground_truth", labels)
     panel.get_by_role("button", name="Refresh").click()
-    expect(panel.get_by_text("Nothing measured yet")).to_be_visible(timeout=20_000)
+    expect(panel.get_by_text("Nothing measured yet")).to_be_visible()
     app.screenshot("separability-no-run")
     panel.get_by_role("button", name="Compute class separability").click()
     execute = app.dialog.get_by_role("button", name="Execute")
-    expect(execute).to_be_visible(timeout=20_000)
+    expect(execute).to_be_visible()
     app.screenshot("separability-form")
     execute.click()
-    expect(app.dialog.get_by_text("Balanced accuracy")).to_be_visible(timeout=90_000)
+    expect(app.dialog.get_by_text("Balanced accuracy")).to_be_visible()
     app.page.keyboard.press("Escape")
-    expect(_table(panel).locator("tbody tr")).to_have_count(3, timeout=20_000)
+    expect(_table(panel).locator("tbody tr")).to_have_count(3)

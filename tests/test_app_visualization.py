@@ -51,7 +51,7 @@ def test_compute_show_color_lasso(app, pictured, kind):
     expect(form.get_by_text("Minimum distance")).to_be_visible()
     app.screenshot(f"visualization-form-{kind}")
     form.get_by_role("button", name="Execute").click()
-    expect(app.dialog.get_by_text("trustworthiness")).to_be_visible(timeout=90_000)
+    expect(app.dialog.get_by_text("trustworthiness")).to_be_visible()
     app.screenshot(f"visualization-result-{kind}")
     app.page.keyboard.press("Escape")
 
@@ -67,4 +67,4 @@ def test_compute_show_color_lasso(app, pictured, kind):
     count = int((points[:, 0] < middle).sum())
     assert 0 < count < 60
     shown = app.page.locator("[data-cy=entry-counts]").first
-    expect(shown).to_contain_text(str(count), timeout=20_000)
+    expect(shown).to_contain_text(str(count))
