@@ -7,6 +7,7 @@ import fiftyone as fo
 import fiftyone.operators as foo
 import numpy as np
 import pytest
+from fiftyone import ViewField as F
 from playwright.sync_api import expect
 
 CLASSES = (
@@ -57,11 +58,23 @@ def test_the_panel_shows_names_as_they_are(app, named):
     ticks = panel.locator(".js-plotly-plot .ytick text").all_text_contents()
     assert {"*star*", "$x$", "# head"} <= {text.strip() for text in ticks}
     assert panel.locator(".js-plotly-plot svg :is(a, tspan[style*=bold])").count() == 0
+    # A notice: a class that is gone.
+    first = named.match(F("ground_truth.label") == shown[0])
+    first.set_field("ground_truth.label", CLASSES[0]).save()
+    browser.click_plot(panel, 0.01, 0.5 / 15)
+    expect(app.page.get_by_text(f"Nothing of {shown[0]} is left")).to_be_visible(timeout=20_000)
+    app.screenshot("markup-notice")
     panel.get_by_role("tab", name="Confusion").click()
     expect(panel.locator(".js-plotly-plot .xtick text").first).to_be_visible(timeout=20_000)
     browser.drag_layer(panel).hover(position={"x": 5, "y": 60})
     app.screenshot("markup-confusion")
     assert panel.locator(".js-plotly-plot svg :is(a, tspan[style*=bold])").count() == 0
+    # An alert: labels that were changed.
+    app.open(named.name)
+    alert = panel.get_by_text("This run is out of date")
+    expect(panel.get_by_text(f"{CLASSES[0]} 12 → 24")).to_be_visible(timeout=20_000)
+    alert.scroll_into_view_if_needed()
+    app.screenshot("markup-alert")
     assert not [url for url in asked if ":9/" in url] and not dialogs
 
 
