@@ -21,6 +21,9 @@ MAX_MATRIX = 24
 WIDTH, HEIGHT, MARGIN = 960, 640, 16
 LETTER_WIDTH, LINE_HEIGHT = 6.4, 14
 
+# Longer names are cut at their end on the map.
+MAX_NAME = 32
+
 
 @dataclass(frozen=True)
 class Confusion:
@@ -133,7 +136,7 @@ def _names(middles: dict[str, np.ndarray]) -> dict[str, tuple[float, float]]:
     taken: list[tuple[float, float, float]] = []
     names = {}
     for label, (x, y) in middles.items():
-        half = len(label) * LETTER_WIDTH / 2
+        half = min(len(label), MAX_NAME) * LETTER_WIDTH / 2
         x = float(np.clip(x, half + 2, max(WIDTH - half - 2, half + 2)))
         free = all(
             abs(y - other_y) > LINE_HEIGHT or abs(x - other_x) > half + other_half

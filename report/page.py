@@ -12,7 +12,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .figures import HEIGHT, WIDTH, confusion, draw_map
+from .figures import HEIGHT, MAX_NAME, WIDTH, confusion, draw_map
 from .leads import leads, not_looked_for, percent
 from .paths import in_value, name_of, without_folders
 from .tables import GENERATOR
@@ -132,6 +132,7 @@ def render(
         confusion=confusion,
         draw_map=lambda one: draw_map(one.points, one.labels),
         map_size=(WIDTH, HEIGHT),
+        max_name=MAX_NAME,
         max_classes=MAX_CLASSES,
     )
 

@@ -3,7 +3,7 @@
 import logging
 import time
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import Any
 
 logger = logging.getLogger(__name__)
@@ -77,10 +77,13 @@ class BackgroundWriter:
     def __exit__(self, *_: object) -> None:
         # Handed to the writing thread before anything waits: an interrupt ends only the waiting.
         last = self._pool.submit(self._write_rest)
+        # Not joined: Python takes a thread whose join is interrupted for ended, and exits.
+        self._pool.shutdown(wait=False)
         try:
             last.result()
-        finally:
-            self._pool.shutdown()
+        except KeyboardInterrupt:
+            wait([last])
+            raise
 
     def _write_rest(self) -> None:
         """In the writing thread, so that the write that went on has ended."""

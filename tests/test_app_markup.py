@@ -7,6 +7,7 @@ import fiftyone as fo
 import fiftyone.operators as foo
 import numpy as np
 import pytest
+from fiftyone import ViewField as F
 from playwright.sync_api import expect
 
 CLASSES = (
@@ -42,28 +43,38 @@ def test_the_panel_shows_names_as_they_are(app, named):
     panel = app.open_panel(PANEL)
     expect(panel.locator("table").last).to_contain_text("Mixes", timeout=20_000)
     app.screenshot("markup-table")
-    search = panel.get_by_placeholder("Name of a class")
-    for label in CLASSES:
-        search.fill(label.strip()[:60])
-        rows = panel.locator("table").last.locator("tbody tr")
-        expect(rows).to_have_count(1, timeout=20_000)
-        rows.locator("td").first.click()
+    shown = [row["label"] for row in named.load_run_results("separability").report["classes"]][:15]
+    for number, label in enumerate(shown):
+        panel.locator("table").last.locator("tbody tr").nth(number).locator("td").first.click()
         expect(panel.locator("strong").first).to_have_text(_as_text(label), timeout=20_000)
         assert panel.locator("strong img, strong a, h1, ol, .katex").count() == 0
-        app.screenshot(f"markup-card-{CLASSES.index(label)}")
-    search.fill("")
+        app.screenshot(f"markup-card-{CLASSES.index(label):02}")
     panel.get_by_role("tab", name="Chart").click()
-    browser.drag_layer(panel).wait_for(timeout=20_000)
-    app.page.wait_for_timeout(1000)
-    ticks = panel.locator(".js-plotly-plot .yaxislayer-above text, .js-plotly-plot .ytick text")
-    texts = {text.replace("\xa0", " ").strip() for text in ticks.all_inner_texts()}
-    assert {"a|b", "*star*", "$x$", "名前"} & texts
-    assert panel.locator(".js-plotly-plot svg a").count() == 0
+    # A click on a bar brings the name that the figure was given.
+    for number in (0, shown.index("<b>bold</b><img src=x onerror=alert(1)>")):
+        browser.click_plot(panel, 0.01, (number + 0.5) / 15)
+        expect(panel.locator("strong").first).to_have_text(_as_text(shown[number]), timeout=20_000)
     app.screenshot("markup-chart")
+    ticks = panel.locator(".js-plotly-plot .ytick text").all_text_contents()
+    assert {"*star*", "$x$", "# head"} <= {text.strip() for text in ticks}
+    assert panel.locator(".js-plotly-plot svg :is(a, tspan[style*=bold])").count() == 0
+    # A notice: a class that is gone.
+    first = named.match(F("ground_truth.label") == shown[0])
+    first.set_field("ground_truth.label", CLASSES[0]).save()
+    browser.click_plot(panel, 0.01, 0.5 / 15)
+    expect(app.page.get_by_text(f"Nothing of {shown[0]} is left")).to_be_visible(timeout=20_000)
+    app.screenshot("markup-notice")
     panel.get_by_role("tab", name="Confusion").click()
-    app.page.wait_for_timeout(2000)
-    assert panel.locator(".js-plotly-plot svg a").count() == 0
+    expect(panel.locator(".js-plotly-plot .xtick text").first).to_be_visible(timeout=20_000)
+    browser.drag_layer(panel).hover(position={"x": 5, "y": 60})
     app.screenshot("markup-confusion")
+    assert panel.locator(".js-plotly-plot svg :is(a, tspan[style*=bold])").count() == 0
+    # An alert: labels that were changed.
+    app.open(named.name)
+    alert = panel.get_by_text("This run is out of date")
+    expect(panel.get_by_text(f"{CLASSES[0]} 12 → 24")).to_be_visible(timeout=20_000)
+    alert.scroll_into_view_if_needed()
+    app.screenshot("markup-alert")
     assert not [url for url in asked if ":9/" in url] and not dialogs
 
 

@@ -175,6 +175,26 @@ def test_two_operators_that_overlap_restore_everything(digits, photos, compute_e
     assert _settings() == unusual
 
 
+def test_two_loads_without_a_hub_leave_no_trace(monkeypatch, unusual, caplog):
+    """Nothing listens on the port. The root logger belongs to the user all the while."""
+    from fiftyone_embedding_quality.embedding.registry import load_model
+    from fiftyone_embedding_quality.errors import UserError
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", "/nonexistent")
+    levels = set()
+    with ThreadPoolExecutor(2) as pool:
+        loads = [pool.submit(load_model, name) for name in ("clip", "timm:resnet18.a1_in1k")]
+        while not all(load.done() for load in loads):
+            levels.add(logging.getLogger().level)
+            time.sleep(0.001)
+    assert all(isinstance(load.exception(), UserError) for load in loads)
+    assert len(levels) == 1
+    assert not [record for record in caplog.records if "download" in record.message.lower()]
+    assert _settings() == unusual
+
+
 def test_messages_are_dropped_in_this_thread_only(caplog):
     """open_clip logs by the root logger, the hub by its own; both as if from their files."""
 
