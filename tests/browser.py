@@ -17,7 +17,7 @@ SCREENSHOTS = os.environ.get("SCREENSHOTS")
 
 # What is there is not waited for, so waiting long costs time only where something is wrong; a busy
 # machine may take this long. Milliseconds.
-PATIENCE = int(os.environ.get("PAT", 180_000))
+PATIENCE = 180_000
 expect.set_options(timeout=PATIENCE)
 
 # The App asks for fonts from the net; --disable-gpu draws WebGL in software.
