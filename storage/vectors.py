@@ -165,7 +165,7 @@ def embeddings_field(target: Target, embeddings: str) -> str:
 
 
 def _is_undeclared(target: Target, name: str) -> bool:
-    if target.patches_field is None or "." in name:
+    if target.patches_field is None and "." not in name:
         return False
     return is_used(target.dataset, target.dataset_path(name))
 
@@ -181,11 +181,8 @@ def vector_fields(target: Target) -> list[str]:
     ]
     if root:
         return [name for name in found if "." not in name]
-    return [
-        name
-        for name in found
-        if not is_patches(target.view.get_field(list_name(target.view, name)))
-    ]
+    # Those of an embedded document too, but not what labels bring, logits say.
+    return [name for name in found if list_name(target.view, name) == name]
 
 
 def _is_vector_field(field: Any) -> bool:

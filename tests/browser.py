@@ -17,7 +17,7 @@ SCREENSHOTS = os.environ.get("SCREENSHOTS")
 
 # What is there is not waited for, so waiting long costs time only where something is wrong; a busy
 # machine may take this long. Milliseconds.
-PATIENCE = int(os.environ.get("PAT", 180_000))
+PATIENCE = 180_000
 expect.set_options(timeout=PATIENCE)
 
 # The App asks for fonts from the net; --disable-gpu draws WebGL in software.
@@ -94,6 +94,16 @@ class App:
                 continue
         raise AssertionError("the App does not show the dataset")
 
+    def _until(self, act: Callable[[], None], sign: Locator) -> None:
+        """Does it again until its sign is seen: an App that has just loaded may not listen yet."""
+        for _ in range(PATIENCE // 10_000):
+            act()
+            try:
+                return sign.wait_for(timeout=10_000)
+            except TimeoutError:
+                continue
+        raise AssertionError(f"{sign} does not appear")
+
     def open_saved_view(self, slug: str) -> None:
         """Chooses a saved view, such as ``outliers-flagged``, from the App's list.
 
@@ -107,8 +117,9 @@ class App:
     def open_operator(self, label: str) -> Locator:
         """Opens an operator's form from the operator browser and returns it."""
         self.page.keyboard.press("Escape")
-        self.page.keyboard.press("`")
-        self.page.locator("[data-cy=operators-browser-search]").fill(label)
+        search = self.page.locator("[data-cy=operators-browser-search]")
+        self._until(lambda: self.page.keyboard.press("`"), search)
+        search.fill(label)
         self.page.get_by_text(label, exact=True).first.click()
         dialog = self.page.locator("[role=dialog]").last
         expect(dialog.get_by_role("button", name="Execute")).to_be_visible(timeout=20_000)
@@ -147,8 +158,7 @@ class App:
 
     def open_embeddings(self, brain_key: str) -> None:
         """Opens the Embeddings panel beside the samples and a map in it."""
-        self.page.locator("[data-cy=new-panel-btn]").first.click()
-        self.page.locator("[data-cy=new-panel-option-Embeddings]").click()
+        self.open_panel("Embeddings")
         self.embeddings.get_by_text(brain_key, exact=True).first.click()
         drawn(self.embeddings.locator("canvas").last)
 
@@ -176,8 +186,9 @@ class App:
 
     def open_panel(self, name: str) -> Locator:
         """Opens a panel beside the samples and returns it."""
-        self.page.locator("[data-cy=new-panel-btn]").first.click()
-        self.page.locator(f"[data-cy=new-panel-option-{name}]").click()
+        option = self.page.locator(f"[data-cy=new-panel-option-{name}]")
+        self._until(self.page.locator("[data-cy=new-panel-btn]").first.click, option)
+        option.click()
         return self.page.locator(f"[data-cy=panel-content-{name}]")
 
     def expect_count(self, text: str) -> None:

@@ -167,7 +167,7 @@ def compute_embeddings():
 
     operator = foo.get_operator("@embedding/quality/compute_embeddings")
     package = type(operator).__module__.partition(".operators")[0]
-    module = importlib.import_module(f"{package}.embedding.models")
+    module = importlib.import_module(f"{package}.embedding.registry")
     load, load_once = module.load_model, functools.cache(module.load_model)
 
     def load_model(name, weights=None, device=None):

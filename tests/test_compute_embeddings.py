@@ -447,6 +447,7 @@ def test_an_interrupt_loses_no_finished_batch(digits, compute_embeddings, monkey
     assert not digits.get_run_info("cnn").config.finished
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on_where_it_was(dataset, digit_files, compute_embeddings):
     dataset.add_samples([fo.Sample(path) for path, _ in digit_files])
     script = (

@@ -187,6 +187,7 @@ def test_refusals(fruit, compute_separability, parameters, message):
     assert not fruit.has_run("separability")
 
 
+@pytest.mark.slow
 def test_confusable_classes_of_caltech101(shared, dataset, compute_separability):
     folder = shared / "data" / "caltech101"
     stored = np.load(folder / "embeddings_efficientnet_lite0.npz")

@@ -18,6 +18,7 @@ def demo_dataset():
     return fo.load_dataset("quality-demo-digits")
 
 
+@pytest.mark.slow
 def test_the_demo_embeds_and_audits_the_digits(demo_dataset):
     assert len(demo_dataset) == len(demo_dataset.exists("cnn")) == 1797
     assert len(demo_dataset.distinct("ground_truth.label")) == 10
@@ -33,6 +34,7 @@ def test_the_demo_embeds_and_audits_the_digits(demo_dataset):
     assert demo_dataset.count_values("outliers_flagged").get(True, 0) < 0.05 * 1797
 
 
+@pytest.mark.slow
 def test_the_picture_of_the_readme(app, demo_dataset):
     app.open(demo_dataset.name)
     app.open_embeddings("cnn_umap")

@@ -1,6 +1,7 @@
 """Duplicates: what was copied or changed is found, what only looks similar is not."""
 
 import csv
+import functools
 import shutil
 import subprocess
 import sys
@@ -37,6 +38,7 @@ def duplicates_of(pictures, rows=None, graph=None, **arguments):
     return find_duplicates(small, exact_copies(small), rows, graph, **arguments)
 
 
+@functools.cache
 def photo(seed, size=(240, 180)):
     """Smooth noise of several scales in three channels: detail everywhere, as in a photo."""
     rng = np.random.default_rng(seed)
@@ -412,6 +414,7 @@ def test_hardly_any_pictures(num_pictures, tmp_path):
     assert seen == sorted(seen) and seen[-1] == 1.0
 
 
+@pytest.mark.slow
 def test_injected_duplicates_of_caltech101(shared):
     """Originals and changed copies, among other photos of their classes (a third of the set)."""
     root = shared / "data" / "caltech101"

@@ -354,6 +354,7 @@ def test_rare_classes_and_unlabeled_samples(flipped, find_label_issues):
     assert alone["count"] == 1
 
 
+@pytest.mark.slow
 def test_flips_of_caltech101(shared, dataset, find_label_issues):
     folder = shared / "data" / "caltech101"
     rows = [row for row in read_rows(folder / "qa_samples.csv") if row["issue"] != "outlier"]

@@ -140,6 +140,7 @@ def test_few_samples_and_one_class(digits, find_outliers):
     assert find_outliers(one_class, embeddings="vec", label_field="ground_truth")["judged"] == 5
 
 
+@pytest.mark.slow
 def test_clutter_among_real_photos(shared, dataset, find_outliers):
     folder = shared / "data" / "caltech101"
     rows = read_rows(folder / "qa_samples.csv")

@@ -70,6 +70,7 @@ def cifar(shared, column, every):
     return rows, labels, np.array([int(sample["clean_label"]) for sample in samples])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("known_groups", [True, False])
 def test_label_flips_of_caltech(caltech, known_groups):
     """Clutter pictures have no right label: that is no label issue, so flagging them is wrong."""
@@ -90,6 +91,7 @@ def test_label_flips_of_caltech(caltech, known_groups):
     assert plain.flagged[flips].mean() > 0.91
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("column", "floor"), [("aggre_label", 0.55), ("random_label1", 0.75), ("worse_label", 0.87)]
 )
@@ -105,6 +107,7 @@ def test_human_label_noise(shared, column, floor):
     assert abs(found.expected_precision - precision) < 0.2
 
 
+@pytest.mark.slow
 def test_clean_labels_are_flagged_rarely_and_not_trusted(shared):
     rows, _, truth = cifar(shared, "aggre_label", 5)
     found, *_ = issues_of(rows, truth, 10)
@@ -158,6 +161,7 @@ def test_own_group_does_not_speak_against_a_label():
     assert all((groups[row[row >= 0]] != group).all() for row, group in zip(found.against, groups))
 
 
+@pytest.mark.slow
 def test_as_many_as_cleanlab_counts_worst_first():
     from cleanlab.filter import find_label_issues as cleanlab_issues
 
@@ -173,6 +177,7 @@ def test_as_many_as_cleanlab_counts_worst_first():
     np.testing.assert_array_equal(found.class_flagged, np.bincount(labels[found.flagged]))
 
 
+@pytest.mark.slow
 def test_noise_and_overlaps_are_those_of_cleanlab():
     from cleanlab.dataset import find_overlapping_classes
 

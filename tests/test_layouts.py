@@ -95,6 +95,7 @@ class TestUmap:
         expected = 2 * b / ((0.001 + squared) * (a * power + 1))
         np.testing.assert_allclose(push[place], expected, rtol=0.01)
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("num_dims", [2, 3])
     def test_as_trustworthy_as_umap_learn(self, data, num_dims):
         vectors, graph, _ = data
@@ -144,6 +145,7 @@ class TestUmap:
             umap_layout(vectors, graph).points
         )
 
+    @pytest.mark.slow
     def test_new_vectors_land_among_their_neighbours(self, data):
         vectors, _, labels = data
         old, new = slice(0, 1200), slice(1200, None)
@@ -186,6 +188,7 @@ class TestTsne:
                 _, found = TsneGradient(pool)(points, affinities)
             assert np.linalg.norm(found - expected) < 0.02 * np.linalg.norm(expected)
 
+    @pytest.mark.slow
     def test_as_trustworthy_as_opentsne(self, data):
         from openTSNE import TSNE
 

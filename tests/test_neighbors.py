@@ -200,6 +200,7 @@ def test_nearest_rows_of_new_vectors():
         nearest_rows(queries[:, :5], rows, k=6)
 
 
+@pytest.mark.slow
 def test_approximate_search_measures_its_own_recall():
     vectors = clustered(np.random.default_rng(4), 3000, 48, 0.6)
     vectors[[5, 2000]] = 0
@@ -214,6 +215,7 @@ def test_approximate_search_measures_its_own_recall():
     np.testing.assert_array_equal(again.indices, graph.indices)
 
 
+@pytest.mark.slow
 def test_automatic_choice_follows_the_size(monkeypatch):
     vectors = np.random.default_rng(0).standard_normal((200, 8))
     assert neighbor_graph(vectors, k=5).method == "exact"

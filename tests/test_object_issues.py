@@ -84,6 +84,7 @@ def test_planted_errors_are_found(truth, detector, planted):
     assert found.warning is None
 
 
+@pytest.mark.slow
 def test_flagged_pictures_beside_those_of_cleanlab(detector, planted):
     """On the same boxes, cleanlab by itself flags pictures in which the detector missed objects."""
     from cleanlab.object_detection.filter import find_label_issues

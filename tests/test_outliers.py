@@ -318,6 +318,7 @@ def quality_set(shared):
     return rows, neighbor_graph(rows), groups, labels, truth
 
 
+@pytest.mark.slow
 def test_clutter_among_photos(quality_set):
     rows, graph, groups, _, truth = quality_set
     distance = graph.distances[:, 9]
@@ -327,6 +328,7 @@ def test_clutter_among_photos(quality_set):
         assert reached >= 0.95 and reached > roc_auc_score(truth, distance) + 0.02
 
 
+@pytest.mark.slow
 def test_clutter_among_labeled_photos(quality_set):
     rows, graph, groups, labels, truth = quality_set
     evidence = held_out_probabilities(rows, labels, int(labels.max()) + 1, graph, groups)

@@ -31,6 +31,7 @@ def _fiftyone(*arguments: str, env: dict) -> str:
     return done.stdout
 
 
+@pytest.mark.slow
 def test_archive_of_head_installs_and_runs(tmp_path, digits):
     if not (ROOT / ".git").exists():
         pytest.skip("needs a git checkout to make an archive of")

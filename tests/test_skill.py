@@ -5,8 +5,10 @@ import re
 import fiftyone as fo
 import fiftyone.plugins as fop
 import numpy as np
+import pytest
 
 
+@pytest.mark.slow
 def test_the_steps_run_word_for_word(photos):
     (skill,) = fop.list_skills(plugin="@embedding/quality")
     assert skill.name == "audit-image-dataset" and "duplicates" in skill.description
