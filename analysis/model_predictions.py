@@ -12,6 +12,9 @@ from .class_probe import ClassEvidence
 # is below this share of the doubt that the held-out probe has.
 IN_SAMPLE_DOUBT = 0.1
 
+# How far the sum of probabilities may be from 1: two decimals of some classes.
+MAX_ROUNDING = 0.05
+
 
 @dataclass(frozen=True)
 class CheckedPredictions:
@@ -34,13 +37,14 @@ def check_predictions(
     """Takes the predictions of a user's own model as evidence in place of the held-out probe.
 
     Args:
-        predictions: (n, c) floats, probabilities, or logits, of which the softmax is taken: what
-            holds negative values or does not sum to 1
+        predictions: (n, c) floats: probabilities, whose rows sum to 1 within ``MAX_ROUNDING``, or
+            logits, some of which lie outside of 0 to 1, and of which the softmax is taken
         labels: (n,) integers, -1 = unlabeled
         evidence: held-out, of the same rows; its votes are kept as the second witness
 
     Raises:
-        ValueError: if the shape is wrong, or values are NaN or infinite
+        ValueError: if the shape is wrong, values are NaN or infinite, or they are neither
+            probabilities nor logits
     """
     values = np.asarray(predictions)
     shape = evidence.probabilities.shape
@@ -56,13 +60,33 @@ def check_predictions(
             f"The predictions of {broken.sum()} of {len(values)} samples hold NaN or infinite "
             f"values, the first one in row {int(broken.argmax())}"
         )
-    if len(values) and ((values < 0).any() or (np.abs(values.sum(axis=1) - 1) > 0.01).any()):
-        values = np.exp(values - values.max(axis=1, keepdims=True))
-    values /= values.sum(axis=1, keepdims=True)
+    values = _as_probabilities(values)
     probabilities = values.astype(np.float32)
     labels = np.asarray(labels, np.int64)
     taken = ClassEvidence(probabilities, probabilities, evidence.votes)
     return CheckedPredictions(taken, *_agreement(values, evidence.probabilities, labels))
+
+
+def _as_probabilities(values: np.ndarray) -> np.ndarray:
+    """Probabilities or logits, ``(n, c)`` float64, as rows that sum to 1.
+
+    Which of the two they are is a property of all of them: one row that was rounded does not make
+    logits of the others.
+    """
+    sums = values.sum(axis=1)
+    if (values < 0).any() or (values > 1).any():
+        if (values >= 0).all() and (np.abs(sums / 100 - 1) < MAX_ROUNDING).all():
+            raise ValueError("The predictions are percentages that sum to 100; divide them by 100")
+        values = np.exp(values - values.max(axis=1, keepdims=True))
+        return values / values.sum(axis=1, keepdims=True)
+    wrong = np.abs(sums - 1) > MAX_ROUNDING
+    if wrong.any():
+        raise ValueError(
+            f"The predictions of {wrong.sum()} of {len(values)} samples lie between 0 and 1, as "
+            "probabilities do, but do not sum to 1, for example in row "
+            f"{int(wrong.argmax())} ({sums[wrong][0]:.3g}); normalize them, or pass logits"
+        )
+    return values / sums[:, None]
 
 
 def _agreement(

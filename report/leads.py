@@ -1,10 +1,14 @@
 """What to look at first: one line for each kind of finding, the most urgent in front."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from ..checks.contents import Contents, ReportedRun
+    from ..checks.contents import Contents, Finding, ReportedRun
+
+# What tells a duplicate from its representative, where that is nothing.
+COPIES = ("copy", "same pixels")
 
 # Classes that are named as the weakest.
 NAMED = 3
@@ -102,7 +106,7 @@ def _of_duplicates(reported: "ReportedRun") -> list[Lead]:
         ("exact", "Identical pixels: one of each is enough."),
         ("near", "Mirrored, cropped, resized or retouched: look at them, then keep one."),
     ):
-        some = [group for group in groups.values() if group[0].kind == kind]
+        some = [group for group in groups.values() if is_exact(group) == (kind == "exact")]
         extra = sum(not f.keep for group in some for f in group)
         if some:
             made.append(
@@ -117,6 +121,11 @@ def _of_duplicates(reported: "ReportedRun") -> list[Lead]:
     if not groups:
         made.append(Lead(2, "0", "duplicates", "None among what was compared.", anchor))
     return made
+
+
+def is_exact(group: "Sequence[Finding]") -> bool:
+    """Whether a group of duplicates holds copies of one image, and nothing that is merely alike."""
+    return all(finding.keep or finding.change in COPIES for finding in group)
 
 
 def _splits(reported: "ReportedRun") -> str:

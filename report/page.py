@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .figures import HEIGHT, MAX_NAME, WIDTH, confusion, draw_map
-from .leads import leads, not_looked_for, percent
+from .leads import is_exact, leads, not_looked_for, percent
 from .paths import in_value, name_of, without_folders
 from .tables import GENERATOR
 from .thumbnails import Picture, Thumbnail
@@ -150,8 +150,7 @@ def _groups(reported: "ReportedRun", room: int) -> list[Gallery]:
     for number, members in groups.items():
         leaks = number in reported.leaking
         differ = len({finding.label for finding in members if finding.label}) > 1
-        exact = members[0].kind == "exact"
-        heading = LEAKS if leaks else LABELS if differ else EXACT if exact else NEAR
+        heading = LEAKS if leaks else LABELS if differ else EXACT if is_exact(members) else NEAR
         some = tuple(members[:MAX_MEMBERS])
         kinds[heading].append(
             Gallery(heading, some, len(members), f"Group {number}", leaks, differ)

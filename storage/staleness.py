@@ -21,7 +21,7 @@ from .labels import read_label_texts, shown_text
 from .maps import visualization_ids
 from .metadata import read_slices
 from .reviews import UNDER_REVIEW
-from .runs import Run, evaluated_ids
+from .runs import Run, evaluated_ids, read_results
 from .targets import About, Target, about_of
 from .vectors import VectorSet, read_vectors
 
@@ -211,8 +211,12 @@ def _changed(
 
 def _examples(run: Run, reader: Reader, name: str, ids: Sequence[str] | None) -> str:
     """The classes whose counts have changed most, where the run has stored them."""
-    before = {row["label"]: row["count"] for row in run.facts.special.get("classes") or ()}
-    if not before or ids is None:
+    if ids is None:
+        return ""
+    report = getattr(read_results(reader.dataset, run.key), "report", None) or {}
+    classes = run.facts.special.get("classes") or report.get("classes") or ()
+    before = {row["label"]: row["count"] for row in classes}
+    if not before:
         return ""
     labels = read_label_texts(reader.target(run.facts.about), name, ids)
     counts = Counter(label for label in labels if label is not None)

@@ -119,7 +119,7 @@ def test_objects(dataset, audit, digit_files):
         dataset.add_sample(fo.Sample(path, objects=fo.Detections(detections=[box])))
     dataset.add_sample_field("objects.detections.vec", fo.VectorField)
     result = audit(dataset, patches_field="objects")
-    assert result["left_out"] == {} and result["things"] == "objects"
+    assert result["left_out"] == {} and result["things"] == "patches"
     assert dataset.count("objects.detections.outliers_score") == 80
 
 

@@ -136,7 +136,7 @@ def test_objects(fruit, compute_separability):
     result = compute_separability(
         fruit, embeddings="vec", label_field="objects", patches_field="objects"
     )
-    assert result["things"] == "objects" and result["run_key"] == "separability_objects"
+    assert result["things"] == "patches" and result["run_key"] == "separability_objects"
     assert result["overall"]["silhouette"] == pytest.approx(
         of_samples["overall"]["silhouette"], abs=1e-6
     )

@@ -235,7 +235,7 @@ def test_objects(dataset, compute_visualization):
     }
     assert [owner[label_id] for label_id in results.label_ids] == list(results.sample_ids)
     assert len(results.label_ids) == 60
-    with pytest.raises(ValueError, match="objects bring their labels themselves"):
+    with pytest.raises(ValueError, match="patches bring their labels themselves"):
         compute_visualization(
             dataset, embeddings="vectors", patches_field="objects", label_field="other"
         )

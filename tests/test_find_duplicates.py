@@ -202,7 +202,7 @@ def test_objects_within_an_image_and_across_images(
     result = find_duplicates(dataset, embeddings="cnn", patches_field="objects")
     groups = dataset.values("objects.detections.duplicates_group")
     assert groups == [[None, None, 0, None, 0], [0, None, None]]
-    assert result["things"] == "objects" and result["skipped"] == {"no vector": 1}
+    assert result["things"] == "patches" and result["skipped"] == {"no vector": 1}
     assert len(dataset.load_saved_view("duplicates: groups")) == 3
     assert "box" in dataset.distinct("objects.detections.duplicates_change")
 

@@ -271,7 +271,7 @@ def test_reviews_of_objects(flipped, find_label_issues, review):
     flagged = flipped.load_saved_view("label_issues: flagged")
     before = flipped.values("objects.detections.label")
     done = review(flagged[:3], decision="accept")
-    assert done["changed"] == 3 and done["things"] == "objects"
+    assert done["changed"] == 3 and done["things"] == "patches"
     changed = flipped.values("objects.detections.label")
     assert sum(one != other for one, other in zip(before, changed)) == 3
     review(flipped, decision="undo")

@@ -106,12 +106,12 @@ def test_objects_are_judged_and_found_again(dataset, photo_tiles, find_outliers,
     result = find_outliers(dataset, embeddings="vec", patches_field="objects")
     flagged = dataset.load_saved_view("outliers: flagged")
     assert flagged.first()["sample_id"] == dataset.values("id")[7]
-    assert result["things"] == "objects"
+    assert result["things"] == "patches"
     # The name is taken: findings on the samples get another one, and both stay.
     dataset.set_values("vec", [boxes[0] for boxes in dataset.values("objects.detections.vec")])
     assert find_outliers(dataset, embeddings="vec")["run_key"] == "outliers_samples"
     assert dataset.count("objects.detections.outliers_score") == 60
-    with pytest.raises(ValueError, match="run_key='outliers' holds findings on the objects"):
+    with pytest.raises(ValueError, match="run_key='outliers' holds findings on the patches"):
         find_outliers(dataset, embeddings="vec", run_key="outliers")
 
 

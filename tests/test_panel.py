@@ -16,7 +16,7 @@ from fiftyone_embedding_quality.panels._measures import (
     ratio,
     worst_first,
 )
-from fiftyone_embedding_quality.storage.runs import Run, read_run, write_results, write_run
+from fiftyone_embedding_quality.storage.runs import read_run, write_results, write_run
 
 PANEL = "@embedding/quality/class_separability"
 
@@ -426,7 +426,7 @@ def test_objects_are_shown_as_patches(dataset, digit_files):
         "boxes.detections.label", [["z"]] * 30
     )
     panel.send("on_refresh")
-    assert "labels were changed" in panel.shown["stale"]["view"]["description"]
+    assert "labels in ground_truth have changed" in panel.shown["stale"]["view"]["description"]
 
 
 def test_the_embeddings_panel_or_the_form_that_makes_a_map(measured):
@@ -474,14 +474,17 @@ def test_an_empty_dataset_and_none(dataset):
 @pytest.mark.parametrize(
     "change, message",
     [
-        (lambda d: _relabel(d, "b"), "labels were changed (a 30 → 29, b 30 → 31)"),
+        (lambda d: _relabel(d, "b"), "labels in ground_truth have changed (a 30 → 29, b 30 → 31)"),
         (lambda d: d.delete_samples(d.limit(3)), "3 samples were removed"),
         (
             lambda d: d.add_sample(fo.Sample("new.png", ground_truth=fo.Classification(label="a"))),
             "1 samples were added",
         ),
-        (lambda d: d.delete_sample_field("vec"), "the vectors in 'vec' are gone"),
-        (lambda d: d.delete_sample_field("ground_truth"), "the labels in 'ground_truth' are gone"),
+        (lambda d: d.delete_sample_field("vec"), "the embeddings vec no longer exist"),
+        (
+            lambda d: d.delete_sample_field("ground_truth"),
+            "the labels ground_truth no longer exist",
+        ),
     ],
 )
 def test_what_has_changed_is_said(measured, change, message):
@@ -501,9 +504,9 @@ def test_what_has_changed_is_said(measured, change, message):
 def test_the_long_check_follows_the_drawing_and_undoes_nothing(measured, monkeypatch):
     _relabel(measured, "b")
     module = sys.modules["fiftyone.plugins.orgs.embedding.quality.storage.separability"]
-    compared, compare = [], module._changed_labels
+    compared, compare = [], module.stale_reasons
     monkeypatch.setattr(
-        module, "_changed_labels", lambda *values: compared.append(1) or compare(*values)
+        module, "stale_reasons", lambda *values: compared.append(1) or compare(*values)
     )
     panel = Panel(measured, load=False)
     panel.send_one("on_load")
@@ -523,7 +526,7 @@ def test_the_long_check_follows_the_drawing_and_undoes_nothing(measured, monkeyp
     # What was found out about another run says nothing about this one.
     panel.send_one("on_checked", result={"read": "other", "stale": "nothing"})
     panel.send_one("on_checked", result=None)
-    assert "labels were changed" in panel.shown["stale"]["view"]["description"]
+    assert "labels in ground_truth have changed" in panel.shown["stale"]["view"]["description"]
 
 
 def _relabel(dataset, label):
@@ -537,13 +540,12 @@ def test_a_tag_makes_nothing_stale(measured):
     assert "stale" not in Panel(measured).shown
 
 
-def test_vectors_computed_anew_make_it_stale(measured):
-    write_run(measured, Run("vec", "compute_embeddings", (), {"computed": 5}, finished=True))
-    config = measured.get_run_info("vec").config
-    config.written_at = "2100-01-01T00:00:00+00:00"
-    measured.update_run_config("vec", config)
+def test_embeddings_that_somebody_has_replaced_make_it_stale(measured):
+    sample = measured.first()
+    sample["vec"] = sample["vec"] + 1
+    sample.save()
     text = Panel(measured).shown["stale"]["view"]["description"]
-    assert "the vectors in 'vec' were computed anew" in text
+    assert "the embeddings in vec have changed" in text
 
 
 def test_what_is_gone_is_said(measured):

@@ -112,7 +112,7 @@ def test_deleting_vectors_takes_their_graph_and_error_field_along(digits, comput
     operator("find_outliers")(digits, embeddings="cnn", check_pictures=False)
     operator("delete_run")(digits, run_key="cnn")
     row = listed(digits)["outliers"]
-    assert row["stale"] and "the vectors cnn are gone" in row["reasons"]
+    assert row["stale"] and "the embeddings cnn no longer exist" in row["reasons"]
     operator("delete_run")(digits, run_key="outliers")
     assert sorted(digits.get_field_schema(flat=True)) == before and digits.list_runs() == []
 
@@ -139,8 +139,17 @@ def test_what_has_changed_since_is_told(clustered, common, change):
         clustered.delete_samples([sample.id])
     rows = listed(clustered)
     assert rows["label_issues"]["stale"]
-    why = "labels in" if change == "label" else "have been added, removed or changed"
-    assert why in rows["label_issues"]["reasons"][0]
+    noun = "patches" if "patches_field" in common else "samples"
+    assert (
+        rows["label_issues"]["reasons"][0]
+        == {
+            "label": f"labels in {common['label_field']} have changed (class 0 30 → 29, "
+            "class 2 30 → 31)",
+            "vector": "the embeddings in vec have changed",
+            "added": f"1 {noun} were added",
+            "removed": f"1 {noun} were removed",
+        }[change]
+    )
     if change == "label":
         assert not rows["outliers"]["stale"]
 
