@@ -12,14 +12,15 @@ from ..errors import UserError
 from ..storage.labels import label_field_of, label_fields, read_label_texts
 from ..storage.metadata import read_splits
 from ..storage.paths import document_type
-from ..storage.targets import Target
+from ..storage.target import Target
 from ..storage.vectors import embeddings_field, vector_fields
 from .contract import EMBEDDINGS as NEEDS_EMBEDDINGS
 from .contract import LABELS as NEEDS_LABELS
 from .duplicates import DUPLICATES, find_duplicates
 from .embeddings import EMBEDDINGS, alias_of, compute_embeddings, default_field, plan_embeddings
 from .inputs import Inputs
-from .label_issues import LABEL_ISSUES, find_label_issues
+from .label_issue_columns import LABEL_ISSUES
+from .label_issues import find_label_issues
 from .outliers import OUTLIERS, find_outliers
 from .progress import Progress
 from .separability import SEPARABILITY, compute_separability

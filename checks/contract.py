@@ -12,7 +12,7 @@ import fiftyone as fo
 
 from ..storage.findings import Column
 from ..storage.runs import Run
-from ..storage.targets import Target
+from ..storage.target import Target
 
 EMBEDDINGS, LABELS, FILES, SPLITS = "embeddings", "labels", "files", "splits"
 

@@ -17,7 +17,7 @@ from ..storage.fingerprints import SPLITS as READ_SPLITS
 from ..storage.groups import DuplicateGroups
 from ..storage.metadata import read_splits
 from ..storage.runs import Run
-from ..storage.targets import Target
+from ..storage.target import Target
 from .contract import FILES, Check, Finding
 from .inputs import Inputs
 from .parameters import checked_threshold

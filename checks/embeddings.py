@@ -23,7 +23,7 @@ from ..storage.runs import (
     embeddings_run,
     write_run,
 )
-from ..storage.targets import Item, Target
+from ..storage.target import Item, Target
 from ..storage.text_search import check_index_key, create_text_index, is_our_index
 from .contract import FILES, Check
 from .progress import Progress

@@ -21,7 +21,7 @@ from ..storage.labels import (
     read_labels,
 )
 from ..storage.runs import RunFacts, model_of
-from ..storage.targets import Target
+from ..storage.target import Target
 from ..storage.vectors import VectorSet, embeddings_field, read_vectors
 from .progress import Progress
 

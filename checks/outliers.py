@@ -12,7 +12,7 @@ from ..storage.findings import Column, Views, matching_view, plan_findings, stor
 from ..storage.fingerprints import FILES as READ_FILES
 from ..storage.fingerprints import GROUPS
 from ..storage.runs import Run
-from ..storage.targets import Target
+from ..storage.target import Target
 from .contract import EMBEDDINGS, FLAGGED, Check, Finding
 from .inputs import Inputs
 from .parameters import checked_threshold

@@ -29,8 +29,9 @@ from ..storage.reviews import (
     write_reviews,
 )
 from ..storage.runs import Run, plugin_runs, read_run
-from ..storage.targets import Target, resolve_target
-from .label_issues import LABEL_ISSUES
+from ..storage.target import Target
+from ..storage.targets import resolve_target
+from .label_issue_columns import LABEL_ISSUES
 
 DECISIONS = ("accept", "keep", "set", "undo")
 

@@ -11,7 +11,7 @@ from ..errors import UserError
 from ..storage.labels import class_codes, read_labels
 from ..storage.maps import StoredMap, read_map, write_map
 from ..storage.runs import check_name, embeddings_key
-from ..storage.targets import Target
+from ..storage.target import Target
 from ..storage.vectors import VectorSet
 from .contract import EMBEDDINGS, Check
 from .inputs import Inputs

@@ -8,7 +8,7 @@ from ..checks.audit import NO_LABELS, audit
 from ..checks.audit import Audit as Done
 from ..checks.duplicates import DUPLICATES
 from ..checks.embeddings import EMBEDDINGS
-from ..checks.label_issues import LABEL_ISSUES
+from ..checks.label_issue_columns import LABEL_ISSUES
 from ..checks.outliers import OUTLIERS
 from ..checks.progress import Progress, counted, duration
 from ..checks.separability import SEPARABILITY

@@ -16,7 +16,8 @@ from ..checks.embeddings import (
 from ..checks.progress import Progress, duration
 from ..embedding.registry import full_name
 from ..markup import code, markdown
-from ..storage.targets import Target, resolve_target
+from ..storage.target import Target
+from ..storage.targets import resolve_target
 from .base import QualityOperator
 from .form_fields import model_input, patches_input
 

@@ -17,7 +17,8 @@ from ..markup import code, markdown
 from ..storage.labels import label_fields
 from ..storage.maps import read_map
 from ..storage.runs import check_name
-from ..storage.targets import Target, resolve_target
+from ..storage.target import Target
+from ..storage.targets import resolve_target
 from .base import QualityOperator
 from .form_fields import choice_input, embeddings_input, patches_input
 from .words import skipped_lines

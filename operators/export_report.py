@@ -13,8 +13,9 @@ from typing import Any
 import fiftyone as fo
 import fiftyone.operators.types as types
 
-from ..checks.contents import COLUMNS, plan_report, read_contents
+from ..checks.contents import COLUMNS
 from ..checks.progress import Progress, duration
+from ..checks.report import plan_report, read_contents
 from ..errors import UserError
 from ..markup import code, markdown
 from ..report.tables import GENERATOR, as_csv, as_json, as_rows

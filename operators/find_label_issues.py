@@ -6,14 +6,16 @@ import fiftyone as fo
 import fiftyone.operators.types as types
 
 from ..checks.inputs import Inputs
-from ..checks.label_issues import LABEL_ISSUES, columns_of, find_label_issues
+from ..checks.label_issue_columns import LABEL_ISSUES, columns_of
+from ..checks.label_issues import find_label_issues
 from ..checks.progress import Progress, counted, duration
 from ..markup import code, markdown
 from ..storage.labels import label_fields
 from ..storage.paths import document_type
 from ..storage.predictions import prediction_fields
 from ..storage.reviews import REVIEW_COLUMNS
-from ..storage.targets import Target, resolve_target
+from ..storage.target import Target
+from ..storage.targets import resolve_target
 from .base import QualityOperator
 from .form_fields import (
     choice_input,

@@ -12,7 +12,7 @@ from ..storage.findings import Column, default_run_key, plan_findings
 from ..storage.labels import label_fields
 from ..storage.paths import patches_fields
 from ..storage.runs import read_run
-from ..storage.targets import Target
+from ..storage.target import Target
 from ..storage.vectors import vector_fields
 
 # The value of a choice that stands for no value; the App shows an empty one as a blank.

@@ -29,7 +29,7 @@ from .runs import (
     write_results,
     write_run,
 )
-from .targets import Target
+from .target import Target
 
 LIBRARIES = ("fiftyone", "numpy", "scikit-learn", "torch", "cleanlab")
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from .groups import DuplicateGroups
 from .metadata import read_splits
-from .targets import Target
+from .target import Target
 
 # Names of the fingerprints of a run; those of fields are followed by the field.
 EMBEDDINGS, LABELS, PREDICTIONS, SPLITS, SLICES = (

@@ -25,7 +25,7 @@ from .runs import (
     write_results,
     write_run,
 )
-from .targets import Target
+from .target import Target
 from .vectors import VectorSet
 
 OPERATOR = "neighbor_graph"

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .runs import evaluated_ids, latest_run
-from .targets import Target
+from .target import Target
 
 
 @dataclass(frozen=True)

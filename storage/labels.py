@@ -12,7 +12,7 @@ from ..errors import UserError
 from .ownership import owner_of
 from .paths import document_type, is_patches, list_name
 from .runs import plugin_runs
-from .targets import Target
+from .target import Target
 
 # Fields that every sample has and that name no class.
 NO_LABELS = {"id", "filepath", "sample_id", "frame_id", "_media_type", "tags"}
@@ -119,9 +119,23 @@ def label_field_of(target: Target, name: str, parameter: str = "label_field") ->
                 f"{told}: patches bring their labels themselves; use "
                 f"{parameter}={target.patches_field!r}"
             )
+        if name != field_name:
+            field = target.all_samples.get_field(field_name)
+            if not _leads_to_labels(field, name[len(field_name) :]):
+                raise UserError(
+                    f"{told} names no labels; those of these patches are {parameter}={field_name!r}"
+                )
         return LabelField(target.patches_field, "label", "label")
     field = target.all_samples.get_field(field_name) if field_name.strip(".$") else None
     available = ", ".join([*label_fields(target), *label_fields(target, several=True)]) or "none"
+    if (
+        field is not None
+        and name != field_name
+        and not _leads_to_labels(field, name[len(field_name) :])
+    ):
+        raise UserError(
+            f"{told} names no labels; those of this field are {parameter}={field_name!r}"
+        )
     if field is None:
         raise UserError(f"{told}: there is no such field; fields with labels: {available}")
     found = _described(field_name, field) if field_name not in NO_LABELS - {"tags"} else None
@@ -141,6 +155,13 @@ def label_field_of(target: Target, name: str, parameter: str = "label_field") ->
         f"{told} holds no class for each sample (it is a {_type_name(field)}); fields with labels: "
         f"{available}"
     )
+
+
+def _leads_to_labels(field: Any, rest: str) -> bool:
+    """Whether what follows the name of a field in a path leads to its labels."""
+    inner = getattr(document_type(field), "_LABEL_LIST_FIELD", None)
+    paths = [f".{inner}", f".{inner}.label"] if inner else [".label"]
+    return rest in paths
 
 
 def _type_name(field: Any) -> str:

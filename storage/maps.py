@@ -11,7 +11,7 @@ from ..errors import UserError
 from .arrays import decode, encode
 from .ownership import MARK
 from .runs import Run, RunFacts, is_used
-from .targets import About, Target
+from .target import About, Target
 from .vectors import VectorSet
 
 OPERATOR = "compute_visualization"

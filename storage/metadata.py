@@ -8,7 +8,7 @@ import fiftyone as fo
 from ..errors import UserError
 from .labels import SCALARS, LabelField, label_field_of, label_fields
 from .paths import document_type
-from .targets import Target
+from .target import Target
 
 # Values of a field by which a set is sliced.
 MAX_SLICES = 50
@@ -24,8 +24,9 @@ def read_slices(
 
     Args:
         target: the samples or patches
-        field: a string, boolean, integer or Classification field, ``"tags"`` (those that name
-            splits), or such an attribute of the patches
+        field: a field of strings, booleans, integers, Classifications or lists of them (whose
+            values together are one), ``"tags"`` (those that name splits), or such an attribute of
+            the patches
         ids: the samples or patches
         sample_ids: the sample of each
 
@@ -33,7 +34,7 @@ def read_slices(
         UserError: if there is no such field, or it has one value only, or too many
     """
     if field == "tags":
-        return _few(field, read_splits(target, field, sample_ids), target)
+        return _few(field, read_splits(target, field, sample_ids, "by"), target)
     attribute = field.removeprefix(target.root)
     if target.patches_field is not None and target.has_field(attribute):
         found = target.all_samples.get_field(target.path(attribute))
@@ -49,17 +50,23 @@ def read_slices(
         return _few(field, texts, target)
     samples = target.of_samples
     described = label_field_of(samples, field, "by")
-    if described.several:
-        raise UserError(
-            f"by={field!r} holds several values for each sample; name a field of strings, "
-            "booleans, integers or Classifications"
-        )
     return _few(field, _texts(samples, described, sample_ids), target)
 
 
 def _texts(samples: Target, field: LabelField, sample_ids: Sequence[str]) -> list[str | None]:
-    values = samples.values(field.path)
-    return [field.text(values[id_][0]) if id_ in values else None for id_ in sample_ids]
+    """The value of each sample as text; several values together are one."""
+    if field.several:
+        values = _several(samples, field)
+        return [", ".join(sorted(values[id_])) or None for id_ in sample_ids]
+    found = samples.values(field.path)
+    return [field.text(found[id_][0]) if id_ in found else None for id_ in sample_ids]
+
+
+def _several(samples: Target, field: LabelField) -> dict[str, list[str]]:
+    """The values of samples that have any number of them."""
+    path = f"{field.name}.classifications.label" if field.kind == "labels" else field.path
+    found: dict[str, Any] = dict(zip(*samples.view.values(["id", path])))
+    return {id_: [value for value in values or () if value] for id_, values in found.items()}
 
 
 def _few(field: str, texts: list[str | None], target: Target) -> list[str | None]:
@@ -78,7 +85,7 @@ def split_fields(target: Target) -> list[str]:
 
 
 def read_splits(
-    target: Target, split: str | list[str], sample_ids: Sequence[str]
+    target: Target, split: str | list[str], sample_ids: Sequence[str], parameter: str = "split"
 ) -> list[str | None]:
     """The split (train, test, …) of each sample.
 
@@ -88,6 +95,7 @@ def read_splits(
             values, the first that names a split, or the first); ``"tags"`` for tags that are named
             like splits; or a list of tags
         sample_ids: the samples whose splits are wanted
+        parameter ("split"): the parameter that named it, for messages
 
     Returns:
         a name, or None, for each sample id
@@ -111,7 +119,7 @@ def read_splits(
         what = "the field is empty on these samples; name another one, or leave split out"
     splits = [names.get(id_) for id_ in sample_ids]
     if not any(name is not None for name in splits):
-        raise UserError(f"split={split!r}: {what}")
+        raise UserError(f"{parameter}={split!r}: {what}")
     return splits
 
 
@@ -119,11 +127,9 @@ def _splits_of(samples: Target, split: str) -> dict[str, str | None]:
     field = label_field_of(samples, split, "split")
     if not field.several:
         return {id_: field.text(value) for id_, (value,) in samples.values(field.path).items()}
-    path = f"{split}.classifications.label" if field.kind == "labels" else field.path
-    found: dict[str, Any] = dict(zip(*samples.view.values(["id", path])))
     return {
-        id_: _first(SPLIT_TAGS, values) or next(iter(values or ()), None)
-        for id_, values in found.items()
+        id_: _first(SPLIT_TAGS, values) or next(iter(values), None)
+        for id_, values in _several(samples, field).items()
     }
 
 

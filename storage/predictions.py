@@ -14,7 +14,7 @@ import numpy as np
 from ..analysis.object_issues import Boxes
 from ..errors import UserError
 from .paths import document_type, list_name, patches_fields
-from .targets import Target
+from .target import Target
 
 # Boxes may reach beyond the image by rounding, or because objects do; not by more than this.
 MAX_BEYOND = 0.5

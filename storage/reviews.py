@@ -21,7 +21,7 @@ from .findings import Column, declare_column
 from .locks import guard
 from .paths import check_writable
 from .runs import Run, check_unclaimed, write_run
-from .targets import Target
+from .target import Target
 
 # Decisions on flagged labels: the suggestion was taken, another label was set, or the label stays;
 # and on labels that were not flagged: it was replaced, or it stays.

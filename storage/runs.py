@@ -19,7 +19,7 @@ from ..errors import UserError
 from .locks import guard
 from .ownership import owner_of, view_owner
 from .paths import check_writable, frame_field
-from .targets import About, Target
+from .target import About, Target
 
 METHOD_PREFIX = "@embedding/quality/"
 

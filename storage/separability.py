@@ -24,7 +24,8 @@ from .maps import latest_trust
 from .paths import patches_fields
 from .runs import Run, plugin_runs, read_results
 from .staleness import Reader, last_touched, stale_reasons
-from .targets import Target, about_of, resolve_target
+from .target import Target
+from .targets import about_of, resolve_target
 from .vectors import vector_fields
 
 OPERATOR = "compute_separability"

@@ -22,7 +22,8 @@ from .maps import visualization_ids
 from .metadata import read_slices
 from .reviews import UNDER_REVIEW
 from .runs import Run, evaluated_ids, read_results
-from .targets import About, Target, about_of
+from .target import About, Target
+from .targets import about_of
 from .vectors import VectorSet, read_vectors
 
 # Classes whose counts an explanation names.

@@ -7,7 +7,7 @@ import fiftyone as fo
 from ..embedding.weights import reported_loading
 from ..errors import UserError
 from .ownership import MARK
-from .targets import Target
+from .target import Target
 
 
 def is_our_index(dataset: fo.Dataset, brain_key: str) -> bool:

@@ -16,7 +16,7 @@ from bson import ObjectId
 from ..errors import UserError
 from .paths import is_patches, list_name, patches_root
 from .runs import is_used
-from .targets import Target
+from .target import Target
 
 logger = logging.getLogger(__name__)
 

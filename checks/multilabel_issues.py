@@ -1,0 +1,65 @@
+"""Label issues of samples with several labels each."""
+
+import numpy as np
+
+from ..storage.labels import label_set_text, read_label_sets
+from ..storage.reviews import Reviews
+from .found_issues import FoundIssues, numbers
+from .inputs import Inputs
+from .progress import counted
+
+
+def judge_sets(inputs: Inputs, reviews: Reviews) -> FoundIssues:
+    """Issues of samples with several labels."""
+    from ..analysis.label_issues import find_multilabel_issues
+
+    sets = read_label_sets(inputs.target, inputs.label_field, inputs.ids)
+    texts = [None if labels is None else label_set_text(labels) for labels in sets]
+    names = tuple(sorted(set().union(*filter(None, sets))))
+    places = {name: place for place, name in enumerate(names)}
+    has = np.zeros((len(sets), len(names)), bool)
+    for row, labels in enumerate(sets):
+        for label in labels or ():
+            has[row, places[label]] = True
+    skipped = np.array([labels is None for labels in sets])
+    inputs.progress.say(f"Evaluating {counted(len(names), 'label')} each")
+    found = find_multilabel_issues(
+        has, inputs.rows, inputs.graph, inputs.groups, skipped, inputs.seed
+    )
+    ids = inputs.ids
+    judged = np.flatnonzero(~skipped).tolist()
+    is_flagged = found.flagged & ~reviews.settled(ids, texts)
+    flagged = np.flatnonzero(is_flagged).tolist()
+
+    def chosen(which: np.ndarray) -> dict[str, list[str]]:
+        rows = {row: [names[c] for c in np.flatnonzero(which[row])] for row in flagged}
+        return {ids[row]: labels for row, labels in rows.items() if labels}
+
+    result = {
+        "flagged": len(flagged),
+        "expected_precision": None,
+        "classes": [
+            {
+                "label": name,
+                "count": int(has[:, place].sum()),
+                "flagged": int(found.wrong[flagged, place].sum()),
+                "missing": int(found.missing[flagged, place].sum()),
+            }
+            for name, place in places.items()
+        ],
+        "noise": [],
+        "overlaps": [],
+        "warnings": [],
+    }
+    values = {
+        "quality": numbers(ids, found.quality, judged),
+        "flagged": {ids[row]: bool(is_flagged[row]) for row in judged},
+        "wrong": chosen(found.wrong),
+        "missing": chosen(found.missing),
+    }
+    return FoundIssues(
+        result=result,
+        values=values,
+        results={"class_names": list(names)},
+        unlabeled=int(skipped.sum()),
+    )
