@@ -52,7 +52,7 @@ def with_detector(
         confidence=confidence,
         expected_precision=float("nan"),
     )
-    warnings = [text for text in (boxes.warning, told.warning) if text]
+    warnings = [*boxes.warnings, *filter(None, [told.warning])]
     if boxes.num_unpredicted:
         warnings.append(
             f"{counted(boxes.num_unpredicted, 'sample')} without predictions judged by the vectors "

@@ -11,9 +11,10 @@ import fiftyone as fo
 from ..embedding.registry import ALIASES, full_name
 from ..errors import UserError
 from ..storage.background import BackgroundWriter
-from ..storage.findings import Column, describe
+from ..storage.findings import Column, declare_marked
 from ..storage.locks import guard
 from ..storage.ownership import mark_of
+from ..storage.paths import delete_field
 from ..storage.runs import (
     Run,
     RunFacts,
@@ -213,6 +214,8 @@ def _begin(target: Target, plan: Plan, identity: Any, overwrite: bool) -> RunFac
         write_run(target.dataset, replace(plan.run, facts=plan.before))
         with guard:
             target.clear(plan.field)
+            # With its mark, which names the old model.
+            delete_field(target.dataset, target.dataset_path(plan.field))
         if index := _kept_index(target, plan):
             target.dataset.delete_brain_run(index)
     return facts
@@ -222,11 +225,10 @@ def _declare(target: Target, plan: Plan, identity: Any) -> None:
     """Makes the fields, with the mark of their run and of the model."""
     vector, error = EMBEDDINGS.columns
     with guard:
-        target.declare(plan.field, vector.field_type)
-        target.declare(f"{plan.field}_error", error.field_type)
-        path, meaning = target.dataset_path(plan.field), vector.meaning.format(model=identity.name)
-        describe(target.dataset, path, meaning, plan.run, identity=identity.to_dict())
-        describe(target.dataset, f"{path}_error", error.meaning, plan.run)
+        meaning = vector.meaning.format(model=identity.name)
+        model = identity.to_dict()
+        declare_marked(target, plan.field, vector.field_type, meaning, plan.run, identity=model)
+        declare_marked(target, f"{plan.field}_error", error.field_type, error.meaning, plan.run)
 
 
 def _embed(

@@ -17,7 +17,7 @@ from bson import ObjectId
 
 from ..errors import UserError
 from .locks import guard, writing
-from .ownership import mark, marked_views, view_description
+from .ownership import MARK, mark, marked_views, view_description
 from .paths import check_writable, delete_field
 from .runs import (
     Run,
@@ -203,17 +203,39 @@ def declare_column(target: Target, run: Run, column: Column, empty: bool = False
     name, bearer = f"{run.key}_{column.name}", _bearer(target, column)
     if empty and bearer.has_field(name):
         bearer.clear(name)
-    bearer.declare(name, column.field_type, **column.options)
-    describe(target.dataset, bearer.dataset_path(name), column.meaning, run)
+    declare_marked(bearer, name, column.field_type, column.meaning, run, column.options)
 
 
-def describe(dataset: fo.Dataset, path: str, meaning: str, run: Run, **more: Any) -> None:
-    """Writes the mark of a run and the description of a field of its."""
-    stored = dataset.get_field(path)
-    if stored is not None:
-        stored.description = meaning
-        stored.info = {**(stored.info or {}), **mark(run.operator, run.key, path, **more)}
-        stored.save()
+def declare_marked(
+    target: Target,
+    name: str,
+    field_type: type,
+    meaning: str,
+    run: Run,
+    options: Mapping[str, Any] | None = None,
+    **more: Any,
+) -> None:
+    """Makes a field that carries the mark of its run, or gives one that is there the mark.
+
+    Args:
+        target: whose field it is
+        name: the field
+        field_type: a FiftyOne field class
+        meaning: the description of the field
+        run: the run
+        options (None): further arguments of ``add_sample_field``
+        more: what else the mark says
+    """
+    path = target.dataset_path(name)
+    marked = mark(run.operator, run.key, path, **more)
+    described = {"description": meaning, "info": marked}
+    target.declare(name, field_type, **(options or {}), **described)
+    stored = target.dataset.get_field(path)
+    if (stored.info or {}).get(MARK) != marked[MARK]:
+        stored.description, stored.info = meaning, {**(stored.info or {}), **marked}
+        # FiftyOne does not find a field within the labels of frames again; it has its first mark.
+        with contextlib.suppress(ValueError):
+            stored.save()
 
 
 def delete_views(dataset: fo.Dataset, run: Run) -> list[str]:

@@ -151,9 +151,10 @@ def label_field_of(target: Target, name: str, parameter: str = "label_field") ->
             f"{told} holds segmentations, which are not supported: labels of whole images and of "
             "patches are"
         )
+    what = {"by": "slice", "split": "split"}.get(parameter, "class")
     raise UserError(
-        f"{told} holds no class for each sample (it is a {_type_name(field)}); fields with labels: "
-        f"{available}"
+        f"{told} holds no {what} for each sample (it is a {_type_name(field)}); fields with "
+        f"labels: {available}"
     )
 
 

@@ -16,8 +16,8 @@ from ..errors import UserError
 from .paths import document_type, list_name, patches_fields
 from .target import Target
 
-# Boxes may reach beyond the image by rounding, or because objects do; not by more than this.
-MAX_BEYOND = 0.5
+# Boxes may reach beyond the image by rounding, or because objects do; they are not larger than this.
+MAX_SIZE = 2.0
 
 # Classes that a message names.
 NAMED = 3
@@ -174,7 +174,7 @@ class ReadBoxes:
         sample_ids: the sample of each image
         class_names: of given and predicted labels
         num_unpredicted: images on which the detector has not been run
-        warning: what speaks against the predictions, or None
+        warnings: what speaks against the predictions
     """
 
     given: Boxes
@@ -183,7 +183,7 @@ class ReadBoxes:
     sample_ids: list[str]
     class_names: tuple[str, ...]
     num_unpredicted: int
-    warning: str | None
+    warnings: list[str]
 
 
 @dataclass(frozen=True)
@@ -235,16 +235,15 @@ def read_boxes(target: Target, predictions_field: str) -> ReadBoxes:
     sample_ids = sorted(id_ for id_, boxes in predicted.items() if boxes is not None)
     if not sample_ids:
         raise UserError(f"{name} holds no predictions for these samples; {way_out}")
-    labeled = [box for id_ in sample_ids for box in given[id_] or () if box.label]
-    found = [box for id_ in sample_ids for box in predicted[id_] if box.label]
+    labeled, broken_labels = _usable(f"patches_field={target.patches_field!r}", given, sample_ids)
+    found, broken = _usable(name, predicted, sample_ids)
     if any(box.confidence is None for box in found):
         raise UserError(f"{name}: the predictions have no confidence; {way_out}")
     _check_confidences(name, (box.confidence for box in found))
-    _check_boxes(name, found)
-    _check_boxes(f"patches_field={target.patches_field!r}", labeled)
-    warning = _check_classes(
+    strangers = _check_classes(
         name, (box.label for box in found), sorted({box.label for box in labeled})
     )
+    warnings = [text for text in (strangers, broken, broken_labels) if text]
     class_names = tuple(sorted({box.label for box in (*labeled, *found)}))
     given_ids = [
         target.name_of(id_, box.id) for id_ in sample_ids for box in given[id_] or () if box.label
@@ -256,7 +255,7 @@ def read_boxes(target: Target, predictions_field: str) -> ReadBoxes:
         sample_ids=sample_ids,
         class_names=class_names,
         num_unpredicted=len(predicted) - len(sample_ids),
-        warning=warning,
+        warnings=warnings,
     )
 
 
@@ -283,25 +282,42 @@ def _table(
     )
 
 
-def _check_boxes(name: str, boxes: Sequence[_Box]) -> None:
-    """Refuses boxes in pixels, and such that are none.
+def _usable(
+    name: str, boxes: dict[str, list[_Box] | None], sample_ids: Sequence[str]
+) -> tuple[list[_Box], str | None]:
+    """The labeled boxes of the images; those that are none are taken out of ``boxes``.
+
+    Returns:
+        the boxes, and a warning about those that were taken out, or None
 
     Raises:
-        UserError: that names the field and an example
+        UserError: if most are no boxes, in pixels say
     """
-    values = np.array(
-        [box.box if box.box and len(box.box) == 4 else [np.nan] * 4 for box in boxes], np.float64
-    ).reshape(-1, 4)
-    ends = values[:, :2] + values[:, 2:]
-    with np.errstate(invalid="ignore"):
-        inside = (values[:, :2] > -MAX_BEYOND) & (ends < 1 + MAX_BEYOND) & (values[:, 2:] >= 0)
-    wrong = ~inside.all(axis=1)
-    if wrong.any():
-        raise UserError(
-            f"{name}: {wrong.sum():,} of {len(boxes):,} boxes are no relative [x, y, width, "
-            f"height] within the image, for example {list(boxes[int(wrong.argmax())].box or ())}; "
-            "divide pixels by the width and height of the image"
-        )
+    labeled = [box for id_ in sample_ids for box in boxes[id_] or () if box.label]
+    broken = [box for box in labeled if not _is_relative(box.box)]
+    if not broken:
+        return labeled, None
+    example = list(broken[0].box or ())
+    text = (
+        f"{name}: {len(broken):,} of {len(labeled):,} boxes are no relative [x, y, width, height] "
+        f"within the image, for example {example}"
+    )
+    if 2 * len(broken) > len(labeled):
+        raise UserError(f"{text}; divide pixels by the width and height of the image")
+    left_out = {id(box) for box in broken}
+    for id_ in sample_ids:
+        boxes[id_] = [box for box in boxes[id_] or () if id(box) not in left_out]
+    kept = [box for box in labeled if id(box) not in left_out]
+    return kept, f"{text}; they are left out"
+
+
+def _is_relative(box: Sequence[float] | None) -> bool:
+    """Whether a box lies at least partly within the image, and not far beyond it."""
+    if box is None or len(box) != 4 or not np.isfinite(box).all():
+        return False
+    x, y, width, height = box
+    inside = min(x + width, y + height) > 0 and max(x, y) < 1
+    return width >= 0 and height >= 0 and inside and max(width, height) <= MAX_SIZE
 
 
 def _holds_detections(target: Target, name: str) -> bool:

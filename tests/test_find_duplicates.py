@@ -55,7 +55,7 @@ def test_every_copy_is_found_and_told_what_it_is(photos, find_duplicates):
     assert groups.values("duplicates_keep") == [True, False] * 6
     assert not photos.has_saved_view("duplicates: leaks")
     run = photos.get_run_info("duplicates").config
-    assert run.facts["fingerprint"] and run.facts["libraries"]["fiftyone"] == fo.__version__
+    assert run.facts["inputs"]["files"] and run.facts["libraries"]["fiftyone"] == fo.__version__
 
 
 def test_exact_copies_need_no_vectors(photos, find_duplicates):
@@ -157,7 +157,7 @@ def test_what_is_the_users_is_not_overwritten(photos, find_duplicates):
     [
         ({"embeddings": "nothing"}, "embeddings='nothing': there is no such field"),
         ({"split": "nothing"}, "split='nothing': there is no such field"),
-        ({"split": "cnn"}, "it holds no names of splits"),
+        ({"split": "cnn"}, "holds no split for each sample"),
         ({"split": "tags"}, "no sample has one of the tags test"),
         ({"label_field": "nothing"}, "label_field='nothing': there is no such field"),
         ({"threshold": 2}, 'must be "auto" or a number between 0 and 1'),

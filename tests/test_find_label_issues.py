@@ -311,7 +311,7 @@ def test_refused_reviews_change_nothing(flipped, find_label_issues, review, para
     "parameters, message",
     [
         ({"label_field": "nothing"}, "label_field='nothing': there is no such field"),
-        ({"label_field": "pixels"}, "holds no Classification or string"),
+        ({"label_field": "pixels"}, "holds no class for each sample"),
         ({"label_field": "mask"}, "segmentations, which are not supported"),
         ({"label_field": "same"}, "holds only the class 'one'"),
         ({"label_field": "empty"}, "holds no labels"),
@@ -420,15 +420,15 @@ def test_reviews_that_are_made_meanwhile_are_not_lost(
 
     find_label_issues(flipped, **PARAMETERS)
     flagged = flipped.load_saved_view("label_issues: flagged").values("id")
-    module = sys.modules[type(find_label_issues).__module__]
-    judge = module._find
+    module = sys.modules["fiftyone.plugins.orgs.embedding.quality.checks.label_issues"]
+    judge = module._judge
 
     def while_someone_reviews(*arguments):
         found = judge(*arguments)
         review(flipped.select(flagged[:4]), decision="accept")
         return found
 
-    monkeypatch.setattr(module, "_find", while_someone_reviews)
+    monkeypatch.setattr(module, "_judge", while_someone_reviews)
     find_label_issues(flipped, **PARAMETERS)
     assert not set(flagged[:4]) & set(flipped.load_saved_view("label_issues: flagged").values("id"))
     assert review(flipped, decision="undo")["changed"] == 4
@@ -605,7 +605,7 @@ def test_photos_without_predictions_are_told(detected, find_label_issues):
     [
         ("nothing", "'nothing': there is no such field; fields with predicted boxes: detector"),
         ("objects", "holds the labels themselves"),
-        ("name", "predictions for objects are boxes, but 'name' holds none"),
+        ("name", "predictions for patches are boxes, but 'name' holds none"),
         ("sure", "the predictions have no confidence"),
         ("empty", "holds no predictions for these samples"),
     ],

@@ -120,7 +120,7 @@ def test_objects_are_judged_and_found_again(dataset, photo_tiles, find_outliers,
     [
         ({"embeddings": "nothing"}, "embeddings='nothing': there is no such field"),
         ({"embeddings": "name"}, "is of type StringField, not vectors"),
-        ({"label_field": "cnn"}, "holds no Classification or string"),
+        ({"label_field": "cnn"}, "holds no class for each sample"),
         ({"threshold": 0}, 'must be "auto" or a number between 0 and 1'),
         ({"lable_field": "ground_truth"}, "no parameter 'lable_field'"),
     ],
