@@ -259,8 +259,8 @@ def _store(
         failed = {id_: value for id_, value in results.items() if isinstance(value, str)}
         vectors = {id_: value for id_, value in results.items() if id_ not in failed}
         mended = had_reason.intersection(results.keys() - failed.keys())
-        target.write(field, vectors)
-        target.write(f"{field}_error", {**dict.fromkeys(mended), **failed})
+        target.write(field, vectors, target.sample_ids)
+        target.write(f"{field}_error", {**dict.fromkeys(mended), **failed}, target.sample_ids)
 
     with BackgroundWriter(write) as writer:
         for batch in batches:

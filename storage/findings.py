@@ -284,7 +284,7 @@ def write_columns(target: Target, run_key: str, columns: Values) -> None:
         _merge(target.dataset, run_key, columns)
         return
     for name, values in columns.items():
-        target.write(name, values)
+        target.write(name, values, target.sample_ids)
 
 
 def _merge(dataset: fo.Dataset, run_key: str, columns: Values) -> None:

@@ -16,7 +16,7 @@ from ..errors import UserError
 from .paths import document_type, list_name, patches_fields
 from .target import Target
 
-# Boxes may reach beyond the image by rounding, or because objects do; they are not larger than this.
+# Boxes may reach beyond the image by rounding, or because objects do; none is larger than this.
 MAX_SIZE = 2.0
 
 # Classes that a message names.

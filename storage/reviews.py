@@ -142,16 +142,18 @@ def write_reviews(target: Target, run: Run, label_path: str, outcome: Outcome) -
         for column in REVIEW_COLUMNS:
             declare_column(target, run, column)
 
+    samples = target.sample_ids
+
     def write(name: str, values: Mapping[str, Any], keep: bool) -> None:
         chosen = {id_: value for id_, value in values.items() if (value is not None) == keep}
-        target.write(f"{run.key}_{name}", chosen)
+        target.write(f"{run.key}_{name}", chosen, samples)
 
     # What was and what shall be first, so that it can be completed or taken back from there …
     write("original", outcome.originals, keep=True)
     write("reviewed", outcome.reviewed, keep=True)
-    target.write(label_path, outcome.labels)
-    target.write(f"{run.key}_flagged", outcome.flagged)
-    target.write(f"{run.key}_review", outcome.decisions)
+    target.write(label_path, outcome.labels, samples)
+    target.write(f"{run.key}_flagged", outcome.flagged, samples)
+    target.write(f"{run.key}_review", outcome.decisions, samples)
     # … and forgotten last.
     write("reviewed", outcome.reviewed, keep=False)
     write("original", outcome.originals, keep=False)

@@ -290,12 +290,13 @@ class Target:
                 boxes = tuple(_box(shapes[id_][0]) for id_ in chunk)
                 yield Item(sample_id, files[sample_id], chunk, boxes)
 
-    def write(self, field: str, values: Mapping[str, Any]) -> None:
+    def write(self, field: str, values: Mapping[str, Any], sample_ids: Mapping[str, str]) -> None:
         """Writes values of a field that the dataset already has.
 
         Args:
             field: the field of the samples or patches
             values: the value of each, by id
+            sample_ids: the sample of each, by id
         """
         if not values:
             return
@@ -303,16 +304,13 @@ class Target:
             samples = self.all_samples.select(list(values))
             samples.set_values(field, dict(values), key_field="id")
             return
-        sample_of = self.sample_ids
-        if not values.keys() <= sample_of.keys():
-            sample_of = self.everything.sample_ids
-        samples = self.all_samples.select(sorted({sample_of[id_] for id_ in values}))
+        samples = self.all_samples.select(sorted({sample_ids[id_] for id_ in values}))
         samples.set_label_values(
             self.path(field),
             [
                 {
-                    "sample_id": sample_of[id_],
-                    "frame_id": sample_of[id_],
+                    "sample_id": sample_ids[id_],
+                    "frame_id": sample_ids[id_],
                     "label_id": label_id,
                     "value": value,
                 }
