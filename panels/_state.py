@@ -11,6 +11,7 @@ clicked.
 
 import hashlib
 import json
+import threading
 import uuid
 from collections.abc import Sequence
 from typing import Any
@@ -41,6 +42,9 @@ KEPT_FOR = 30 * 24 * 3600
 
 # Characters of the view that one goes back to, and views of the panel that are remembered.
 MAX_BEFORE, MAX_OWN = 8_000_000, 20
+
+# Held while what was shown is read and written again: a double click is two events at once.
+_clicking = threading.Lock()
 
 
 def get_state(ctx: Any, key: str) -> Any:
@@ -80,10 +84,10 @@ def get_shown(ctx: Any) -> dict[str, Any]:
 
 def set_shown(ctx: Any, shown: dict[str, Any]) -> None:
     """Keeps what ``get_shown`` returns; nothing, if it is empty."""
-    # The store counts the time from the first entry on.
-    _store(ctx).delete(_key(ctx, get_state(ctx, "seat")))
     if shown:
         _keep(ctx, get_state(ctx, "seat"), shown)
+    else:
+        _store(ctx).delete(_key(ctx, get_state(ctx, "seat")))
 
 
 def shown_since(ctx: Any, shown: dict[str, Any], view: Any) -> dict[str, Any]:
@@ -105,6 +109,8 @@ def _store(ctx: Any) -> Any:
 
 def _keep(ctx: Any, seat: str | None, shown: dict[str, Any]) -> None:
     _store(ctx).set(_key(ctx, seat), shown, ttl=KEPT_FOR, policy="evict")
+    # The store counts the time from the first entry on.
+    _store(ctx).update_ttl(_key(ctx, seat), KEPT_FOR)
 
 
 def _key(ctx: Any, seat: str | None) -> str:
@@ -232,16 +238,18 @@ def show(
     ctx: Any, stored: StoredSeparability, kind: str, label: str, other: str | None = None
 ) -> None:
     """Shows samples in the grid and remembers what was shown before the first of them."""
-    shown = get_shown(ctx)
     selection = {"kind": kind, "label": label, "other": other, "count": None}
     try:
         view = view_of(ctx, stored, kind, label, other)
     except UserError:
         # Even if there is nothing to show, the class is selected: its numbers say why.
-        set_shown(ctx, {**shown, "selection": selection})
+        with _clicking:
+            set_shown(ctx, {**get_shown(ctx), "selection": selection})
         raise
     selection["count"] = len(view)
-    set_shown(ctx, {**shown_since(ctx, shown, view), "selection": selection})
+    with _clicking:
+        shown = shown_since(ctx, get_shown(ctx), view)
+        set_shown(ctx, {**shown, "selection": selection})
     ctx.ops.set_view(view=view)
 
 

@@ -69,12 +69,6 @@ def test_the_panel_shows_names_as_they_are(app, named):
     browser.drag_layer(panel).hover(position={"x": 5, "y": 60})
     app.screenshot("markup-confusion")
     assert panel.locator(".js-plotly-plot svg :is(a, tspan[style*=bold])").count() == 0
-    # An alert: labels that were changed.
-    app.open(named.name)
-    alert = panel.get_by_text("This run is out of date")
-    expect(panel.get_by_text(f"{CLASSES[0]} 12 → 24")).to_be_visible(timeout=20_000)
-    alert.scroll_into_view_if_needed()
-    app.screenshot("markup-alert")
     assert not [url for url in asked if ":9/" in url] and not dialogs
 
 

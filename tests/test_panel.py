@@ -1,6 +1,7 @@
 """The panel "Class separability": what it shows, and what each click puts in the grid."""
 
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import fiftyone as fo
 import fiftyone.operators as foo
@@ -295,6 +296,25 @@ def test_back_after_quick_clicks(measured):
     panel.click("b")
     panel.send("on_back")
     assert panel.view.values("id") == first.values("id")
+
+
+def test_back_after_clicks_at_the_same_time(measured):
+    """A double click is two events, and both come from the page before the first."""
+    panel = Panel(measured)
+    panel.view = measured.limit(50)
+    panel.click("b")
+    view_b = panel.view
+    for label in "acad":  # each while the grid still shows b
+        windows = [Panel(measured, load=False) for _ in range(3)]
+        for window in windows:
+            window.state, window.view = dict(panel.state), view_b
+        with ThreadPoolExecutor(3) as pool:
+            list(pool.map(lambda window, label=label: window.send("on_bar", y=label), windows))
+        for window in windows:
+            assert window.view.distinct("ground_truth.label") == [label]
+    panel.view = windows[-1].view
+    panel.send("on_back")
+    assert len(panel.view) == 50
 
 
 def test_back_when_there_was_nothing_to_show(measured):
