@@ -85,7 +85,7 @@ class App:
             self.page.wait_for_timeout(50)
 
     def open(self, dataset: str) -> None:
-        for patience in (20_000, 40_000, PATIENCE):
+        for patience in (30_000, 90_000, PATIENCE):
             self.page.goto(f"{self._url}/datasets/{dataset}")
             try:
                 self.page.locator("[data-cy=looker]").first.wait_for(timeout=patience)

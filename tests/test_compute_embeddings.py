@@ -455,7 +455,7 @@ def test_a_killed_run_goes_on_where_it_was(dataset, digit_files, compute_embeddi
         f"foo.get_operator({URI!r})(fo.load_dataset(sys.argv[1]), model='cnn', batch_size=8)"
     )
     process = subprocess.Popen([sys.executable, "-c", script, dataset.name])
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 600
     while not (done := dataset._sample_collection.count_documents({"cnn": {"$ne": None}})):
         assert process.poll() is None, "the process ended before it stored a vector"
         assert time.monotonic() < deadline

