@@ -49,12 +49,12 @@ class Audit:
         except UserError as error:
             self.left_out[name] = str(error)
 
-    def reasons(self) -> list[str]:
-        """What was left out, with its reason: one text for each reason."""
+    def reasons(self) -> list[tuple[list[str], str]]:
+        """The checks that were left out for the same reason, and the reason."""
         names: dict[str, list[str]] = {}
         for name, why in self.left_out.items():
             names.setdefault(why, []).append(name)
-        return [f"{', '.join(checks)}: {why}" for why, checks in names.items()]
+        return [(checks, why) for why, checks in names.items()]
 
 
 def audit(
@@ -111,10 +111,12 @@ def audit(
             if NEEDS_LABELS in check.needs
         }
     if not done.steps:
-        raise UserError("; ".join(done.reasons()))
+        raise UserError("; ".join(f"{', '.join(names)}: {why}" for names, why in done.reasons()))
     skipped: Counter[str] = Counter()
-    for result in done.steps.values():
-        skipped |= Counter(result.get("skipped"))
+    for check, result in done.steps.items():
+        # What could not be embedded has no embeddings, and is skipped for that.
+        if check != EMBEDDINGS.name:
+            skipped |= Counter(result.get("skipped"))
     return {
         "embeddings": name,
         "label_field": labels,

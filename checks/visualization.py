@@ -103,7 +103,7 @@ def compute_visualization(
     trust = map_trust(inputs.vectors.matrix, points)
     parameters = dataclasses.asdict(layout)
     parameters.pop("num_dims")
-    facts = inputs.facts({})
+    facts = inputs.with_labels(layout.label_field).facts({})
     facts = dataclasses.replace(
         facts,
         parameters={

@@ -182,8 +182,8 @@ class Audit(QualityOperator):
         if result["steps"].get(EMBEDDINGS.name, {}).get("failed"):
             field = code(f"{result['embeddings']}_error")
             facts.append(f"- why they have no embeddings: field {field}")
-        reasons = Done(left_out=result["left_out"]).reasons()
-        facts += [f"- left out: {markdown(reason)}" for reason in reasons]
+        for checks, why in Done(left_out=result["left_out"]).reasons():
+            facts.append(f"- left out: {', '.join(map(code, checks))}: {markdown(why)}")
         return [*facts, f"- {duration(result['seconds'])} in all"]
 
 

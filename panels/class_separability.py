@@ -231,7 +231,7 @@ class ClassSeparability(foo.Panel):
         name = str(get_state(ctx, "card.tagging.tag") or "").strip()
         count = store.tag(view_of(ctx, stored, **ctx.params["selection"]), name)
         ctx.ops.reload_dataset()
-        ctx.ops.notify(f"{count:,} {stored.things} tagged {name!r}", variant="success")
+        ctx.ops.notify(f"{count:,} {stored.noun} tagged {name!r}", variant="success")
 
     @guarded
     def on_map(self, ctx: Any) -> None:

@@ -204,7 +204,7 @@ def _changed(
     if now is None:
         return _gone(what)
     if kind == fingerprints.FILES:
-        return "files have changed since"
+        return "files were modified or replaced since"
     if kind == fingerprints.LABELS:
         return f"labels in {name} have changed{_examples(run, reader, name, ids)}"
     return f"the {kind} in {name} have changed" if name else f"the {kind} have changed"

@@ -70,7 +70,9 @@ def test_without_labels_vectors_or_files(dataset, audit):
     assert set(result["steps"]) == {"find_duplicates", "find_outliers", "compute_visualization"}
     assert "no field holds a Classification" in result["left_out"]["find_label_issues"]
     assert result["steps"]["find_duplicates"]["skipped"] == {"file not found": 30}
-    assert "left out: find_label_issues, compute_separability: no field" in audit.summary(result)
+    assert "left out: `find_label_issues`, `compute_separability`: no field" in audit.summary(
+        result
+    )
 
 
 def test_what_was_not_judged_is_said(labeled, audit):
@@ -86,7 +88,7 @@ def test_what_was_not_judged_is_said(labeled, audit):
     summary = audit.summary(result)
     assert "- 1 sample left out: no vector" in summary
     assert "- 1 sample left out: no label" in summary
-    assert "- why they have no vector: field `cnn_error`" in summary
+    assert "- why they have no embeddings: field `cnn_error`" in summary
 
 
 def test_without_vectors_what_needs_them_is_said(labeled, audit):

@@ -380,7 +380,7 @@ def test_views_of_evaluations_are_refused(digits, compute_embeddings):
             box = fo.Detection(label="ink", bounding_box=[0, 0, 1, 1], confidence=0.5)
             sample[field] = fo.Detections(detections=[box])
     digits.evaluate_detections("found", gt_field="objects", eval_key="evaluation")
-    with pytest.raises(ValueError, match="EvaluationPatchesView is not supported"):
+    with pytest.raises(ValueError, match="Evaluation patches show two fields at once"):
         compute_embeddings(digits.to_evaluation_patches("evaluation"), model="cnn")
 
 

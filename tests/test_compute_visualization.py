@@ -156,7 +156,7 @@ def test_new_samples_are_placed_and_old_points_stay(clustered, compute_visualiza
     compute_visualization(clustered[:60], embeddings="vectors", method="tsne")
     with pytest.raises(ValueError, match="t-SNE cannot place new samples"):
         compute_visualization(clustered, embeddings="vectors", method="tsne", update=True)
-    with pytest.raises(ValueError, match="there is no map 'nowhere' yet"):
+    with pytest.raises(ValueError, match="there is no visualization 'nowhere' yet"):
         compute_visualization(clustered, embeddings="vectors", brain_key="nowhere", update=True)
 
 
@@ -313,14 +313,14 @@ def test_spatial_index(clustered, compute_visualization):
         ({"embeddings": "vectors", "seed": -1}, "seed=-1 must be between"),
         ({"embeddings": "vectors", "brain_key": "a b"}, "brain_key='a b' cannot be the name"),
         ({"embeddings": "vectors", "label_field": "x"}, "label_field='x': there is no such field"),
-        ({"embeddings": "vectors", "label_field": "vectors"}, "holds no Classification"),
+        ({"embeddings": "vectors", "label_field": "vectors"}, "holds no class for each sample"),
         (
             {"embeddings": "vectors", "label_field": "ground_truth", "method": "pca"},
             "in UMAP only",
         ),
         (
             {"embeddings": "vectors", "spatial_index": True, "num_dims": 3},
-            "maps of two dimensions",
+            "visualizations of two dimensions",
         ),
     ],
 )
@@ -334,7 +334,11 @@ def test_vectors_of_two_models_are_refused(clustered, compute_visualization):
     sample = clustered.first()
     sample["vectors"] = np.zeros(5, np.float32)
     sample.save()
-    with pytest.raises(ValueError, match=r"several models \(79 of length 32, 1 of length 5\)"):
+    result = compute_visualization(clustered, embeddings="vectors", method="pca")
+    assert result["skipped"] == {"vector of length 5, where most have 32": 1}
+    lengths = [np.zeros(5 if index < 40 else 32, np.float32) for index in range(80)]
+    clustered.set_values("vectors", lengths)
+    with pytest.raises(ValueError, match=r"several models \(40 of length 5, 40 of length 32\)"):
         compute_visualization(clustered, embeddings="vectors")
     clustered.clear_sample_field("vectors")
     with pytest.raises(ValueError, match="holds no vectors for the 80 samples"):

@@ -227,7 +227,7 @@ def test_what_is_out_of_date_is_said(judged_photos, export_report, tmp_path):
     sample.save()
     result = export_report(judged_photos, path=str(tmp_path))
     page, _, document = _read(tmp_path)
-    reason = "samples or vectors (cnn) have been added, removed or changed"
+    reason = "the embeddings in cnn have changed"
     assert result["stale"] == document["stale"] == {"duplicates": [reason], "outliers": [reason]}
     # In front of everything, and where each run is told.
     assert page.texts.count("out of date") == 3
@@ -288,7 +288,7 @@ def test_objects_are_cut_out_of_their_pictures(dataset, photo_tiles, export_repo
     sizes = zip(page.values("img", "width"), page.values("img", "height"))
     assert all(0.85 < int(height) / int(width) <= 1 for width, height in sizes)
     assert len(page.values("img", "src")) == 2
-    assert "Duplicates of objects in objects" in " ".join(page.texts)
+    assert "Duplicates of patches in objects" in " ".join(page.texts)
 
     # Of a patches view, its objects; a run on samples is left out and said.
     _operator("find_duplicates")(dataset, run_key="whole")
@@ -411,7 +411,7 @@ def test_the_default_folder_is_named_after_the_dataset(
 
 def test_refusals(dataset, judged_photos, export_report, tmp_path):
     dataset.add_sample(fo.Sample("/nothing.png"))
-    with pytest.raises(ValueError, match="nothing to report yet; run find_duplicates first"):
+    with pytest.raises(ValueError, match="nothing to report yet; run find_duplicates"):
         export_report(dataset, path=str(tmp_path / "a"))
     (tmp_path / "file").write_text("")
     for path, message in (
@@ -452,7 +452,8 @@ def test_the_page_in_a_browser(judged_photos, digits_with_issues, export_report,
         pytest.skip("needs chromium or Chrome on the PATH for the browser tests")
     export_report(judged_photos, path=str(tmp_path / "photos"))
     export_report(digits_with_issues, path=str(tmp_path / "digits"))
-    browser.SCREENSHOTS.mkdir(exist_ok=True)
+    shots = Path(browser.SCREENSHOTS or tmp_path)
+    shots.mkdir(exist_ok=True)
     with sync_playwright() as playwright:
         chromium = playwright.chromium.launch(
             executable_path=browser.find_browser(), args=browser.ARGUMENTS
@@ -469,9 +470,7 @@ def test_the_page_in_a_browser(judged_photos, digits_with_issues, export_report,
             assert width == 1280
             broken = "image => !image.complete || image.naturalWidth === 0"
             assert not page.evaluate(f"[...document.images].some({broken})")
-            page.screenshot(
-                path=browser.SCREENSHOTS / f"report-{name}-{scheme}.png", full_page=True
-            )
+            page.screenshot(path=shots / f"report-{name}-{scheme}.png", full_page=True)
         table = page.locator("table.sortable")
         table.get_by_role("button", name="Samples").click()
         counts = table.locator("tbody tr td:nth-child(2)").all_inner_texts()

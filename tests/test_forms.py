@@ -79,7 +79,7 @@ def test_nothing_to_work_on(name, dataset):
         ("find_label_issues", "run 'Quality: compute embeddings'"),
         ("compute_separability", "run 'Quality: compute embeddings'"),
         ("review_label_issues", "run 'Quality: find label issues' first"),
-        ("export_report", "run find_duplicates first"),
+        ("export_report", "nothing to report yet; run find_duplicates"),
         ("delete_run", "no runs on this dataset"),
     ],
 )
@@ -124,7 +124,7 @@ def test_what_will_be_replaced_or_removed_is_said(digits, compute_embeddings):
     parameters = {"model": "cnn", "embeddings": "cnn"}
     assert "nothing will be computed" in told(form("compute_embeddings", digits, **parameters))
     text = told(form("compute_embeddings", digits, **parameters, overwrite=True))
-    assert text.startswith("20 of 20 samples will be embedded, the vectors in cnn are replaced")
+    assert text.startswith("20 of 20 samples will be embedded, the embeddings in cnn are replaced")
     foo.get_operator(PREFIX + "find_outliers")(digits, embeddings="cnn", check_pictures=False)
     assert told(form("delete_run", digits, run_key="outliers")).startswith(
         "Will be removed: outliers_score, outliers_flagged, outliers_reason, outliers: flagged"

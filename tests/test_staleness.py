@@ -66,11 +66,11 @@ def test_duplicates_by_files_alone(leaves):
     assert reasons(leaves, "duplicates") == []
     path = leaves.first().filepath
     os.utime(path, (1, 1))
-    assert reasons(leaves, "duplicates") == ["files have changed since"]
+    assert reasons(leaves, "duplicates") == ["files were modified or replaced since"]
     operator("find_duplicates")(leaves)
     assert reasons(leaves, "duplicates") == []
     os.remove(path)
-    assert reasons(leaves, "duplicates") == ["files have changed since"]
+    assert reasons(leaves, "duplicates") == ["files were modified or replaced since"]
 
 
 def test_files_that_were_moved_are_the_same(leaves, tmp_path):

@@ -187,7 +187,8 @@ def test_a_view_that_holds_samples_twice_counts_them_once(shelf):
     view = shelf[:20].concat(shelf[10:])
     result = operator("find_outliers")(view, embeddings="vec", check_pictures=False)
     assert (result["read"], result["judged"], result["whole"]) == (30, 30, True)
-    twice = shelf.to_patches("boxes")[:20].concat(shelf.to_patches("boxes")[:30])
+    patches = shelf.to_patches("boxes")
+    twice = patches[:20].concat(patches[:30])
     result = operator("find_outliers")(twice, embeddings="emb", check_pictures=False, run_key="p")
     assert (result["read"], result["judged"]) == (30, 30)
 
