@@ -237,6 +237,8 @@ def read_boxes(target: Target, predictions_field: str) -> ReadBoxes:
         raise UserError(f"{name} holds no predictions for these samples; {way_out}")
     labeled, broken_labels = _usable(f"patches_field={target.patches_field!r}", given, sample_ids)
     found, broken = _usable(name, predicted, sample_ids)
+    if not found and any(predicted.values()):
+        raise UserError(f"{name}: the predicted boxes have no label; {way_out}")
     if any(box.confidence is None for box in found):
         raise UserError(f"{name}: the predictions have no confidence; {way_out}")
     _check_confidences(name, (box.confidence for box in found))

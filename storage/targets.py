@@ -6,6 +6,7 @@ import fiftyone as fo
 import fiftyone.core.clips as foc
 import fiftyone.core.patches as fop
 import fiftyone.core.video as fovi
+from pymongo.errors import OperationFailure
 
 from ..errors import UserError
 from .locks import guard
@@ -39,8 +40,11 @@ def resolve_target(samples: Any, patches_field: str | None = None) -> Target:
         samples, patches_field, chosen = _shown_patches(samples, patches_field)
 
     view = samples.view()
+    if view.media_type == fo.core.media.GROUP and view._is_dynamic_groups:
+        view = view.flatten()
+    # What was grouped may be groups itself.
     if view.media_type == fo.core.media.GROUP:
-        view = view.flatten() if view._is_dynamic_groups else _active_slice(view)
+        view = _active_slice(view)
     if len(view) == 0:
         if not len(samples._root_dataset):
             raise UserError("This dataset has no samples yet; add some first")
@@ -54,7 +58,25 @@ def resolve_target(samples: Any, patches_field: str | None = None) -> Target:
         raise UserError(f"These samples are of type {view.media_type!r}; only images are evaluated")
     if patches_field is not None:
         patches_field = _checked_patches_field(view, patches_field)
-    return Target(view._root_dataset, view, patches_field, chosen)
+    target = Target(view._root_dataset, view, patches_field, chosen)
+    if any(isinstance(stage, fo.Mongo) for stage in view._all_stages):
+        _check_readable(target)
+    return target
+
+
+def _check_readable(target: Target) -> None:
+    """Refuses a view whose own stages make something else of the samples.
+
+    Raises:
+        UserError: with what the database says
+    """
+    try:
+        target.ids()
+    except OperationFailure as error:
+        raise UserError(
+            f"The stages of this view make something else of the samples ({error.args[0]:.120}…); "
+            "pass a view without mongo() stages, or one that only matches and sorts"
+        ) from None
 
 
 def _check_kind(samples: Any) -> None:

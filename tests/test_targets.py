@@ -258,6 +258,28 @@ def test_evaluation_patches_name_what_to_pass(shelf):
         operator("find_outliers")(shelf.to_evaluation_patches("eval"), embeddings="emb")
 
 
+def test_stages_that_make_something_else_of_the_samples(shelf):
+    view = shelf.mongo([{"$unwind": "$boxes.detections"}])
+    with pytest.raises(ValueError, match=r"pass a view without mongo\(\) stages"):
+        operator("find_outliers")(view, embeddings="emb", patches_field="boxes")
+    matching = shelf.mongo([{"$match": {"count": 1}}])
+    assert operator("find_outliers")(matching, embeddings="vec", check_pictures=False)["read"] == 15
+
+
+def test_groups_of_groups(dataset):
+    dataset.add_group_field("rig", default="left")
+    for index, row in enumerate(features(24)):
+        group = fo.Group()
+        for side in ("left", "right"):
+            path = f"/nowhere/{index}-{side}.png"
+            scene = str(index % 4)
+            dataset.add_sample(fo.Sample(path, rig=group.element(side), vec=row, scene=scene))
+    result = operator("find_outliers")(
+        dataset.group_by("scene"), embeddings="vec", check_pictures=False
+    )
+    assert result["judged"] == 24
+
+
 def test_a_filtered_patches_view(shelf):
     view = shelf.to_patches("boxes").match(F("boxes.label") == "cup")
     result = operator("find_outliers")(view, embeddings="emb", check_pictures=False)
