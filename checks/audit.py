@@ -49,6 +49,11 @@ class Audit:
         except UserError as error:
             self.left_out[name] = str(error)
 
+    def leave_out(self, need: str, why: str) -> None:
+        """Leaves out the checks that need something that there is not."""
+        checks = (OUTLIERS, LABEL_ISSUES, VISUALIZATION, SEPARABILITY)
+        self.left_out |= {check.name: why for check in checks if need in check.needs}
+
     def reasons(self) -> list[tuple[list[str], str]]:
         """The checks that were left out for the same reason, and the reason."""
         names: dict[str, list[str]] = {}
@@ -99,17 +104,9 @@ def audit(
     if name is not None:
         _steps_on_embeddings(inputs, labels, several, check_pictures, done)
     else:
-        done.left_out |= {
-            check.name: "there are no vectors"
-            for check in (OUTLIERS, LABEL_ISSUES, VISUALIZATION, SEPARABILITY)
-            if NEEDS_EMBEDDINGS in check.needs
-        }
+        done.leave_out(NEEDS_EMBEDDINGS, "there are no vectors")
     if labels is None:
-        done.left_out |= {
-            check.name: no_labels
-            for check in (LABEL_ISSUES, SEPARABILITY)
-            if NEEDS_LABELS in check.needs
-        }
+        done.leave_out(NEEDS_LABELS, no_labels)
     if not done.steps:
         raise UserError("; ".join(f"{', '.join(names)}: {why}" for names, why in done.reasons()))
     skipped: Counter[str] = Counter()

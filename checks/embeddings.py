@@ -133,8 +133,7 @@ def compute_embeddings(
     progress = progress or Progress()
     if batch_size is not None and batch_size < 1:
         raise UserError(f"batch_size={batch_size} must be at least 1")
-    all_ids = target.ids()
-    if not all_ids:
+    if not target.ids():
         raise UserError(f"There are no patches in {target.patches_field!r} in this view")
     plan = plan_embeddings(target, embeddings or default_field(model))
     check_same_name(plan, model, overwrite)
@@ -154,37 +153,28 @@ def compute_embeddings(
     write_run(target.dataset, replace(plan.run, facts=facts))
     _declare(target, plan, network.identity)
 
-    field = plan.field
-    wanted = set(all_ids) if overwrite else set(all_ids) - set(target.ids(having=field))
-    items = list(target.items(wanted))
-    computing = time.monotonic()
-    reasons, small = _embed(target, field, network, items, len(wanted), batch_size, progress)
-    computing = time.monotonic() - computing
-    failures = _failures(reasons, items)
-    _check_some(target, len(wanted), len(reasons), len(all_ids), failures)
-    computed = len(wanted) - len(reasons)
-    special = {
-        **facts.special,
-        "computed": computed,
-        "reused": len(all_ids) - len(wanted),
-        "failed": len(reasons),
-        "failures": failures,
-        "small_objects": small,
-        "images_per_second": round(computed / computing, 1) if computed else None,
-        "similarity_index": similarity_index or _kept_index(target, plan),
-        "notes": list(getattr(network, "notes", ())),
-    }
-    if similarity_index or (special["similarity_index"] and computed):
+    done = _embed(target, plan.field, network, overwrite, batch_size, progress)
+    index = similarity_index or _kept_index(target, plan)
+    if similarity_index or (index and done.computed):
         progress.say("Creating the similarity index")
-        create_text_index(target, field, special["similarity_index"], *clip)
-    skipped = {failure["reason"]: failure["count"] for failure in failures}
+        create_text_index(target, plan.field, index, *clip)
     facts = replace(
         facts,
-        read=len(all_ids),
-        judged=len(all_ids) - len(reasons),
-        skipped=skipped,
+        read=done.total,
+        judged=done.total - done.failed,
+        skipped={failure["reason"]: failure["count"] for failure in done.failures},
         seconds=round(time.monotonic() - started, 2),
-        special=special,
+        special={
+            **facts.special,
+            "computed": done.computed,
+            "reused": done.total - done.wanted,
+            "failed": done.failed,
+            "failures": done.failures,
+            "small_objects": done.small,
+            "images_per_second": round(done.computed / done.seconds, 1) if done.computed else None,
+            "similarity_index": index,
+            "notes": list(getattr(network, "notes", ())),
+        },
     )
     write_run(target.dataset, replace(plan.run, facts=facts, finished=True))
     return {"run_key": plan.run.key, **_without_identity(facts.as_dict())}
@@ -231,20 +221,63 @@ def _declare(target: Target, plan: Plan, identity: Any) -> None:
         declare_marked(target, f"{plan.field}_error", error.field_type, error.meaning, plan.run)
 
 
+@dataclass(frozen=True)
+class _Done:
+    """What has been embedded.
+
+    Attributes:
+        total, wanted: how many images or patches there are, and were to be embedded
+        failures: reasons with their counts and examples, the most frequent first
+        small: patches that are too small to say much
+        seconds: what it took
+    """
+
+    total: int
+    wanted: int
+    failures: list[dict[str, Any]]
+    small: int
+    seconds: float
+
+    @property
+    def failed(self) -> int:
+        return sum(failure["count"] for failure in self.failures)
+
+    @property
+    def computed(self) -> int:
+        return self.wanted - self.failed
+
+
 def _embed(
     target: Target,
     field: str,
     network: Any,
-    items: list[Item],
-    count: int,
+    overwrite: bool,
     batch_size: int | None,
     progress: Progress,
-) -> tuple[dict[str, str], int]:
-    """Embeds the items and stores what comes; returns the reasons and the number of small ones."""
+) -> _Done:
+    """Embeds what has no embeddings yet, or all, and stores it as it comes.
+
+    Raises:
+        UserError: if nothing could be embedded
+    """
     from ..embedding.pipeline import embed_pictures
 
-    with progress.stage("Embedding", count, target.noun) as advance:
-        return _store(target, field, embed_pictures(network, items, batch_size), advance)
+    started, total = time.monotonic(), len(target.ids())
+    wanted = set(target.ids())
+    if not overwrite:
+        wanted -= set(target.ids(having=field))
+    items = list(target.items(wanted))
+    with progress.stage("Embedding", len(wanted), target.noun) as advance:
+        batches = embed_pictures(network, items, batch_size)
+        reasons, small = _store(target, field, batches, advance)
+    failures = _failures(reasons, items)
+    if wanted and len(reasons) == len(wanted) == total:
+        worst = failures[0]
+        raise UserError(
+            f"None of the {total:,} {target.noun} could be embedded. Most often "
+            f"({worst['count']:,} times): {worst['reason']}, for example {worst['examples'][0]}"
+        )
+    return _Done(total, len(wanted), failures, small, time.monotonic() - started)
 
 
 def _store(
@@ -269,18 +302,6 @@ def _store(
             small += batch.small
             advance(len(batch.vectors) + len(batch.failures))
     return reasons, small
-
-
-def _check_some(
-    target: Target, wanted: int, failed: int, total: int, failures: list[dict[str, Any]]
-) -> None:
-    """Refuses a run in which nothing could be embedded."""
-    if wanted and failed == wanted == total:
-        worst = failures[0]
-        raise UserError(
-            f"None of the {wanted:,} {target.noun} could be embedded. Most often "
-            f"({worst['count']:,} times): {worst['reason']}, for example {worst['examples'][0]}"
-        )
 
 
 def _failures(reasons: dict[str, str], items: list[Item]) -> list[dict[str, Any]]:

@@ -199,6 +199,19 @@ class Inputs:
 
     # What a run remembers
 
+    @cached_property
+    def _labels_fingerprint(self) -> str:
+        if self.label_kind.several:
+            labels = read_label_texts(self.target, self.label_field, self.ids)
+        else:
+            labels = self.labels
+        return fingerprints.texts_fingerprint(self.ids, labels)
+
+    @cached_property
+    def _files_fingerprint(self) -> str:
+        rows = ((id_, path, box) for id_, (_, path, box) in zip(self.ids, self.items))
+        return fingerprints.files_fingerprint(rows)
+
     def facts(self, parameters: dict[str, Any], *read: str) -> RunFacts:
         """What a run says of what was read.
 
@@ -231,11 +244,9 @@ class Inputs:
         if self.embeddings is not None:
             found[f"{fingerprints.EMBEDDINGS} {self.embeddings}"] = self.vectors.fingerprint
         if self.label_field is not None:
-            labels = read_label_texts(self.target, self.label_field, self.ids)
-            name = f"{fingerprints.LABELS} {self.label_field}"
-            found[name] = fingerprints.texts_fingerprint(self.ids, labels)
+            found[f"{fingerprints.LABELS} {self.label_field}"] = self._labels_fingerprint
         if fingerprints.FILES in read:
-            found[fingerprints.FILES] = fingerprints.files_fingerprint(self.target, self.ids)
+            found[fingerprints.FILES] = self._files_fingerprint
         if fingerprints.SPLITS in read and parameters.get("split") is not None:
             found[fingerprints.SPLITS] = fingerprints.splits_fingerprint(
                 self.target, parameters["split"], self.ids

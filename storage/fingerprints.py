@@ -25,20 +25,29 @@ def texts_fingerprint(ids: Sequence[str], texts: Iterable[str | None]) -> str:
     return hashlib.blake2b(joined.encode(), digest_size=16).hexdigest()
 
 
-def files_fingerprint(target: Target, ids: Sequence[str]) -> str:
-    """A hash of the sizes and times of the files of samples or patches, and of the boxes in them.
+def files_fingerprint(items: Iterable[tuple[str, str, Sequence[float] | None]]) -> str:
+    """A hash of the sizes and times of files, and of the boxes in them.
 
     Where the files lie does not count: a dataset that has moved is the same.
+
+    Args:
+        items: the id, the file and the box, or None, of each sample or patch
     """
     digest = hashlib.blake2b(digest_size=16)
-    for item in target.items(set(ids)):
-        try:
-            found = os.stat(item.filepath)
-            state = f"{found.st_size} {int(found.st_mtime)}"
-        except OSError:
-            state = "missing"
-        digest.update(f"{item.ids} {state} {item.boxes}\n".encode())
+    states: dict[str, str] = {}
+    for id_, filepath, box in items:
+        if filepath not in states:
+            states[filepath] = _state(filepath)
+        digest.update(f"{id_} {states[filepath]} {box}\n".encode())
     return digest.hexdigest()
+
+
+def _state(filepath: str) -> str:
+    try:
+        found = os.stat(filepath)
+    except OSError:
+        return "missing"
+    return f"{found.st_size} {int(found.st_mtime)}"
 
 
 def splits_fingerprint(target: Target, split: str | list[str], ids: Sequence[str]) -> str:

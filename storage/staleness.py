@@ -83,7 +83,7 @@ class Reader:
             labels = read_label_texts(target, name, ids)
             return fingerprints.texts_fingerprint(ids, labels)
         if kind == fingerprints.FILES:
-            return fingerprints.files_fingerprint(target, ids)
+            return fingerprints.files_fingerprint(_files(target, ids))
         if kind == fingerprints.SPLITS:
             return fingerprints.splits_fingerprint(target, run.facts.parameters["split"], ids)
         if kind == fingerprints.SLICES:
@@ -108,6 +108,16 @@ def _restricted(vectors: VectorSet, ids: Sequence[str]) -> VectorSet:
         return vectors
     wanted = set(ids)
     return vectors.take(np.array([id_ in wanted for id_ in vectors.ids], bool))
+
+
+def _files(target: Target, ids: Sequence[str]) -> list[tuple[str, str, Any]]:
+    """The id, the file and the box of samples or patches, in the order of the ids."""
+    found = {
+        id_: (item.filepath, box)
+        for item in target.items(set(ids))
+        for id_, box in zip(item.ids, item.boxes or [None])
+    }
+    return [(id_, *found[id_]) for id_ in ids]
 
 
 def stale_reasons(run: Run, reader: Reader) -> list[str]:

@@ -194,13 +194,15 @@ class Target:
         for sample_id, label_ids in zip(*view.values(["id", self.path("id")])):
             yield sample_id, label_ids if isinstance(label_ids, list) else [label_ids]
 
-    @property
+    @cached_property
     def is_whole(self) -> bool:
         """Whether nothing of the dataset is left out."""
-        if self.chosen is not None or len(set(self.view.values("id"))) != len(self.all_samples):
+        if self.chosen is not None:
             return False
         if self.patches_field is None:
-            return True
+            return len(self.sample_ids) == len(self.all_samples)
+        if len(set(self.view.values("id"))) != len(self.all_samples):
+            return False
         return len(self.sample_ids) == len(self.everything.sample_ids)
 
     @cached_property
