@@ -15,10 +15,10 @@ def operator(name):
     return foo.get_operator(PREFIX + name)
 
 
-def fill(samples, name):
-    """Two patches of two classes on each of 30 images or frames; every ninth label is wrong."""
-    random = np.random.default_rng(3)
-    centers = random.normal(size=(2, 12)) * 2
+def fill(samples, name, seed=3):
+    """Two patches of two classes on each image or frame; every ninth label is wrong."""
+    centers = np.random.default_rng(3).normal(size=(2, 12)) * 2
+    random = np.random.default_rng(seed)
     for number, sample in enumerate(samples):
         patches = []
         for place in range(2):
@@ -96,7 +96,7 @@ def test_patches_of_frames(dataset, image_files, tmp_path, name):
             number + 1: fo.Frame(filepath=path)
             for number, path in enumerate(image_files[video * 15 : video * 15 + 15])
         }
-        fill([frames[number] for number in sorted(frames)], name)
+        fill([frames[number] for number in sorted(frames)], name, seed=video)
         path = tmp_path / f"{video}.mp4"
         path.write_bytes(b"no video")
         sample = fo.Sample(str(path), metadata=fo.VideoMetadata(total_frame_count=15))
