@@ -14,7 +14,9 @@ from ..storage.background import BackgroundWriter
 from ..storage.findings import Column, describe
 from ..storage.locks import guard
 from ..storage.ownership import mark_of
+from ..storage.references import delete_brain_run
 from ..storage.runs import (
+    UNDER_REMOVAL,
     Run,
     RunFacts,
     check_name,
@@ -206,6 +208,7 @@ def _begin(target: Target, plan: Plan, identity: Any, overwrite: bool) -> RunFac
             "identity": identity.to_dict(),
         },
     )
+    facts.special.pop(UNDER_REMOVAL, None)
     if plan.identity and not identity.same_vectors(plan.identity):
         if not overwrite:
             raise _mixing_error(plan, _describe(identity.to_dict()))
@@ -214,7 +217,7 @@ def _begin(target: Target, plan: Plan, identity: Any, overwrite: bool) -> RunFac
         with guard:
             target.clear(plan.field)
         if index := _kept_index(target, plan):
-            target.dataset.delete_brain_run(index)
+            delete_brain_run(target.dataset, index)
     return facts
 
 
