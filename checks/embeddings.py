@@ -15,7 +15,9 @@ from ..storage.findings import Column, declare_marked
 from ..storage.locks import guard
 from ..storage.ownership import mark_of
 from ..storage.paths import delete_field
+from ..storage.references import delete_brain_run
 from ..storage.runs import (
+    UNDER_REMOVAL,
     Run,
     RunFacts,
     check_name,
@@ -197,6 +199,7 @@ def _begin(target: Target, plan: Plan, identity: Any, overwrite: bool) -> RunFac
             "identity": identity.to_dict(),
         },
     )
+    facts.special.pop(UNDER_REMOVAL, None)
     if plan.identity and not identity.same_vectors(plan.identity):
         if not overwrite:
             raise _mixing_error(plan, _describe(identity.to_dict()))
@@ -207,7 +210,7 @@ def _begin(target: Target, plan: Plan, identity: Any, overwrite: bool) -> RunFac
             # With its mark, which names the old model.
             delete_field(target.dataset, target.dataset_path(plan.field))
         if index := _kept_index(target, plan):
-            target.dataset.delete_brain_run(index)
+            delete_brain_run(target.dataset, index)
     return facts
 
 

@@ -149,9 +149,9 @@ def _target_of(samples: Any, about: About) -> Target:
     """
     if isinstance(samples, fop.PatchesView):
         shown = resolve_target(samples)
-        if shown.about == about:
-            return shown
-        samples = shown.view
+        if shown.about != about:
+            raise UserError(f"it is about {about.words}, which this view does not show")
+        return shown
     if about.frames and samples.media_type == fo.core.media.VIDEO:
         samples = samples.to_frames()
     if about.frames != isinstance(samples, fovi.FramesView):

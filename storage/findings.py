@@ -19,6 +19,7 @@ from ..errors import UserError
 from .locks import guard, writing
 from .ownership import MARK, mark, marked_views, view_description
 from .paths import check_writable, delete_field
+from .references import delete_view
 from .runs import (
     Run,
     RunFacts,
@@ -243,7 +244,7 @@ def delete_views(dataset: fo.Dataset, run: Run) -> list[str]:
     marked = [name for name, *owner in marked_views(dataset) if owner == [run.operator, run.key]]
     names = [name for name in dict.fromkeys((*run.views, *marked)) if dataset.has_saved_view(name)]
     for name in names:
-        dataset.delete_saved_view(name)
+        delete_view(dataset, name)
     return names
 
 

@@ -15,6 +15,7 @@ import numpy as np
 from ..analysis.neighbors import NeighborGraph, neighbor_graph
 from .arrays import decode, encode
 from .locks import guard, writing
+from .references import delete_run
 from .runs import (
     Run,
     RunFacts,
@@ -139,4 +140,4 @@ def _forget_oldest(dataset: Any, prefix: str) -> None:
     with guard:
         for run in runs[:-MAX_STORED]:
             if dataset.has_run(run.key):
-                dataset.delete_run(run.key)
+                delete_run(dataset, run.key)

@@ -10,6 +10,7 @@ import numpy as np
 from ..errors import UserError
 from .arrays import decode, encode
 from .ownership import MARK
+from .references import delete_brain_run, replace_brain_run, sweep
 from .runs import Run, RunFacts, is_used
 from .target import About, Target
 from .vectors import VectorSet
@@ -176,10 +177,16 @@ def write_map(
     setattr(config, ROWS, encode(checksums(vectors.matrix)))
     # One that has no results yet must not look finished to anybody.
     setattr(config, FINISHED, False)
+    # Its field is the run's before it is written: what is interrupted there can be taken away.
+    config.points_field = brain_key if spatial_index else None
     brain_method = config.build()
+    sweep(dataset, OPERATOR, config.method, brain_key)
     if dataset.has_brain_run(brain_key):
-        dataset.delete_brain_run(brain_key)
-    brain_method.register_run(target.view, brain_key)
+        before = begin_removal(dataset, brain_key)
+        before.build().cleanup(dataset, brain_key)
+        replace_brain_run(dataset, target.view, brain_key, brain_method)
+    else:
+        brain_method.register_run(target.view, brain_key)
     try:
         results = fbv.VisualizationResults(
             target.view,
@@ -195,8 +202,16 @@ def write_map(
         setattr(config, FINISHED, True)
         brain_method.update_run_config(target.view, brain_key, config)
     except BaseException:
-        dataset.delete_brain_run(brain_key)
+        delete_brain_run(dataset, brain_key)
         raise
+
+
+def begin_removal(dataset: fo.Dataset, brain_key: str) -> Any:
+    """Marks a visualization as unfinished, and returns its configuration."""
+    config = dataset.get_brain_info(brain_key).config
+    setattr(config, FINISHED, False)
+    config.build().update_run_config(dataset, brain_key, config)
+    return config
 
 
 def _label_ids(target: Target, vectors: VectorSet) -> np.ndarray | None:

@@ -48,12 +48,14 @@ def marked_fields(dataset: fo.Dataset) -> Iterator[tuple[str, str, str]]:
 
 def view_description(text: str, operator: str, run_key: str) -> str:
     """The description of a saved view of a run, with its mark."""
-    return f"{text} {_view_mark(operator, run_key)}".strip()
+    return f"{text} {view_mark(operator, run_key)}".strip()
 
 
 def view_owner(dataset: fo.Dataset, name: str) -> tuple[str, str] | None:
     """The operator and the key of the run that saved a view, as its description says."""
-    description = dataset.get_saved_view_info(name).get("description") or ""
+    # FiftyOne's call for one view counts wrongly where another one is broken.
+    infos = {info["name"]: info for info in dataset.list_saved_views(info=True)}
+    description = infos[name].get("description") or ""
     _, _, mark_ = description.rpartition("(@embedding/quality/")
     operator, separator, run_key = mark_.rstrip(")").partition(", run ")
     return (operator, run_key) if separator and name.startswith(f"{run_key}: ") else None
@@ -66,5 +68,6 @@ def marked_views(dataset: fo.Dataset) -> Iterator[tuple[str, str, str]]:
             yield (name, *owner)
 
 
-def _view_mark(operator: str, run_key: str) -> str:
+def view_mark(operator: str, run_key: str) -> str:
+    """How the description of a saved view of a run ends."""
     return f"(@embedding/quality/{operator}, run {run_key})"

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import fiftyone as fo
 
@@ -10,10 +10,11 @@ from ..errors import UserError
 from .findings import passing_collection
 from .graphs import OPERATOR as GRAPH
 from .locks import guard, writing
-from .maps import stored_maps
+from .maps import begin_removal, stored_maps
 from .ownership import marked_fields, marked_views
 from .paths import delete_field
-from .runs import Run, plugin_runs, read_run
+from .references import delete_brain_run, delete_run, delete_view
+from .runs import UNDER_REMOVAL, Run, plugin_runs, read_run, write_run
 from .text_search import is_our_index
 
 
@@ -108,14 +109,27 @@ def remove(dataset: fo.Dataset, key: str) -> Removed:
     with writing(dataset, key), guard:
         dataset.reload()
         owned = owned_by(dataset, key)
+        _begin(dataset, key)
         # The run goes last: what is interrupted can be called again.
         for name in owned.views:
-            dataset.delete_saved_view(name)
+            delete_view(dataset, name)
         for path in owned.fields:
             delete_field(dataset, path)
         for name in owned.brain_runs:
-            dataset.delete_brain_run(name)
+            delete_brain_run(dataset, name)
         for name in reversed(owned.runs):
-            dataset.delete_run(name)
+            delete_run(dataset, name)
         passing_collection(dataset, key).drop()
     return owned
+
+
+def _begin(dataset: fo.Dataset, key: str) -> None:
+    """Makes a run say that it is being deleted, so that what is left of it does not look whole."""
+    if not dataset.has_run(key):
+        for run in (run for run in stored_maps(dataset) if run.key == key and run.finished):
+            begin_removal(dataset, run.key)
+        return
+    run = read_run(dataset, key)
+    special = {**run.facts.special, UNDER_REMOVAL: True}
+    facts = replace(run.facts, special=special)
+    write_run(dataset, replace(run, facts=facts, finished=False), written_at=run.written_at)

@@ -19,12 +19,16 @@ from ..errors import UserError
 from .locks import guard
 from .ownership import owner_of, view_owner
 from .paths import check_writable, frame_field
+from .references import sweep
 from .target import About, Target
 
 METHOD_PREFIX = "@embedding/quality/"
 
 # Characters of the name of a saved view; labels in it may be of any length.
 MAX_VIEW_NAME = 200
+
+# What a run says while it is being deleted.
+UNDER_REMOVAL = "under_removal"
 
 logger = logging.getLogger(__name__)
 
@@ -251,11 +255,15 @@ def model_of(target: Target, embeddings: str | None) -> str | None:
 
 
 def read_results(dataset: fo.Dataset, key: str) -> Any:
-    """The results of a run, with their values as attributes; None if there are none."""
+    """The results of a run, with their values as attributes; None if there are none to read."""
     own = own_object(dataset)
     if not own.has_run(key):
         return None
-    return own.load_run_results(key, cache=False)
+    try:
+        return own.load_run_results(key, cache=False)
+    except Exception:  # half deleted by a process that was killed, say
+        logger.debug("The results of the run %r cannot be read", key, exc_info=True)
+        return None
 
 
 def evaluated_ids(dataset: fo.Dataset, run: Run) -> tuple[str, ...] | None:
@@ -271,6 +279,8 @@ def write_run(dataset: fo.Dataset, run: Run, written_at: str | None = None) -> N
     """Stores a run; the same key again replaces it. Its time is now, unless it is given."""
     now = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="milliseconds")
     with guard:
+        if not run.finished:
+            sweep(dataset, run.operator, METHOD_PREFIX + run.operator, run.key)
         own = own_object(dataset)
         config = own.init_run(
             method=METHOD_PREFIX + run.operator,

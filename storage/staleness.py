@@ -21,7 +21,7 @@ from .labels import read_label_texts, shown_text
 from .maps import visualization_ids
 from .metadata import read_slices
 from .reviews import UNDER_REVIEW
-from .runs import Run, evaluated_ids, read_results
+from .runs import UNDER_REMOVAL, Run, evaluated_ids, read_results
 from .target import About, Target
 from .targets import about_of
 from .vectors import VectorSet, read_vectors
@@ -34,6 +34,7 @@ WITHOUT_IDS = ("neighbor_graph",)
 
 UNFINISHED = "unfinished: it is still running, or its process was stopped; run it again"
 UNREADABLE = "it cannot be read ({}); delete it, or run the operator again"
+REMOVAL_UNFINISHED = "its deletion was interrupted; delete it again"
 REVIEW_UNFINISHED = "a review was interrupted; review these samples again, or undo it"
 
 
@@ -130,7 +131,7 @@ def stale_reasons(run: Run, reader: Reader) -> list[str]:
     if run.unreadable is not None:
         return [UNREADABLE.format(run.unreadable)]
     if not run.finished:
-        return [UNFINISHED]
+        return [REMOVAL_UNFINISHED if run.facts.special.get(UNDER_REMOVAL) else UNFINISHED]
     reasons = [
         f"its field {path} no longer exists"
         for path in run.fields

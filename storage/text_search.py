@@ -7,6 +7,7 @@ import fiftyone as fo
 from ..embedding.weights import reported_loading
 from ..errors import UserError
 from .ownership import MARK
+from .references import delete_brain_run
 from .target import Target
 
 
@@ -57,7 +58,7 @@ def create_text_index(
 
     weights = pretrained if os.path.isfile(pretrained) else None
     if target.dataset.has_brain_run(brain_key):
-        target.dataset.delete_brain_run(brain_key)
+        delete_brain_run(target.dataset, brain_key)
     try:
         with reported_loading(f"open_clip:{architecture}", weights):
             index = fob.compute_similarity(
@@ -75,5 +76,5 @@ def create_text_index(
     except BaseException:
         # FiftyOne registers a run before it computes it.
         if target.dataset.has_brain_run(brain_key):
-            target.dataset.delete_brain_run(brain_key)
+            delete_brain_run(target.dataset, brain_key)
         raise

@@ -1,0 +1,139 @@
+"""Saved views and runs: documents of their own, and references to them in the dataset's document.
+
+FiftyOne writes the two one after the other, so that a process that is killed in between leaves one
+without the other. A reference without its document makes FiftyOne warn that the dataset is corrupt,
+and its ``delete_saved_view``, which counts only what is whole, then takes away another view than
+the one named. So what is deleted here loses its reference first, in one write, and whoever begins
+to write a run sweeps up what a killed one has left.
+"""
+
+import datetime
+import logging
+from typing import Any
+
+import fiftyone as fo
+import fiftyone.constants as foc
+import fiftyone.core.odm as foo
+from bson import json_util
+
+from .ownership import MARK, view_mark
+
+logger = logging.getLogger(__name__)
+
+# The fields of a dataset's document that refer to runs, by key.
+RUNS, BRAIN_RUNS = "runs", "brain_methods"
+
+
+def delete_view(dataset: fo.Dataset, name: str) -> None:
+    """Deletes a saved view that the dataset has."""
+    (document,) = (one for one in dataset._doc.get_saved_views() if one.name == name)
+    _update(dataset, {"$pull": {"saved_views": document.id}})
+    dataset._doc.reload("saved_views")
+    _discard_view(dataset, document)
+
+
+def delete_run(dataset: fo.Dataset, key: str) -> None:
+    """Deletes a custom run that the dataset has, with its results."""
+    document = dataset._doc.runs[key]
+    _forget_run(dataset, RUNS, key)
+    dataset._run_cache.pop(key, None)
+    _discard_run(document)
+
+
+def delete_brain_run(dataset: fo.Dataset, key: str) -> None:
+    """Deletes a brain run that the dataset has, with its results and what else is its own."""
+    document = dataset._doc.brain_methods[key]
+    try:
+        dataset.get_brain_info(key).config.build().cleanup(dataset, key)
+    except Exception as error:  # as FiftyOne does: what cannot be loaded can be deleted
+        logger.warning("The brain run %r could not clean up: %s", key, error)
+    _forget_run(dataset, BRAIN_RUNS, key)
+    dataset._brain_cache.pop(key, None)
+    _discard_run(document)
+
+
+def replace_brain_run(dataset: fo.Dataset, view: Any, key: str, brain_method: Any) -> None:
+    """Puts a brain run in the place of another one, which has its key until then.
+
+    FiftyOne deletes the other one first: whoever is killed then leaves nothing that tells of it.
+    Results that the other one has stay until others are saved.
+    """
+    stages = view._serialize(include_uuids=False) if isinstance(view, fo.DatasetView) else None
+    document = dataset._doc.brain_methods[key]
+    document.version, document.timestamp = foc.VERSION, datetime.datetime.utcnow()
+    document.config = brain_method.config.serialize()
+    document.view_stages = None if stages is None else [json_util.dumps(one) for one in stages]
+    document.save()
+    dataset._brain_cache.pop(key, None)
+
+
+def sweep(dataset: fo.Dataset, operator: str, method: str, key: str) -> None:
+    """Removes what a killed process has left: half of a saved view, or of a run.
+
+    Args:
+        dataset: the dataset
+        operator: the operator of the run that is about to be written or deleted
+        method: the method of its runs
+        key: its key. Documents without a reference are removed of this one only: another process
+            may just be writing those of others
+    """
+    stored = foo.get_db_conn().datasets.find_one(
+        {"_id": dataset._doc.id}, {"saved_views": True, RUNS: True, BRAIN_RUNS: True}
+    )
+    views = list(stored.get("saved_views") or ())
+    whole = _present("views", views)
+    if broken := [id_ for id_ in views if id_ not in whole]:
+        _update(dataset, {"$pull": {"saved_views": {"$in": broken}}})
+        dataset._doc.reload("saved_views")
+    for kind in (RUNS, BRAIN_RUNS):
+        runs = stored.get(kind) or {}
+        whole = _present("runs", list(runs.values()))
+        for broken_key in [other for other, id_ in runs.items() if id_ not in whole]:
+            path = f"{kind}.{broken_key}"
+            _update(dataset, {"$unset": {path: True}}, {path: runs[broken_key]})
+            dataset._doc.reload(kind)
+    of_dataset = {"_dataset_id": dataset._doc.id}
+    for document in foo.SavedViewDocument.objects(
+        __raw__={**of_dataset, "_id": {"$nin": views}, "name": {"$gt": f"{key}: "}}
+    ):
+        if (document.description or "").endswith(view_mark(operator, key)):
+            _discard_view(dataset, document)
+    held = [*(stored.get(RUNS) or {}).values(), *(stored.get(BRAIN_RUNS) or {}).values()]
+    for document in foo.RunDocument.objects(
+        __raw__={**of_dataset, "_id": {"$nin": held}, "key": key}
+    ):
+        if document.config.get("method") == method or MARK in document.config:
+            _discard_run(document)
+
+
+def _present(collection: str, ids: list[Any]) -> set[Any]:
+    found = foo.get_db_conn()[collection].find({"_id": {"$in": ids}}, {"_id": True})
+    return {one["_id"] for one in found}
+
+
+def _update(
+    dataset: fo.Dataset, change: dict[str, Any], also: dict[str, Any] | None = None
+) -> None:
+    now = datetime.datetime.now(datetime.timezone.utc)
+    foo.get_db_conn().datasets.update_one(
+        {"_id": dataset._doc.id, **(also or {})}, {**change, "$set": {"last_modified_at": now}}
+    )
+
+
+def _forget_run(dataset: fo.Dataset, kind: str, key: str) -> None:
+    _update(dataset, {"$unset": {f"{kind}.{key}": True}})
+    dataset._doc.reload(kind)
+
+
+def _discard_view(dataset: fo.Dataset, document: Any) -> None:
+    """Deletes the document of a saved view, and lets go of the patches that it was made of."""
+    from fiftyone.core.dataset import _handle_delete_generated_saved_view
+
+    _handle_delete_generated_saved_view(dataset, document)
+    document.delete()
+
+
+def _discard_run(document: Any) -> None:
+    if document.results:
+        document.results.delete()
+    document.delete()

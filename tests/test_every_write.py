@@ -1,0 +1,38 @@
+"""Operators that are killed at each of their writes: nothing is lost, and the same call ends well.
+
+One test for each operator; all variants of all of them are in ``benchmarks/every_write.py``.
+"""
+
+import pytest
+from killing import Killing
+
+# The cheapest cases that meet each way of writing.
+FAST = ("delete_run visualization", "compute_embeddings patches")
+CASES = (
+    "compute_embeddings overwrite",
+    "find_duplicates patches",
+    "find_outliers again",
+    "find_label_issues patches again",
+    "review accept patches",
+    "review undo sets",
+    "compute_separability",
+    "compute_visualization index again",
+    "delete_run",
+    "delete_run embeddings",
+)
+
+
+@pytest.fixture(scope="module")
+def killing():
+    process = Killing()
+    yield process
+    process.stop()
+
+
+@pytest.mark.parametrize("case", [*FAST, *(pytest.param(n, marks=pytest.mark.slow) for n in CASES)])
+def test_killed_at_every_write(killing, case):
+    outcome = killing.run(case)
+    assert not outcome.faults, "\n".join(outcome.faults)
+    # The counted writes differ by indexes that only the first call of a database makes.
+    assert outcome.kills >= 10 and outcome.writes - outcome.kills <= 2
+    assert outcome.repaired >= 5
