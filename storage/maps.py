@@ -180,7 +180,7 @@ def write_map(
     # Its field is the run's before it is written: what is interrupted there can be taken away.
     config.points_field = brain_key if spatial_index else None
     brain_method = config.build()
-    sweep(dataset, OPERATOR, config.method, brain_key)
+    sweep(dataset, brain_key)
     if dataset.has_brain_run(brain_key):
         before = begin_removal(dataset, brain_key)
         before.build().cleanup(dataset, brain_key)

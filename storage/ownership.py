@@ -13,6 +13,9 @@ import fiftyone as fo
 # The key in ``field.info``, and the attribute of the configuration of a brain run.
 MARK = "embedding_quality"
 
+# The method of a custom run, without the operator's name.
+METHOD_PREFIX = "@embedding/quality/"
+
 
 def mark(operator: str, run_key: str, path: str, **more: Any) -> dict[str, Any]:
     """What ``field.info`` says of the field of a run at a path."""
@@ -48,26 +51,29 @@ def marked_fields(dataset: fo.Dataset) -> Iterator[tuple[str, str, str]]:
 
 def view_description(text: str, operator: str, run_key: str) -> str:
     """The description of a saved view of a run, with its mark."""
-    return f"{text} {view_mark(operator, run_key)}".strip()
+    return f"{text} {_view_mark(operator, run_key)}".strip()
 
 
 def view_owner(dataset: fo.Dataset, name: str) -> tuple[str, str] | None:
     """The operator and the key of the run that saved a view, as its description says."""
     # FiftyOne's call for one view counts wrongly where another one is broken.
     infos = {info["name"]: info for info in dataset.list_saved_views(info=True)}
-    description = infos[name].get("description") or ""
-    _, _, mark_ = description.rpartition("(@embedding/quality/")
+    return owner_of_view(name, infos[name].get("description"))
+
+
+def owner_of_view(name: str, description: str | None) -> tuple[str, str] | None:
+    """The operator and the key of the run that saved a view of that description."""
+    _, _, mark_ = (description or "").rpartition("(@embedding/quality/")
     operator, separator, run_key = mark_.rstrip(")").partition(", run ")
     return (operator, run_key) if separator and name.startswith(f"{run_key}: ") else None
 
 
 def marked_views(dataset: fo.Dataset) -> Iterator[tuple[str, str, str]]:
     """The name, the operator and the run key of every saved view that carries a mark."""
-    for name in dataset.list_saved_views():
-        if (owner := view_owner(dataset, name)) is not None:
-            yield (name, *owner)
+    for info in dataset.list_saved_views(info=True):
+        if (owner := owner_of_view(info["name"], info["description"])) is not None:
+            yield (info["name"], *owner)
 
 
-def view_mark(operator: str, run_key: str) -> str:
-    """How the description of a saved view of a run ends."""
+def _view_mark(operator: str, run_key: str) -> str:
     return f"(@embedding/quality/{operator}, run {run_key})"

@@ -16,7 +16,7 @@ import fiftyone.constants as foc
 import fiftyone.core.odm as foo
 from bson import json_util
 
-from .ownership import MARK, view_mark
+from .ownership import MARK, METHOD_PREFIX, owner_of_view
 
 logger = logging.getLogger(__name__)
 
@@ -26,7 +26,7 @@ RUNS, BRAIN_RUNS = "runs", "brain_methods"
 
 def delete_view(dataset: fo.Dataset, name: str) -> None:
     """Deletes a saved view that the dataset has."""
-    (document,) = (one for one in dataset._doc.get_saved_views() if one.name == name)
+    document = next(one for one in dataset._doc.get_saved_views() if one.name == name)
     _update(dataset, {"$pull": {"saved_views": document.id}})
     dataset._doc.reload("saved_views")
     _discard_view(dataset, document)
@@ -67,43 +67,54 @@ def replace_brain_run(dataset: fo.Dataset, view: Any, key: str, brain_method: An
     dataset._brain_cache.pop(key, None)
 
 
-def sweep(dataset: fo.Dataset, operator: str, method: str, key: str) -> None:
+def sweep(dataset: fo.Dataset, key: str) -> None:
     """Removes what a killed process has left: half of a saved view, or of a run.
 
     Args:
         dataset: the dataset
-        operator: the operator of the run that is about to be written or deleted
-        method: the method of its runs
-        key: its key. Documents without a reference are removed of this one only: another process
-            may just be writing those of others
+        key: of the run that is about to be written or deleted. Documents without a reference are
+            removed of this one only: another process may just be writing those of others
     """
     stored = foo.get_db_conn().datasets.find_one(
         {"_id": dataset._doc.id}, {"saved_views": True, RUNS: True, BRAIN_RUNS: True}
     )
     views = list(stored.get("saved_views") or ())
+    runs = {kind: dict(stored.get(kind) or {}) for kind in (RUNS, BRAIN_RUNS)}
+    _drop_broken_references(dataset, views, runs)
+    _discard_unreferenced(dataset, key, views, runs)
+
+
+def _drop_broken_references(
+    dataset: fo.Dataset, views: list[Any], runs: dict[str, dict[str, Any]]
+) -> None:
+    """Removes references to documents that are not there, whosever they were."""
     whole = _present("views", views)
     if broken := [id_ for id_ in views if id_ not in whole]:
         _update(dataset, {"$pull": {"saved_views": {"$in": broken}}})
         dataset._doc.reload("saved_views")
-    for kind in (RUNS, BRAIN_RUNS):
-        runs = stored.get(kind) or {}
-        whole = _present("runs", list(runs.values()))
-        for broken_key in [other for other, id_ in runs.items() if id_ not in whole]:
-            path = f"{kind}.{broken_key}"
-            _update(dataset, {"$unset": {path: True}}, {path: runs[broken_key]})
+    for kind, ids in runs.items():
+        whole = _present("runs", list(ids.values()))
+        for key in [key for key, id_ in ids.items() if id_ not in whole]:
+            # Unless another process has stored a run of that key meanwhile.
+            _update(dataset, {"$unset": {f"{kind}.{key}": True}}, {f"{kind}.{key}": ids[key]})
             dataset._doc.reload(kind)
+
+
+def _discard_unreferenced(
+    dataset: fo.Dataset, key: str, views: list[Any], runs: dict[str, dict[str, Any]]
+) -> None:
+    """Deletes documents of a run of the plugin that the dataset does not refer to."""
     of_dataset = {"_dataset_id": dataset._doc.id}
-    for document in foo.SavedViewDocument.objects(
-        __raw__={**of_dataset, "_id": {"$nin": views}, "name": {"$gt": f"{key}: "}}
-    ):
-        if (document.description or "").endswith(view_mark(operator, key)):
-            _discard_view(dataset, document)
-    held = [*(stored.get(RUNS) or {}).values(), *(stored.get(BRAIN_RUNS) or {}).values()]
-    for document in foo.RunDocument.objects(
-        __raw__={**of_dataset, "_id": {"$nin": held}, "key": key}
-    ):
-        if document.config.get("method") == method or MARK in document.config:
-            _discard_run(document)
+    for view in foo.SavedViewDocument.objects(__raw__={**of_dataset, "_id": {"$nin": views}}):
+        owner = owner_of_view(view.name, view.description)
+        if owner is not None and owner[1] == key:
+            _discard_view(dataset, view)
+    referred = [id_ for ids in runs.values() for id_ in ids.values()]
+    unreferred = {**of_dataset, "key": key, "_id": {"$nin": referred}}
+    for run in foo.RunDocument.objects(__raw__=unreferred):
+        method = str(run.config.get("method"))
+        if method.startswith(METHOD_PREFIX) or MARK in run.config:
+            _discard_run(run)
 
 
 def _present(collection: str, ids: list[Any]) -> set[Any]:

@@ -13,7 +13,7 @@ from .locks import guard, writing
 from .maps import begin_removal, stored_maps
 from .ownership import marked_fields, marked_views
 from .paths import delete_field
-from .references import delete_brain_run, delete_run, delete_view
+from .references import delete_brain_run, delete_run, delete_view, sweep
 from .runs import UNDER_REMOVAL, Run, plugin_runs, read_run, write_run
 from .text_search import is_our_index
 
@@ -108,6 +108,7 @@ def remove(dataset: fo.Dataset, key: str) -> Removed:
     """
     with writing(dataset, key), guard:
         dataset.reload()
+        sweep(dataset, key)
         owned = owned_by(dataset, key)
         _begin(dataset, key)
         # The run goes last: what is interrupted can be called again.

@@ -17,12 +17,10 @@ import fiftyone.core.utils as fou
 
 from ..errors import UserError
 from .locks import guard
-from .ownership import owner_of, view_owner
+from .ownership import METHOD_PREFIX, owner_of, view_owner
 from .paths import check_writable, frame_field
 from .references import sweep
 from .target import About, Target
-
-METHOD_PREFIX = "@embedding/quality/"
 
 # Characters of the name of a saved view; labels in it may be of any length.
 MAX_VIEW_NAME = 200
@@ -280,7 +278,7 @@ def write_run(dataset: fo.Dataset, run: Run, written_at: str | None = None) -> N
     now = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="milliseconds")
     with guard:
         if not run.finished:
-            sweep(dataset, run.operator, METHOD_PREFIX + run.operator, run.key)
+            sweep(dataset, run.key)
         own = own_object(dataset)
         config = own.init_run(
             method=METHOD_PREFIX + run.operator,
