@@ -144,3 +144,19 @@ def test_a_wrong_label_field_is_an_error_not_an_omission(labeled, audit):
     with pytest.raises(ValueError, match="split='nothing': there is no such field"):
         audit(labeled, split="nothing")
     assert labeled.list_saved_views() == []
+
+
+def test_embeddings_of_a_killed_process_are_completed(digits, audit, compute_embeddings):
+    """What it had computed stays; the audit computes the rest with the same model."""
+    compute_embeddings(digits, model="cnn", embeddings="features")
+    samples = list(digits)
+    for sample in samples[:5]:
+        sample["features"] = None
+        sample.save()
+    config = digits.get_run_info("features").config
+    config.finished = False
+    digits.update_run_config("features", config)
+    result = audit(digits, label_field="none", check_pictures=False)
+    step = result["steps"]["compute_embeddings"]
+    assert (step["computed"], step["reused"], step["model"]) == (5, 15, "timm:tf_efficientnet_lite0")
+    assert result["embeddings"] == "features" and result["judged"] == 20
