@@ -104,7 +104,12 @@ def reviewed_run(samples: Any, run_key: str) -> tuple[Run, Target]:
     """
     dataset = samples._root_dataset
     run = read_run(dataset, run_key)
-    if run is None or run.operator != LABEL_ISSUES.name or not run.finished:
+    if run is not None and run.operator == LABEL_ISSUES.name and not run.finished:
+        raise UserError(
+            f"run_key={run_key!r}: find_label_issues was interrupted, or is still running; run it "
+            "again first. Its reviews are kept"
+        )
+    if run is None or run.operator != LABEL_ISSUES.name:
         names = ", ".join(one.key for one in reviewable_runs(dataset)) or "none"
         raise UserError(
             f"run_key={run_key!r} is no finished run of find_label_issues; there are: {names}"
@@ -254,7 +259,7 @@ def plan_review(
         elif new is None:
             outcome.skipped["no suggestion"] += 1
         else:
-            _decide(outcome, id_, current, new, decision, was_flagged, before, kept)
+            _decide(outcome, id_, current, new, decision, was_flagged, bool(flag), before, kept)
     return outcome
 
 
@@ -265,13 +270,15 @@ def _decide(
     new: str,
     decision: str,
     was_flagged: bool,
+    is_flagged: bool,
     before: Reviews,
     kept: _Labels,
 ) -> None:
     """One decision on one label."""
     original = before.originals.get(id_)
-    # A review that was interrupted has written its label, but not its decision.
-    interrupted = original is not None and id_ not in before.decisions
+    # A review that was interrupted has written its label, but not its decision, or not the flag.
+    only_flagged = is_flagged and current == before.reviewed.get(id_)
+    interrupted = original is not None and (id_ not in before.decisions or only_flagged)
     if interrupted and current not in (before.reviewed.get(id_), kept.text_of(original)):
         original = None  # edited since
     original = original or kept.original(id_, current)

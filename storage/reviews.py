@@ -4,8 +4,9 @@ Three fields of a run of ``find_label_issues``: ``<run_key>_original``, the labe
 decision, ``<run_key>_reviewed``, the label after it, and ``<run_key>_review``, the decision.
 
 They are written so that a process that is killed at any write loses nothing: what was and what
-shall be first, then the label, then the decision and the flag. Where there is an original without a
-decision, a review was interrupted; the same review, or taking it back, completes it.
+shall be first, then the label, then the decision, then the flag. Where there is an original without
+a decision, or a flag beside its decision, a review was interrupted; the same review, or taking it
+back, completes it.
 """
 
 import dataclasses
@@ -152,8 +153,10 @@ def write_reviews(target: Target, run: Run, label_path: str, outcome: Outcome) -
     write("original", outcome.originals, keep=True)
     write("reviewed", outcome.reviewed, keep=True)
     target.write(label_path, outcome.labels, samples)
+    # A flag goes after its decision, and comes back before it: where both are, one is completed.
+    write("review", outcome.decisions, keep=True)
     target.write(f"{run.key}_flagged", outcome.flagged, samples)
-    target.write(f"{run.key}_review", outcome.decisions, samples)
+    write("review", outcome.decisions, keep=False)
     # … and forgotten last.
     write("reviewed", outcome.reviewed, keep=False)
     write("original", outcome.originals, keep=False)

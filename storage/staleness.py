@@ -132,13 +132,14 @@ def stale_reasons(run: Run, reader: Reader) -> list[str]:
         return [UNREADABLE.format(run.unreadable)]
     if not run.finished:
         return [REMOVAL_UNFINISHED if run.facts.special.get(UNDER_REMOVAL) else UNFINISHED]
-    reasons = [
-        f"its field {path} no longer exists"
-        for path in run.fields
-        if reader.dataset.get_field(path) is None
-    ]
     if run.facts.special.get(UNDER_REVIEW):
-        reasons.append(REVIEW_UNFINISHED)
+        reasons = [REVIEW_UNFINISHED]  # its fields may not all be there yet
+    else:
+        reasons = [
+            f"its field {path} no longer exists"
+            for path in run.fields
+            if reader.dataset.get_field(path) is None
+        ]
     try:
         target = reader.target(run.facts.about)
     except UserError as error:

@@ -327,7 +327,13 @@ def _nothing_to_report(error: Exception) -> bool:
 def _check_undo(dataset: Any, case: Case, states: "_States", outcome: Outcome, where: str) -> None:
     copy = dataset.clone(_name())
     try:
-        case.undo(copy)
+        try:
+            case.undo(copy)
+        except ValueError as error:
+            if "run it again first" not in str(error):
+                raise
+            case.call(copy)
+            case.undo(copy)
         now = State.of(copy)
         for text in differences(states.pristine.labels(case.labels), now.labels(case.labels)):
             outcome.lost.append(f"{where}, then undo: {text}")
@@ -584,7 +590,7 @@ class _States:
                     for text in differences(after.runs.get(full, {}), run)
                 ]
         for row in rows:
-            if row["finished"]:
+            if row["finished"] and row["run_key"] not in open_:
                 told += [
                     f"the finished run {row['run_key']} lacks its field {path}"
                     for path in row["fields"]

@@ -158,5 +158,9 @@ def test_embeddings_of_a_killed_process_are_completed(digits, audit, compute_emb
     digits.update_run_config("features", config)
     result = audit(digits, label_field="none", check_pictures=False)
     step = result["steps"]["compute_embeddings"]
-    assert (step["computed"], step["reused"], step["model"]) == (5, 15, "timm:tf_efficientnet_lite0")
+    assert (step["computed"], step["reused"], step["model"]) == (
+        5,
+        15,
+        "timm:tf_efficientnet_lite0",
+    )
     assert result["embeddings"] == "features" and result["judged"] == 20
