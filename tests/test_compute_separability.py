@@ -38,7 +38,7 @@ def fruit(dataset):
                 useless=noise.normal(size=16).astype(np.float32),
                 camera=camera,
                 bright=bool(index % 3),
-                objects=fo.Detections(
+                samples=fo.Detections(
                     detections=[
                         fo.Detection(
                             label=CLASSES[number],
@@ -50,7 +50,7 @@ def fruit(dataset):
             )
         )
     dataset.add_samples(samples)
-    dataset.add_sample_field("objects.detections.vec", fo.VectorField)
+    dataset.add_sample_field("samples.detections.vec", fo.VectorField)
     return dataset
 
 
@@ -134,13 +134,13 @@ def test_slices_of_a_field_and_whether_the_vectors_tell_it(fruit, compute_separa
 def test_objects(fruit, compute_separability):
     of_samples = compute_separability(fruit, **COMMON)
     result = compute_separability(
-        fruit, embeddings="vec", label_field="objects", patches_field="objects"
+        fruit, embeddings="vec", label_field="samples", patches_field="samples"
     )
-    assert result["things"] == "patches" and result["run_key"] == "separability_objects"
+    assert result["things"] == "patches" and result["run_key"] == "separability_samples"
     assert result["overall"]["silhouette"] == pytest.approx(
         of_samples["overall"]["silhouette"], abs=1e-6
     )
-    ids = fruit.values("objects.detections.id", unwind=True)
+    ids = fruit.values("samples.detections.id", unwind=True)
     assert set(result["pairs"][0]["boundary"]) <= set(ids)
 
 

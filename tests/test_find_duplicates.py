@@ -194,17 +194,17 @@ def test_objects_within_an_image_and_across_images(
         return fo.Detection(label=label, bounding_box=[left / 640, 0, 0.25, 1])
 
     boxes = [box(0), box(160), box(320), box(480), box(322)]
-    row = fo.Sample(str(tmp_path / "row.png"), objects=fo.Detections(detections=boxes))
+    row = fo.Sample(str(tmp_path / "row.png"), frames=fo.Detections(detections=boxes))
     boxes = [box(300), box(0), fo.Detection(label="none", bounding_box=[0.5, 0.5, 0, 0])]
-    last = fo.Sample(str(tmp_path / "other.png"), objects=fo.Detections(detections=boxes))
+    last = fo.Sample(str(tmp_path / "other.png"), frames=fo.Detections(detections=boxes))
     dataset.add_samples([row, last])
-    compute_embeddings(dataset, model="cnn", patches_field="objects")
-    result = find_duplicates(dataset, embeddings="cnn", patches_field="objects")
-    groups = dataset.values("objects.detections.duplicates_group")
+    compute_embeddings(dataset, model="cnn", patches_field="frames")
+    result = find_duplicates(dataset, embeddings="cnn", patches_field="frames")
+    groups = dataset.values("frames.detections.duplicates_group")
     assert groups == [[None, None, 0, None, 0], [0, None, None]]
     assert result["things"] == "patches" and result["skipped"] == {"no vector": 1}
     assert len(dataset.load_saved_view("duplicates: groups")) == 3
-    assert "box" in dataset.distinct("objects.detections.duplicates_change")
+    assert "box" in dataset.distinct("frames.detections.duplicates_change")
 
 
 def test_through_the_executor_and_its_summary(photos, find_duplicates):

@@ -42,7 +42,7 @@ def _flipped():
                 truth=str(truth[index]),
                 ground_truth=fo.Classification(label=str(given[index])),
                 pixels=digits.data[index].astype(np.float32),
-                objects=fo.Detections(
+                detections=fo.Detections(
                     detections=[
                         fo.Detection(
                             label=str(given[index]),
@@ -55,7 +55,7 @@ def _flipped():
             for index in range(NUMBER)
         ]
     )
-    dataset.add_sample_field("objects.detections.pixels", fo.VectorField)
+    dataset.add_sample_field("detections.detections.pixels", fo.VectorField)
     yield dataset
     dataset.delete()
 
@@ -107,14 +107,18 @@ def test_the_witnesses_are_kept_apart(flipped, find_label_issues):
 def test_objects_are_judged_like_samples(flipped, find_label_issues):
     one = find_label_issues(flipped, embeddings="pixels", label_field="ground_truth", run_key="a")
     other = find_label_issues(
-        flipped, embeddings="pixels", label_field="objects", patches_field="objects", run_key="b"
+        flipped,
+        embeddings="pixels",
+        label_field="detections",
+        patches_field="detections",
+        run_key="b",
     )
     # Ties aside, which fall with the ids.
     assert abs(one["flagged"] - other["flagged"]) <= 1
     samples = set(flipped.load_saved_view("a: flagged").values("id"))
-    objects = flipped.load_saved_view("b: flagged")
-    assert len(samples ^ set(objects.values("sample_id"))) <= 2
-    assert objects.first().objects["b_suggested"] in set("0123456789")
+    detections = flipped.load_saved_view("b: flagged")
+    assert len(samples ^ set(detections.values("sample_id"))) <= 2
+    assert detections.first().detections["b_suggested"] in set("0123456789")
 
 
 def test_copies_do_not_hide_each_others_wrong_labels(flipped, find_label_issues):
@@ -267,15 +271,17 @@ def test_reviews_change_labels_and_take_them_back(flipped, find_label_issues, re
 
 
 def test_reviews_of_objects(flipped, find_label_issues, review):
-    find_label_issues(flipped, embeddings="pixels", label_field="objects", patches_field="objects")
+    find_label_issues(
+        flipped, embeddings="pixels", label_field="detections", patches_field="detections"
+    )
     flagged = flipped.load_saved_view("label_issues: flagged")
-    before = flipped.values("objects.detections.label")
+    before = flipped.values("detections.detections.label")
     done = review(flagged[:3], decision="accept")
     assert done["changed"] == 3 and done["things"] == "patches"
-    changed = flipped.values("objects.detections.label")
+    changed = flipped.values("detections.detections.label")
     assert sum(one != other for one, other in zip(before, changed)) == 3
     review(flipped, decision="undo")
-    assert flipped.values("objects.detections.label") == before
+    assert flipped.values("detections.detections.label") == before
 
 
 def test_measured_precision_is_told_after_thirty_reviews(flipped, find_label_issues, review):
@@ -318,7 +324,7 @@ def test_refused_reviews_change_nothing(flipped, find_label_issues, review, para
         ({"predictions_field": "truth"}, "no such Classification field; there are: ground_truth"),
         ({"predictions_field": "ground_truth"}, "neither logits nor confidences"),
         ({"predictions_field": "some"}, "599 of 600 samples have no prediction"),
-        ({"patches_field": "objects"}, "use label_field='objects'"),
+        ({"patches_field": "detections"}, "use label_field='detections'"),
     ],
 )
 def test_refusals(flipped, find_label_issues, parameters, message):
@@ -513,13 +519,13 @@ def _detected(shared):
         dataset.add_sample(
             fo.Sample(
                 str(shared / "data" / "coco128" / "data" / image["file_name"]),
-                objects=fo.Detections(detections=given),
+                detections=fo.Detections(detections=given),
                 detector=fo.Detections(detections=predicted),
             )
         )
     dataset.add_dynamic_sample_fields()
     foo.get_operator("@embedding/quality/compute_embeddings")(
-        dataset, model="cnn", patches_field="objects", embeddings="cnn"
+        dataset, model="cnn", patches_field="detections", embeddings="cnn"
     )
     yield dataset
     dataset.delete()
@@ -532,29 +538,29 @@ def detected(_detected):
     dataset.delete()
 
 
-OF_OBJECTS = {"embeddings": "cnn", "label_field": "objects", "patches_field": "objects"}
+OF_OBJECTS = {"embeddings": "cnn", "label_field": "detections", "patches_field": "detections"}
 
 
 def test_a_detector_tells_wrong_misplaced_and_missing_boxes(detected, find_label_issues):
     plain = find_label_issues(detected, **OF_OBJECTS, run_key="plain")
-    before = detected.values("objects.detections.label")
+    before = detected.values("detections.detections.label")
     result = find_label_issues(detected, **OF_OBJECTS, predictions_field="detector")
     json.dumps(result)
-    assert detected.values("objects.detections.label") == before
+    assert detected.values("detections.detections.label") == before
     flagged = detected.load_saved_view("label_issues: flagged")
     assert len(flagged) == result["flagged"] > plain["flagged"]
-    planted = Counter(flagged.values("objects.planted"))
-    all_planted = detected.count_values("objects.detections.planted")
+    planted = Counter(flagged.values("detections.planted"))
+    all_planted = detected.count_values("detections.detections.planted")
     assert planted["class"] >= 0.6 * all_planted["class"]
-    box = flagged.match(F("objects.label_issues_reason").contains_str("box"))
+    box = flagged.match(F("detections.label_issues_reason").contains_str("box"))
     assert len(box) == result["misplaced"] >= 0.3 * all_planted["box"]
-    assert Counter(box.values("objects.planted"))["box"] >= 0.8 * len(box)
+    assert Counter(box.values("detections.planted"))["box"] >= 0.8 * len(box)
     # A box that is only misplaced keeps its class.
-    only = box.match(F("objects.label_issues_reason") == "box")
-    assert len(only) and set(only.values("objects.label_issues_suggested")) == {None}
+    only = box.match(F("detections.label_issues_reason") == "box")
+    assert len(only) and set(only.values("detections.label_issues_suggested")) == {None}
     right = flagged.match(
-        (F("objects.planted") == "class")
-        & (F("objects.label_issues_suggested") == F("objects.truth"))
+        (F("detections.planted") == "class")
+        & (F("detections.label_issues_suggested") == F("detections.truth"))
     )
     assert len(right) >= 0.8 * planted["class"]
 
@@ -566,12 +572,12 @@ def test_a_detector_tells_wrong_misplaced_and_missing_boxes(detected, find_label
     assert "badly placed" in summary
     foo.get_operator("@embedding/quality/delete_run")(detected, run_key="label_issues")
     assert detected.get_field("label_issues_missing") is None
-    assert detected.get_field("objects.detections.label_issues_reason") is None
+    assert detected.get_field("detections.detections.label_issues_reason") is None
     assert all(name.startswith("plain: ") for name in detected.list_saved_views())
 
 
 def test_objects_that_a_view_hides_are_not_missing(detected, find_label_issues):
-    view = detected.filter_labels("objects", F("label") == "person")
+    view = detected.filter_labels("detections", F("label") == "person")
     result = find_label_issues(view, **OF_OBJECTS, predictions_field="detector")
     whole = find_label_issues(detected, **OF_OBJECTS, predictions_field="detector", run_key="b")
     on_view = detected.select(view.values("id")).count("b_missing.detections")
@@ -580,15 +586,17 @@ def test_objects_that_a_view_hides_are_not_missing(detected, find_label_issues):
 
 def test_a_detector_tells_what_vectors_without_content_do_not(detected, find_label_issues):
     detected.set_values(
-        "objects.detections.cnn",
+        "detections.detections.cnn",
         [
             [np.ones(8, np.float32)] * len(boxes or ())
-            for boxes in detected.values("objects.detections")
+            for boxes in detected.values("detections.detections")
         ],
     )
     result = find_label_issues(detected, **OF_OBJECTS, predictions_field="detector")
     assert "do not tell these classes apart" in result["warnings"][0]
-    flagged = Counter(detected.load_saved_view("label_issues: flagged").values("objects.planted"))
+    flagged = Counter(
+        detected.load_saved_view("label_issues: flagged").values("detections.planted")
+    )
     assert flagged["class"] + flagged["box"] >= 0.8 * result["flagged"] > 0
 
 
@@ -604,7 +612,7 @@ def test_photos_without_predictions_are_told(detected, find_label_issues):
     "predictions, message",
     [
         ("nothing", "'nothing': there is no such field; fields with predicted boxes: detector"),
-        ("objects", "holds the labels themselves"),
+        ("detections", "holds the labels themselves"),
         ("name", "predictions for patches are boxes, but 'name' holds none"),
         ("sure", "the predictions have no confidence"),
         ("empty", "holds no predictions for these samples"),

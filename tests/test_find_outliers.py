@@ -101,16 +101,16 @@ def test_objects_are_judged_and_found_again(dataset, photo_tiles, find_outliers,
     for index, (path, label) in enumerate(digit_files[:60]):
         vector = random.normal(size=16) + (10 if index != 7 else -10) * np.eye(16)[0]
         box = fo.Detection(label=label, bounding_box=[0, 0, 1, 1], vec=vector.astype(np.float32))
-        dataset.add_sample(fo.Sample(path, objects=fo.Detections(detections=[box])))
-    dataset.add_sample_field("objects.detections.vec", fo.VectorField)
-    result = find_outliers(dataset, embeddings="vec", patches_field="objects")
+        dataset.add_sample(fo.Sample(path, ground_truth=fo.Detections(detections=[box])))
+    dataset.add_sample_field("ground_truth.detections.vec", fo.VectorField)
+    result = find_outliers(dataset, embeddings="vec", patches_field="ground_truth")
     flagged = dataset.load_saved_view("outliers: flagged")
     assert flagged.first()["sample_id"] == dataset.values("id")[7]
     assert result["things"] == "patches"
     # The name is taken: findings on the samples get another one, and both stay.
-    dataset.set_values("vec", [boxes[0] for boxes in dataset.values("objects.detections.vec")])
+    dataset.set_values("vec", [boxes[0] for boxes in dataset.values("ground_truth.detections.vec")])
     assert find_outliers(dataset, embeddings="vec")["run_key"] == "outliers_samples"
-    assert dataset.count("objects.detections.outliers_score") == 60
+    assert dataset.count("ground_truth.detections.outliers_score") == 60
     with pytest.raises(ValueError, match="run_key='outliers' holds findings on the patches"):
         find_outliers(dataset, embeddings="vec", run_key="outliers")
 

@@ -39,19 +39,19 @@ def clustered(dataset):
                 f"/none/{index}.png",
                 vec=vector,
                 ground_truth=fo.Classification(label=label),
-                objects=fo.Detections(
+                samples=fo.Detections(
                     detections=[fo.Detection(label=label, bounding_box=[0, 0, 1, 1], vec=vector)]
                 ),
             )
             for index, (label, vector) in enumerate(zip(labels, vectors))
         ]
     )
-    dataset.add_sample_field("objects.detections.vec", fo.VectorField)
+    dataset.add_sample_field("samples.detections.vec", fo.VectorField)
     return dataset
 
 
 OF_SAMPLES = {"embeddings": "vec", "label_field": "ground_truth"}
-OF_OBJECTS = {"embeddings": "vec", "label_field": "objects", "patches_field": "objects"}
+OF_OBJECTS = {"embeddings": "vec", "label_field": "samples", "patches_field": "samples"}
 
 
 def run_all(samples, common):
@@ -79,7 +79,7 @@ def listed(dataset) -> dict[str, dict]:
     return {row["run_key"]: row for row in operator("list_runs")(dataset)["runs"]}
 
 
-@pytest.mark.parametrize("common", [OF_SAMPLES, OF_OBJECTS], ids=["samples", "objects"])
+@pytest.mark.parametrize("common", [OF_SAMPLES, OF_OBJECTS], ids=["of samples", "of patches"])
 def test_deleting_all_runs_leaves_the_dataset_as_it_was(clustered, common):
     before = state(clustered)
     run_all(clustered, common)
@@ -118,13 +118,13 @@ def test_deleting_vectors_takes_their_graph_and_error_field_along(digits, comput
 
 
 @pytest.mark.parametrize("change", ["label", "vector", "added", "removed"])
-@pytest.mark.parametrize("common", [OF_SAMPLES, OF_OBJECTS], ids=["samples", "objects"])
+@pytest.mark.parametrize("common", [OF_SAMPLES, OF_OBJECTS], ids=["of samples", "of patches"])
 def test_what_has_changed_since_is_told(clustered, common, change):
     operator("find_label_issues")(clustered, **common)
     operator("find_outliers")(clustered, embeddings="vec", check_pictures=False)
     assert not listed(clustered)["label_issues"]["stale"]
     sample = clustered.first()
-    thing = sample.objects.detections[0] if "patches_field" in common else sample
+    thing = sample.samples.detections[0] if "patches_field" in common else sample
     if change == "label":
         (sample.ground_truth if thing is sample else thing).label = "class 2"
         sample.save()
