@@ -171,7 +171,7 @@ def prospect(dataset: fo.Dataset) -> Prospect:
     """
     vectors = False
     for field in (None, *patches_fields(dataset)):
-        target = resolve_target(dataset, field)
+        target = resolve_target(dataset, field, reload=False)
         embeddings = vector_fields(target)
         labels = label_fields(target)
         vectors = vectors or bool(embeddings)

@@ -14,7 +14,7 @@ from .paths import is_patches, list_name, patches_fields
 from .target import About, Target
 
 
-def resolve_target(samples: Any, patches_field: str | None = None) -> Target:
+def resolve_target(samples: Any, patches_field: str | None = None, reload: bool = True) -> Target:
     """Settles what to work on.
 
     A grouped dataset stands for its active slice, a dynamically grouped view for all of its
@@ -24,6 +24,8 @@ def resolve_target(samples: Any, patches_field: str | None = None) -> Target:
     Args:
         samples: a ``Dataset`` or ``DatasetView`` of images
         patches_field (None): the field of the patches to work on, instead of the samples
+        reload (True): whether to read the fields of the dataset anew, which waits while another
+            thread changes them
 
     Returns:
         a ``Target``
@@ -32,8 +34,9 @@ def resolve_target(samples: Any, patches_field: str | None = None) -> Target:
         UserError: if there is nothing to work on, or not images, or no such patches
     """
     # Another process, the App's server say, may have changed fields and runs since.
-    with guard:
-        samples._root_dataset.reload()
+    if reload:
+        with guard:
+            samples._root_dataset.reload()
     _check_kind(samples)
     chosen = None
     if isinstance(samples, fop.PatchesView):
@@ -151,10 +154,10 @@ def _active_slice(view: Any) -> Any:
 
 
 def about_of(dataset: fo.Dataset, about: About) -> Target:
-    """All of what a run is about.
+    """All of what a run is about, in the dataset as its holder has loaded it.
 
     Raises:
         UserError: if there is nothing of it, or it cannot be looked at
     """
     samples: Any = dataset.to_frames() if about.frames else dataset
-    return resolve_target(samples, about.patches_field).everything
+    return resolve_target(samples, about.patches_field, reload=False).everything

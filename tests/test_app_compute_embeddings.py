@@ -47,10 +47,10 @@ def test_form_run_result_and_error(app, digits):
 
     # The objects on the samples, chosen in the form.
     form.get_by_role("combobox").first.click()
-    app.page.get_by_role("option", name="Objects in objects").click()
-    expect(form.get_by_text("20 of 20 objects will be embedded")).to_be_visible()
+    app.page.get_by_role("option", name="Patches in objects").click()
+    expect(form.get_by_text("20 of 20 patches will be embedded")).to_be_visible()
     form.get_by_role("button", name="Execute").click()
-    expect(app.dialog.get_by_text("objects embedded with")).to_be_visible()
+    expect(app.dialog.get_by_text("patches embedded with")).to_be_visible()
     digits.reload()
     assert digits.count("objects.detections.patches") == 20
 

@@ -156,7 +156,7 @@ def test_audit_and_its_buttons(app, photos):
     app.dialog.get_by_role("button", name="Open class separability").click()
     panel = app.page.locator("[data-cy*=panel-content-class_separability]")
     expect(panel).to_be_visible()
-    app.dialog.get_by_role("button", name="Open the map").click()
+    app.dialog.get_by_role("button", name="Open the visualization").click()
     expect(app.embeddings).to_be_visible()
     app.page.keyboard.press("Escape")
     app.screenshot("audit-view")

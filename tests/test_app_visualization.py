@@ -44,9 +44,8 @@ def test_compute_show_color_lasso(app, pictured, kind):
     form = app.open_operator(LABEL)
     if kind == "patches":
         form.get_by_role("combobox").first.click()
-        app.page.get_by_role("option", name="Objects in objects").click()
-    things = {"samples": "samples", "patches": "objects"}[kind]
-    expect(form.get_by_text(f"60 of 60 {things} have vectors and will be mapped")).to_be_visible()
+        app.page.get_by_role("option", name="Patches in objects").click()
+    expect(form.get_by_text(f"60 of 60 {kind} have embeddings and will be shown")).to_be_visible()
     form.get_by_text("More options").click()
     expect(form.get_by_text("Minimum distance")).to_be_visible()
     app.screenshot(f"visualization-form-{kind}")
