@@ -46,7 +46,7 @@ WRITES = frozenset(
 )
 WRITING_STAGES = ("$merge", "$out")
 
-# What differs from call to call.
+# What differs from call to call: what a killed call has embedded is not computed again.
 VOLATILE = frozenset(
     [
         "_id",
@@ -58,6 +58,8 @@ VOLATILE = frozenset(
         "timestamp",
         "seconds",
         "images_per_second",
+        "computed",
+        "reused",
         "_dataset_id",
     ]
 )
