@@ -57,15 +57,26 @@ def replace_brain_run(dataset: fo.Dataset, view: Any, key: str, brain_method: An
     """Puts a brain run in the place of another one, which has its key until then.
 
     FiftyOne deletes the other one first: whoever is killed then leaves nothing that tells of it.
-    Results that the other one has stay until others are saved.
     """
     stages = view._serialize(include_uuids=False) if isinstance(view, fo.DatasetView) else None
     document = dataset._doc.brain_methods[key]
+    forget_results(document)
     document.version, document.timestamp = foc.VERSION, datetime.datetime.utcnow()
     document.config = brain_method.config.serialize()
     document.view_stages = None if stages is None else [json_util.dumps(one) for one in stages]
     document.save()
     dataset._brain_cache.pop(key, None)
+
+
+def forget_results(document: Any) -> None:
+    """Deletes the results of a run, custom or of the Brain, that stays.
+
+    FiftyOne deletes the file first: a dataset with a run that refers to no file cannot be cloned.
+    """
+    if not document.results:
+        return
+    foo.get_db_conn().runs.update_one({"_id": document.id}, {"$set": {"results": None}})
+    document.results.delete()
 
 
 def sweep(dataset: fo.Dataset, key: str, with_graphs: bool = False) -> None:
