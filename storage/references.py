@@ -9,6 +9,7 @@ to write a run sweeps up what a killed one has left.
 
 import datetime
 import logging
+import re
 from typing import Any
 
 import fiftyone as fo
@@ -56,10 +57,10 @@ def replace_brain_run(dataset: fo.Dataset, view: Any, key: str, brain_method: An
     """Puts a brain run in the place of another one, which has its key until then.
 
     FiftyOne deletes the other one first: whoever is killed then leaves nothing that tells of it.
-    Results that the other one has stay until others are saved.
     """
     stages = view._serialize(include_uuids=False) if isinstance(view, fo.DatasetView) else None
     document = dataset._doc.brain_methods[key]
+    forget_results(document)
     document.version, document.timestamp = foc.VERSION, datetime.datetime.utcnow()
     document.config = brain_method.config.serialize()
     document.view_stages = None if stages is None else [json_util.dumps(one) for one in stages]
@@ -67,13 +68,25 @@ def replace_brain_run(dataset: fo.Dataset, view: Any, key: str, brain_method: An
     dataset._brain_cache.pop(key, None)
 
 
-def sweep(dataset: fo.Dataset, key: str) -> None:
+def forget_results(document: Any) -> None:
+    """Deletes the results of a run, custom or of the Brain, that stays.
+
+    FiftyOne deletes the file first: a dataset with a run that refers to no file cannot be cloned.
+    """
+    if not document.results:
+        return
+    foo.get_db_conn().runs.update_one({"_id": document.id}, {"$set": {"results": None}})
+    document.results.delete()
+
+
+def sweep(dataset: fo.Dataset, key: str, with_graphs: bool = False) -> None:
     """Removes what a killed process has left: half of a saved view, or of a run.
 
     Args:
         dataset: the dataset
         key: of the run that is about to be written or deleted. Documents without a reference are
             removed of this one only: another process may just be writing those of others
+        with_graphs (False): also of the neighbor graphs of a field of embeddings of that name
     """
     stored = foo.get_db_conn().datasets.find_one(
         {"_id": dataset._doc.id}, {"saved_views": True, RUNS: True, BRAIN_RUNS: True}
@@ -81,7 +94,7 @@ def sweep(dataset: fo.Dataset, key: str) -> None:
     views = list(stored.get("saved_views") or ())
     runs = {kind: dict(stored.get(kind) or {}) for kind in (RUNS, BRAIN_RUNS)}
     _drop_broken_references(dataset, views, runs)
-    _discard_unreferenced(dataset, key, views, runs)
+    _discard_unreferenced(dataset, key, with_graphs, views, runs)
 
 
 def _drop_broken_references(
@@ -101,7 +114,11 @@ def _drop_broken_references(
 
 
 def _discard_unreferenced(
-    dataset: fo.Dataset, key: str, views: list[Any], runs: dict[str, dict[str, Any]]
+    dataset: fo.Dataset,
+    key: str,
+    with_graphs: bool,
+    views: list[Any],
+    runs: dict[str, dict[str, Any]],
 ) -> None:
     """Deletes documents of a run of the plugin that the dataset does not refer to."""
     of_dataset = {"_dataset_id": dataset._doc.id}
@@ -110,7 +127,8 @@ def _discard_unreferenced(
         if owner is not None and owner[1] == key:
             _discard_view(dataset, view)
     referred = [id_ for ids in runs.values() for id_ in ids.values()]
-    unreferred = {**of_dataset, "key": key, "_id": {"$nin": referred}}
+    keys = re.escape(key) + ("(_graph_[0-9a-f]{12})?" if with_graphs else "")
+    unreferred = {**of_dataset, "key": re.compile(f"^{keys}$"), "_id": {"$nin": referred}}
     for run in foo.RunDocument.objects(__raw__=unreferred):
         method = str(run.config.get("method"))
         if method.startswith(METHOD_PREFIX) or MARK in run.config:

@@ -108,7 +108,7 @@ def remove(dataset: fo.Dataset, key: str) -> Removed:
     """
     with writing(dataset, key), guard:
         dataset.reload()
-        sweep(dataset, key)
+        sweep(dataset, key, with_graphs=True)
         owned = owned_by(dataset, key)
         _begin(dataset, key)
         # The run goes last: what is interrupted can be called again.

@@ -19,7 +19,7 @@ from ..errors import UserError
 from .locks import guard
 from .ownership import METHOD_PREFIX, owner_of, view_owner
 from .paths import check_writable, frame_field
-from .references import sweep
+from .references import forget_results, sweep
 from .target import About, Target
 
 # Characters of the name of a saved view; labels in it may be of any length.
@@ -298,6 +298,7 @@ def write_run(dataset: fo.Dataset, run: Run, written_at: str | None = None) -> N
 def write_results(dataset: fo.Dataset, key: str, **values: Any) -> None:
     """Stores what is too large for the facts of a run, as JSON types."""
     own = own_object(dataset)
+    forget_results(own._doc.runs[key])
     own.save_run_results(key, own.init_run_results(key, **values), overwrite=True, cache=False)
     with guard:
         _hand_over(own, dataset, key)

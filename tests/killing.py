@@ -46,7 +46,7 @@ WRITES = frozenset(
 )
 WRITING_STAGES = ("$merge", "$out")
 
-# What differs from call to call.
+# What differs from call to call: what a killed call has embedded is not computed again.
 VOLATILE = frozenset(
     [
         "_id",
@@ -58,6 +58,8 @@ VOLATILE = frozenset(
         "timestamp",
         "seconds",
         "images_per_second",
+        "computed",
+        "reused",
         "_dataset_id",
     ]
 )
@@ -557,12 +559,12 @@ class _States:
             values, there = _column(now, path), path in now.schema
             if there == (path in before.schema) and values == _column(before, path):
                 continue
-            owners = [key for key, row in said.items() if path in row["fields"]]
+            owners = [key for key, row in said.items() if _owns(row["fields"], path)]
             done = there == (path in after.schema) and values == _column(after, path)
             if any(key in open_ for key in owners):
                 continue
             if case.deletes and not there and done:
-                if not any(before_owner(before, path, key) for key in said):
+                if not any(_owned_before(before, path, key) for key in said):
                     continue
                 told.append(f"the field {path} is gone, and its run is listed as finished")
             elif not owners or not done:
@@ -604,10 +606,15 @@ class _States:
         return told[:8]
 
 
-def before_owner(before: State, path: str, key: str) -> bool:
+def _owns(fields: list[str], path: str) -> bool:
+    """Whether a field is one of these, or lies in one."""
+    return any(path == one or path.startswith(f"{one}.") for one in fields)
+
+
+def _owned_before(before: State, path: str, key: str) -> bool:
     """Whether a run of that key owned a field."""
     run = before.runs.get(f"runs {key}")
-    return run is not None and path in run["config"].get("fields", ())
+    return run is not None and _owns(run["config"].get("fields", []), path)
 
 
 def _column(state: State, path: str) -> dict[str, Any]:

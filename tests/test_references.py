@@ -97,6 +97,24 @@ def test_results_that_are_gone_cost_only_themselves(labeled):
     assert "outliers" in {row["run_key"] for row in rows}
 
 
+def test_a_dataset_whose_results_are_being_replaced_can_be_cloned(labeled, monkeypatch):
+    import fiftyone.core.runs as fors
+
+    def fail(*_, **__):
+        raise OSError("the connection was lost")
+
+    monkeypatch.setattr(fors.Run, "save_run_results", fail)
+    with pytest.raises(OSError):
+        find_outliers(labeled)
+    monkeypatch.undo()
+    clone = afresh(labeled).clone()
+    assert clone.has_run("outliers") and clone.load_run_results("outliers") is None
+    clone.delete()
+    for _ in range(2):  # without results before, and with some
+        find_outliers(labeled)
+        assert len(afresh(labeled).load_run_results("outliers").ids.split()) == 30
+
+
 def test_a_run_that_is_being_deleted_says_so(labeled, monkeypatch):
     import sys
 
