@@ -147,8 +147,9 @@ def _result(found: "Duplicates", changes: dict[int, tuple[str, float, float]]) -
     return {
         "exact_groups": num_groups - len(near),
         "near_groups": len(near),
-        "exact_redundant": int((found.exact & ~found.keep).sum()),
+        "exact_redundant": sum(kind in COPIES for kind, _, _ in changes.values()),
         "redundant": int((~found.keep).sum()),
+        "near_redundant": int((~found.keep & np.isin(found.group, sorted(near))).sum()),
         "leaks": [{"splits": list(pair), "groups": count} for pair, count in found.leaks.items()],
         "conflicts": len(found.conflicts),
         "changes": dict(Counter(kind for kind, _, _ in changes.values()).most_common()),

@@ -232,8 +232,10 @@ def _of_duplicates(result: dict[str, Any]) -> list[dict[str, Any]]:
     leaks = sum(leak["groups"] for leak in result["leaks"])
     between = ", ".join(" and ".join(leak["splits"]) for leak in result["leaks"])
     conflicts, exact = result["conflicts"], result["exact_groups"]
-    near, copies = result["near_groups"], result["exact_redundant"]
-    beside = f"; {copies:,} redundant ones are exact copies" if copies and near else ""
+    near = result["near_groups"]
+    # Of groups that hold both, the copies count here.
+    copies = result["exact_redundant"] - (result["redundant"] - result["near_redundant"])
+    beside = f"; {copies:,} of the redundant ones are exact copies" if copies else ""
     return [
         _finding(
             f"{counted(leaks, 'group')} of duplicates across {between}",

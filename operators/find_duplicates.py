@@ -63,7 +63,8 @@ class FindDuplicates(QualityOperator):
 
         Returns:
             a dict with ``exact_groups``, ``near_groups``, ``redundant``, ``exact_redundant`` (those
-            that are exact copies), ``leaks``, ``conflicts``, ``changes``, ``skipped``, …
+            that are exact copies), ``near_redundant`` (those of groups that hold more than
+            copies), ``leaks``, ``conflicts``, ``changes``, ``skipped``, …
 
         Raises:
             UserError: if the input is at fault; an earlier run of the name then stays
