@@ -125,7 +125,7 @@ class App:
         search.fill(label)
         self.page.get_by_text(label, exact=True).first.click()
         dialog = self.page.locator("[role=dialog]").last
-        expect(dialog.get_by_role("button", name="Execute")).to_be_visible(timeout=20_000)
+        expect(dialog.get_by_role("button", name="Execute")).to_be_visible()
         return dialog
 
     def choose(self, form: Locator, value: str) -> None:

@@ -41,19 +41,19 @@ def test_the_panel_shows_names_as_they_are(app, named):
     app.page.on("dialog", lambda dialog: dialogs.append(dialog.dismiss()))
     app.open(named.name)
     panel = app.open_panel(PANEL)
-    expect(panel.locator("table").last).to_contain_text("Mixes", timeout=20_000)
+    expect(panel.locator("table").last).to_contain_text("Mixes")
     app.screenshot("markup-table")
     shown = [row["label"] for row in named.load_run_results("separability").report["classes"]][:15]
     for number, label in enumerate(shown):
         panel.locator("table").last.locator("tbody tr").nth(number).locator("td").first.click()
-        expect(panel.locator("strong").first).to_have_text(_as_text(label), timeout=20_000)
+        expect(panel.locator("strong").first).to_have_text(_as_text(label))
         assert panel.locator("strong img, strong a, h1, ol, .katex").count() == 0
         app.screenshot(f"markup-card-{CLASSES.index(label):02}")
     panel.get_by_role("tab", name="Chart").click()
     # A click on a bar brings the name that the figure was given.
     for number in (0, shown.index("<b>bold</b><img src=x onerror=alert(1)>")):
         browser.click_plot(panel, 0.01, (number + 0.5) / 15)
-        expect(panel.locator("strong").first).to_have_text(_as_text(shown[number]), timeout=20_000)
+        expect(panel.locator("strong").first).to_have_text(_as_text(shown[number]))
     app.screenshot("markup-chart")
     ticks = panel.locator(".js-plotly-plot .ytick text").all_text_contents()
     assert {"*star*", "$x$", "# head"} <= {text.strip() for text in ticks}
@@ -62,10 +62,10 @@ def test_the_panel_shows_names_as_they_are(app, named):
     first = named.match(F("ground_truth.label") == shown[0])
     first.set_field("ground_truth.label", CLASSES[0]).save()
     browser.click_plot(panel, 0.01, 0.5 / 15)
-    expect(app.page.get_by_text(f"Nothing of {shown[0]} is left")).to_be_visible(timeout=20_000)
+    expect(app.page.get_by_text(f"Nothing of {shown[0]} is left")).to_be_visible()
     app.screenshot("markup-notice")
     panel.get_by_role("tab", name="Confusion").click()
-    expect(panel.locator(".js-plotly-plot .xtick text").first).to_be_visible(timeout=20_000)
+    expect(panel.locator(".js-plotly-plot .xtick text").first).to_be_visible()
     browser.drag_layer(panel).hover(position={"x": 5, "y": 60})
     app.screenshot("markup-confusion")
     assert panel.locator(".js-plotly-plot svg :is(a, tspan[style*=bold])").count() == 0

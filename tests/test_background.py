@@ -94,8 +94,10 @@ def test_an_error_of_the_computation_loses_nothing(error):
 
 def test_interrupts_lose_nothing_even_while_the_rest_is_written():
     """Three times Ctrl-C, the last ones while the block is left."""
+    # A process that is started in the background ignores interrupts, by inheritance.
     script = """
-import time
+import signal, time
+signal.signal(signal.SIGINT, signal.default_int_handler)
 from fiftyone_embedding_quality.storage import background
 background.INTERVAL = 0.1
 stored, given = set(), set()
@@ -117,10 +119,13 @@ with background.BackgroundWriter(write) as writer:
         stderr=subprocess.PIPE,
         text=True,
     )
-    assert process.stdout.readline() == "begun\n"
-    time.sleep(1)
-    for _ in range(3):
-        process.send_signal(signal.SIGINT)
-        time.sleep(0.2)
-    output, errors = process.communicate(timeout=20)
+    try:
+        assert process.stdout.readline() == "begun\n"
+        time.sleep(1)
+        for _ in range(3):
+            process.send_signal(signal.SIGINT)
+            time.sleep(0.2)
+        output, errors = process.communicate(timeout=60)
+    finally:
+        process.kill()
     assert output == "True\n" and "KeyboardInterrupt" in errors
