@@ -472,14 +472,18 @@ def _more(database: Any, stored: Mapping[str, Any], own: str) -> tuple[str, ...]
 def _clean(value: Any) -> Any:
     """Without what differs from call to call, and without empty values."""
     if isinstance(value, Mapping):
-        return {
-            key: _clean(one)
-            for key, one in value.items()
-            if key not in VOLATILE and one is not None
-        }
+        cleaned = {key: _clean(one) for key, one in value.items() if key not in VOLATILE}
+        # A field that was cleared is there and empty, also on patches: the same as none.
+        return {key: one for key, one in cleaned.items() if not _is_empty(one)}
     if isinstance(value, (list, tuple)):
         return [_clean(one) for one in value]
     return value
+
+
+def _is_empty(value: Any) -> bool:
+    if isinstance(value, (Mapping, list)):
+        return all(map(_is_empty, value if isinstance(value, list) else value.values()))
+    return value is None
 
 
 def differences(wanted: Any, found: Any, path: str = "") -> list[str]:
