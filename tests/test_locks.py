@@ -25,7 +25,9 @@ except ValueError as error:
 
 
 @pytest.fixture(autouse=True)
-def short_times(monkeypatch):
+def short_times(monkeypatch, dataset):
+    # Processes that other tests have killed leave theirs.
+    _documents(dataset).delete_many({})
     monkeypatch.setattr(locks, "HEARTBEAT_SECONDS", 0.2)
     monkeypatch.setattr(locks, "ABANDONED_SECONDS", 2)
 
