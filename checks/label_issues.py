@@ -110,7 +110,11 @@ def _reviews_before(inputs: Inputs, run: Run) -> Reviews:
     before = read_run(inputs.target.dataset, run.key)
     reviews = read_reviews(inputs.target, run)
     labels = before.facts.label_field if before is not None else None
-    if reviews.decisions and labels is not None and labels != inputs.label_field:
+    if (
+        (reviews.decisions or reviews.originals)
+        and labels is not None
+        and labels != inputs.label_field
+    ):
         raise UserError(
             f"run_key={run.key!r} holds reviews of {labels!r}; choose another run_key, undo the "
             "reviews, or delete that run"

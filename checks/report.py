@@ -180,10 +180,11 @@ def _found(target: Target, run: Run, declared: Declaration) -> Target | None:
     # A flag that is false is a value, too.
     is_flag = isinstance(target.all_samples.get_field(target.path(name)), fo.BooleanField)
     condition = F(name) == True if is_flag else F(name) != None  # noqa: E711, E712
+    samples = target.showing(target.path(name))
     if target.patches_field is None:
-        view = target.view.match(condition)
+        view = samples.match(condition)
     else:
-        view = target.view.filter_labels(target.patches_field, condition)
+        view = samples.filter_labels(target.patches_field, condition)
     ids = Target(target.dataset, view, target.patches_field, target.chosen).ids()
     known = evaluated_ids(target.dataset, run)
     if known is not None:

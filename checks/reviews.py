@@ -131,6 +131,11 @@ def known_classes(target: Target, label_field: str) -> list[str]:
     return sorted({name for of_text in names for name in of_text})
 
 
+def _stripped(label: Any) -> str:
+    """A label that a person gave as a text, without blanks around it."""
+    return str(label).strip()
+
+
 class _Labels:
     """Labels as reviews compare and keep them: one text for each sample or patch."""
 
@@ -156,8 +161,11 @@ class _Labels:
             if len(label) != 1:
                 raise UserError(f"label={list(label)!r}: {self.field.name!r} holds one label each")
             label = label[0]
-        self.field.value(label)
-        return label
+        # As it will be read: "true" and "02" are True and 2.
+        text = self.field.text(self.field.value(_stripped(label)))
+        if text is None:
+            raise UserError("label= is empty")
+        return text
 
     def original(self, id_: str, label: str) -> str:
         """What is kept of a label that may be replaced."""
@@ -181,7 +189,9 @@ class _LabelSets(_Labels):
 
     def __init__(self, target: Target, label_field: str) -> None:
         super().__init__(target, label_field)
-        self._documents = dict(zip(*target.view.values(["id", self.field.name])))
+        self._documents = dict(
+            zip(*target.showing(self.field.name).values(["id", self.field.name]))
+        )
 
     def suggested(self, run: Run, ids: list[str], labels: list[str | None]) -> list[str | None]:
         rows = self._target.values(f"{run.key}_wrong", f"{run.key}_missing")
@@ -196,7 +206,10 @@ class _LabelSets(_Labels):
     def chosen(self, label: str | Sequence[str]) -> str:
         if isinstance(label, str):
             label = split_labels(label, known_classes(self._target, self.field.name))
-        return label_set_text({text for name in label if (text := name.strip())})
+        names = {text for name in label if (text := _stripped(name))}
+        if not names:
+            raise UserError("label= is empty")
+        return label_set_text(names)
 
     def original(self, id_: str, label: str) -> str:
         return label if self.field.kind == "texts" else self._documents[id_].to_json()

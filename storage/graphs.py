@@ -70,17 +70,22 @@ def get_graph(
     key = prefix + vectors.fingerprint[:12]
     # Whoever wants the same graph at the same time waits for it.
     with writing(target.dataset, key):
-        graph = _stored_graph(target.dataset, key, vectors, k)
+        graph = _stored_graph(target.dataset, key, vectors, k, seed)
         if graph is not None:
             return graph, True
         graph = neighbor_graph(vectors.matrix, wanted, seed=seed, progress=progress)
-        _store_graph(target, key, embeddings, vectors, graph)
+        _store_graph(target, key, embeddings, vectors, graph, seed)
         _forget_oldest(target.dataset, prefix)
     return graph, False
 
 
 def _store_graph(
-    target: Target, key: str, embeddings: str, vectors: VectorSet, graph: NeighborGraph
+    target: Target,
+    key: str,
+    embeddings: str,
+    vectors: VectorSet,
+    graph: NeighborGraph,
+    seed: int | None,
 ) -> None:
     facts = RunFacts(
         about=target.about,
@@ -96,6 +101,7 @@ def _store_graph(
             "rows": graph.num_rows,
             "method": graph.method,
             "recall": graph.recall,
+            "seed": seed,
             "stored_at": datetime.datetime.now(datetime.timezone.utc).isoformat(),
         },
     )
@@ -109,14 +115,17 @@ def _store_graph(
     write_run(target.dataset, Run(key, OPERATOR, (), facts, finished=True))
 
 
-def _stored_graph(dataset: Any, key: str, vectors: VectorSet, k: int) -> NeighborGraph | None:
+def _stored_graph(
+    dataset: Any, key: str, vectors: VectorSet, k: int, seed: int | None
+) -> NeighborGraph | None:
     stored = read_run(dataset, key)
     if stored is None or not stored.finished or stored.operator != OPERATOR:
         return None
     facts = stored.facts.special
     if facts["k"] < k or facts["fingerprint"] != vectors.fingerprint:
         return None
-    if facts["k"] != k and facts["method"] != "exact":
+    asked = (facts["k"], facts.get("seed", seed)) == (k, seed)
+    if facts["method"] != "exact" and not asked:
         return None
     results = read_results(dataset, key)
     if results is None:

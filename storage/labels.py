@@ -221,7 +221,7 @@ def read_label_sets(
     """
     field = label_field_of(target, label_field)
     path = f"{field.path}.classifications.label" if field.kind == "labels" else field.path
-    columns = target.view.values(["id", path])
+    columns = target.showing(path).values(["id", path])
     sets = {
         id_: None if labels is None else frozenset(filter(None, labels))
         for id_, labels in zip(*columns)
@@ -281,7 +281,10 @@ def split_labels(text: str, known: Iterable[str]) -> list[str]:
     ['Rome, GA', 'fur']
     """
     known = set(known)
-    parts = next(csv.reader([text], skipinitialspace=True))
+    try:
+        parts = next(csv.reader([text], skipinitialspace=True))
+    except csv.Error as error:
+        raise UserError(f"label={text!r} cannot be read ({error}); pass a list of labels") from None
     labels, start = [], 0
     while start < len(parts):
         stop = len(parts)

@@ -65,7 +65,7 @@ def _texts(samples: Target, field: LabelField, sample_ids: Sequence[str]) -> lis
 def _several(samples: Target, field: LabelField) -> dict[str, list[str]]:
     """The values of samples that have any number of them."""
     path = f"{field.name}.classifications.label" if field.kind == "labels" else field.path
-    found: dict[str, Any] = dict(zip(*samples.view.values(["id", path])))
+    found: dict[str, Any] = dict(zip(*samples.showing(path).values(["id", path])))
     return {id_: [value for value in values or () if value] for id_, values in found.items()}
 
 

@@ -333,10 +333,10 @@ def check_name(parameter: str, name: str) -> None:
     Raises:
         UserError: that names the parameter
     """
-    if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", name):
+    if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]{0,149}", name):
         raise UserError(
-            f"{parameter}={name!r} cannot be the name of a field; use letters, digits and "
-            "underscores, beginning with a letter"
+            f"{parameter}={name!r} cannot be the name of a field; use up to 150 letters, digits "
+            "and underscores, beginning with a letter"
         )
 
 

@@ -68,7 +68,7 @@ class Reader:
         about = run.facts.about
         target = self.target(about)
         ids = target.ids() if ids is None else ids
-        key = (about, what, hash(tuple(ids)))
+        key = (about, what, str(run.facts.parameters.get("split")), hash(tuple(ids)))
         if key not in self._known:
             try:
                 self._known[key] = self._computed(what, run, target, ids)

@@ -166,9 +166,10 @@ class Target:
         if not self.has_field(having):
             return []
         if self.patches_field is None:
-            present = set(self.view.exists(having).values("id"))
+            present = set(self.showing(having).exists(having).values("id"))
             return [id_ for id_ in self.sample_ids if id_ in present]
-        view = self.view.filter_labels(self.patches_field, F(having).exists())
+        samples = self.showing(self.path(having))
+        view = samples.filter_labels(self.patches_field, F(having).exists())
         present = {
             self._names.of(sample_id, label_id)
             for sample_id, label_ids in self._labels_of_samples(view)
@@ -242,6 +243,12 @@ class Target:
 
     # Reading and writing
 
+    def showing(self, *paths: str) -> Any:
+        """The samples of the view with all of these fields, also where the view hides one."""
+        if all(self.view.get_field(path) is not None for path in paths):
+            return self.view
+        return self.all_samples.select(sorted(set(self.view.values("id"))))
+
     def values(self, *fields: str) -> dict[str, tuple[Any, ...]]:
         """Values of fields of the target, by id; what has none has None there.
 
@@ -250,10 +257,7 @@ class Target:
                 that lie in a list come as lists
         """
         declared = [field for field in fields if self.has_field(field)]
-        view = self.view
-        if any(view.get_field(self.path(field)) is None for field in declared):
-            # The view hides one of them.
-            view = self.all_samples.select(sorted(set(view.values("id"))))
+        view = self.showing(*map(self.path, declared))
         if self.patches_field is None:
             columns = view.values(["id", *declared])
             rows = {id_: dict(zip(declared, values)) for id_, *values in zip(*columns)}

@@ -284,3 +284,25 @@ def test_a_filtered_patches_view(shelf):
     view = shelf.to_patches("boxes").match(F("boxes.label") == "cup")
     result = operator("find_outliers")(view, embeddings="emb", check_pictures=False)
     assert result["judged"] == 30 and not result["whole"]
+
+
+@pytest.mark.parametrize("path, text", [("flag", "true"), ("count", "01"), ("words", ["  pan "])])
+def test_what_was_typed_is_what_is_read(shelf, path, text):
+    """A review is known again by what is stored, so that it can be undone."""
+    before = shelf.values(path)
+    operator("find_label_issues")(shelf, embeddings="vec", label_field=path)
+    done = operator("review_label_issues")(shelf, decision="set", label=text, unflagged=True)
+    assert done["reviewed"] == 30 and shelf.values(path) != before
+    operator("review_label_issues")(shelf, decision="undo")
+    assert shelf.values(path) == before
+
+
+def test_views_that_hide_fields_show_the_same(shelf, tmp_path):
+    hidden = shelf.select_fields("item")
+    result = operator("find_label_issues")(hidden, embeddings="vec", label_field="several")
+    assert result["judged"] == 30
+    operator("find_duplicates")(hidden, split="words")
+    operator("compute_separability")(hidden, embeddings="vec", label_field="count")
+    report = operator("export_report")(hidden, path=str(tmp_path / "hidden"))
+    whole = operator("export_report")(shelf, path=str(tmp_path / "whole"))
+    assert report["findings"] == whole["findings"] and report["left_out"] == {}
