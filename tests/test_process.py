@@ -3,6 +3,7 @@
 import itertools
 import logging
 import os
+import subprocess
 import sys
 import threading
 import time
@@ -99,20 +100,43 @@ def test_two_copies_of_the_plugin_count_together(unusual):
     assert _settings() == unusual
 
 
-def test_torchs_threads_are_one_threads_own():
-    """Neither a thread that was there before nor one that starts meanwhile is slowed."""
-    existing = ThreadPoolExecutor(1)
-    assert existing.submit(torch.get_num_threads).result() == 3
-    with ThreadPoolExecutor(2, initializer=process.use_one_torch_thread) as workers:
-        assert list(workers.map(lambda _: torch.get_num_threads(), range(4))) == [1] * 4
-        with process.one_torch_thread():
-            assert torch.get_num_threads() == 1
-            assert existing.submit(torch.get_num_threads).result() == 3
-            assert _torch_threads_of_a_new_thread() == 3
-    with pytest.raises(KeyError), process.one_torch_thread():
+TORCHS_THREADS = """
+from concurrent.futures import ThreadPoolExecutor
+import torch
+from fiftyone_embedding_quality import process
+
+def of_a_new_thread():
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(torch.get_num_threads).result()
+
+torch.set_num_threads(3)
+existing = ThreadPoolExecutor(1)
+assert existing.submit(torch.get_num_threads).result() == 3
+with ThreadPoolExecutor(2, initializer=process.use_one_torch_thread) as workers:
+    assert list(workers.map(lambda _: torch.get_num_threads(), range(4))) == [1] * 4
+    with process.one_torch_thread():
+        assert torch.get_num_threads() == 1
+        assert existing.submit(torch.get_num_threads).result() == 3
+        assert of_a_new_thread() == 3
+try:
+    with process.one_torch_thread():
         raise KeyError
-    assert torch.get_num_threads() == _torch_threads_of_a_new_thread() == 3
-    existing.shutdown()
+except KeyError:
+    pass
+assert torch.get_num_threads() == of_a_new_thread() == 3
+existing.shutdown()
+"""
+
+
+def test_torchs_threads_are_one_threads_own():
+    """Neither a thread that was there before nor one that starts meanwhile is slowed.
+
+    In a process of its own, in which nothing else has used torch's threads before.
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", TORCHS_THREADS], capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
 
 
 def test_torch_computes_in_one_thread_there():
