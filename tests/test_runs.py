@@ -75,6 +75,12 @@ def state(dataset) -> tuple:
     )
 
 
+def num_locks(dataset) -> int:
+    """The locks of a dataset; killed processes of other tests leave those of others."""
+    collection = dataset._sample_collection.database[locks.COLLECTION]
+    return collection.count_documents({"_id": {"$regex": f"^{dataset._doc.id} "}})
+
+
 def listed(dataset) -> dict[str, dict]:
     return {row["run_key"]: row for row in operator("list_runs")(dataset)["runs"]}
 
@@ -213,8 +219,7 @@ def test_a_killed_process_leaves_an_unfinished_run(clustered, monkeypatch):
     clustered.reload()
     assert not listed(clustered)["outliers"]["finished"]
     # Its lock does not keep others out for ever.
-    collection = clustered._sample_collection.database[locks.COLLECTION]
-    assert collection.count_documents({}) == 1
+    assert num_locks(clustered) == 1
     package = type(operator("delete_run")).__module__.rsplit(".operators.", 1)[0]
     monkeypatch.setattr(sys.modules[f"{package}.storage.locks"], "ABANDONED_SECONDS", 0.5)
     removed = operator("delete_run")(clustered, run_key="outliers")
@@ -341,7 +346,7 @@ def test_the_lock_of_a_slow_writer_is_not_taken(clustered, monkeypatch):
             locks.writing(clustered, "slow"),
         ):
             pass
-        assert clustered._sample_collection.database[locks.COLLECTION].count_documents({}) == 1
+        assert num_locks(clustered) == 1
     with locks.writing(clustered, "slow"):
         pass
 
