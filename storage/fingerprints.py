@@ -9,13 +9,7 @@ from .metadata import read_splits
 from .target import Target
 
 # Names of the fingerprints of a run; those of fields are followed by the field.
-EMBEDDINGS, LABELS, PREDICTIONS, SPLITS, SLICES = (
-    "embeddings",
-    "labels",
-    "predictions",
-    "splits",
-    "slices",
-)
+EMBEDDINGS, LABELS, SPLITS, SLICES = "embeddings", "labels", "splits", "slices"
 FILES, GROUPS = "files", "duplicates"
 
 

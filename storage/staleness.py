@@ -80,7 +80,7 @@ class Reader:
         kind, _, name = what.partition(" ")
         if kind == fingerprints.EMBEDDINGS:
             return _restricted(self.vectors(run.facts.about, name), ids).fingerprint
-        if kind in (fingerprints.LABELS, fingerprints.PREDICTIONS):
+        if kind == fingerprints.LABELS:
             labels = read_label_texts(target, name, ids)
             return fingerprints.texts_fingerprint(ids, labels)
         if kind == fingerprints.FILES:
