@@ -46,6 +46,9 @@ MIN_CHANCE_PICTURES = 100
 # not known; and where they are labeled differently.
 SAME_OBJECT_OVERLAP, SAME_BOX_OVERLAP = 0.75, 0.95
 
+# The kinds of evidence that make two images exact copies of each other.
+COPIES = ("copy", "same pixels")
+
 
 @dataclass(frozen=True)
 class PairEvidence:
@@ -166,7 +169,7 @@ def copy_evidence(
     others = np.flatnonzero(entity != np.arange(len(copies)))
     pairs = np.stack([entity[others], others], axis=1)
     same_size = small.num_bytes[pairs[:, 0]] == small.num_bytes[pairs[:, 1]]
-    kinds = tuple("copy" if same else "same pixels" for same in same_size)
+    kinds = tuple(COPIES[0] if same else COPIES[1] for same in same_size)
     return PairEvidence(pairs, _similarity(pairs, rows), np.ones(len(pairs), np.float32), kinds)
 
 

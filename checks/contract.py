@@ -69,12 +69,5 @@ class Check:
     would_find: str | None = None
     count: tuple[str, str] | None = None
 
-    def column(self, name: str) -> Column:
-        return next(column for column in self.columns if column.name == name)
-
-    def chosen(self, *names: str) -> tuple[Column, ...]:
-        """Some of the columns, in their order."""
-        return tuple(column for column in self.columns if column.name in names)
-
 
 FLAGGED = Column("flagged", fo.BooleanField, "Whether this is worth a look")

@@ -10,6 +10,7 @@ import fiftyone as fo
 import numpy as np
 from fiftyone import ViewField as F
 
+from ..analysis.duplicate_evidence import COPIES
 from ..steps import part_of
 from ..storage.findings import Column, Values, Views, matching_view, plan_findings, store_findings
 from ..storage.fingerprints import FILES as READ_FILES
@@ -62,9 +63,6 @@ DUPLICATES = Check(
     would_find="duplicates and leaks between splits",
     count=("redundant", "redundant"),
 )
-
-# The kinds of evidence that make two images exact copies of each other.
-COPIES = ("copy", "same pixels")
 
 
 def find_duplicates(

@@ -12,7 +12,7 @@ from ..embedding.registry import ALIASES, full_name
 from ..errors import UserError
 from ..storage.background import BackgroundWriter
 from ..storage.findings import Column, declare_marked
-from ..storage.locks import guard
+from ..storage.locks import guard, writing
 from ..storage.ownership import mark_of
 from ..storage.paths import delete_field
 from ..storage.references import delete_brain_run
@@ -144,28 +144,39 @@ def compute_embeddings(
         _check_index(target, similarity_index, clip, model)
     progress.say(f"Loading the model {model}")
     network = load_model(model, weights, device)
-    # Loading took seconds, in which another operator may have begun to fill the field.
-    with guard:
-        target.dataset.reload()
-    plan = plan_embeddings(target, plan.field)
-    facts = _begin(target, plan, network.identity, overwrite)
-    facts = replace(facts, parameters={**facts.parameters, "model": model, "weights": weights})
-    if similarity_index is not None:
-        facts = replace(facts, special={**facts.special, "similarity_index": similarity_index})
-    write_run(target.dataset, replace(plan.run, facts=facts))
-    _declare(target, plan, network.identity)
+    with writing(target.dataset, plan.run.key, progress.say) as lock:
+        # Another operator may have filled the field meanwhile.
+        with guard:
+            target.dataset.reload()
+        plan = plan_embeddings(target, plan.field)
+        facts = _begin(target, plan, network.identity, overwrite)
+        facts = replace(facts, parameters={**facts.parameters, "model": model, "weights": weights})
+        if similarity_index is not None:
+            facts = replace(facts, special={**facts.special, "similarity_index": similarity_index})
+        write_run(target.dataset, replace(plan.run, facts=facts))
+        _declare(target, plan, network.identity)
 
-    done = _embed(target, plan.field, network, overwrite, batch_size, progress)
-    index = similarity_index or _kept_index(target, plan)
-    if similarity_index or (index and done.computed):
-        progress.say("Creating the similarity index")
-        create_text_index(target, plan.field, index, *clip)
-    facts = replace(
+        done = _embed(target, plan.field, network, overwrite, batch_size, progress)
+        index = similarity_index or _kept_index(target, plan)
+        if similarity_index or (index and done.computed):
+            progress.say("Creating the similarity index")
+            create_text_index(target, plan.field, index, *clip)
+        more = {"similarity_index": index, "notes": list(getattr(network, "notes", ()))}
+        facts = _with_done(facts, done, more)
+        facts = replace(facts, seconds=round(time.monotonic() - started, 2))
+        lock.check()
+        stored = facts if target.is_whole else _of_dataset(target, plan, facts)
+        write_run(target.dataset, replace(plan.run, facts=stored, finished=True))
+    return {"run_key": plan.run.key, **_without_identity(facts.as_dict())}
+
+
+def _with_done(facts: RunFacts, done: "_Done", more: Mapping[str, Any]) -> RunFacts:
+    """What a call tells of what it has embedded."""
+    return replace(
         facts,
         read=done.total,
         judged=done.total - done.failed,
         skipped={failure["reason"]: failure["count"] for failure in done.failures},
-        seconds=round(time.monotonic() - started, 2),
         special={
             **facts.special,
             "computed": done.computed,
@@ -174,12 +185,29 @@ def compute_embeddings(
             "failures": done.failures,
             "small_objects": done.small,
             "images_per_second": round(done.computed / done.seconds, 1) if done.computed else None,
-            "similarity_index": index,
-            "notes": list(getattr(network, "notes", ())),
+            **more,
         },
     )
-    write_run(target.dataset, replace(plan.run, facts=facts, finished=True))
-    return {"run_key": plan.run.key, **_without_identity(facts.as_dict())}
+
+
+def _of_dataset(target: Target, plan: Plan, facts: RunFacts) -> RunFacts:
+    """What the run of a field says after a call on a view: of all that the field holds."""
+    everything, error = target.everything, f"{plan.field}_error"
+    failed = everything.ids(having=error)
+    reasons = {id_: row[0] for id_, row in target.only(failed).values(error).items()}
+    failures = _failures(reasons, list(everything.items(set(failed))))
+    judged = len(everything.ids(having=plan.field))
+    read = judged + len(failed)
+    # Another model has replaced what was there.
+    stays = plan.before is not None and plan.before.model == facts.model
+    return replace(
+        facts,
+        whole=(stays and plan.before.whole) or read == len(everything.ids()),
+        read=read,
+        judged=judged,
+        skipped={failure["reason"]: failure["count"] for failure in failures},
+        special={**facts.special, "failed": len(failed), "failures": failures},
+    )
 
 
 def _without_identity(result: dict[str, Any]) -> dict[str, Any]:

@@ -200,12 +200,20 @@ class Inputs:
     # What a run remembers
 
     @cached_property
+    def stored_labels(self) -> list[str | None]:
+        """The labels as the dataset holds them, each as one text: what reviews and runs compare.
+
+        A view may show others: ``map_labels()`` renames them, ``filter_labels()`` leaves some out.
+        """
+        if self.target.shows_stored_values:
+            if not self.label_kind.several:
+                return self.labels
+            return read_label_texts(self.target, self.label_field, self.ids)
+        return read_label_texts(self.target.only(self.ids), self.label_field, self.ids)
+
+    @cached_property
     def _labels_fingerprint(self) -> str:
-        if self.label_kind.several:
-            labels = read_label_texts(self.target, self.label_field, self.ids)
-        else:
-            labels = self.labels
-        return fingerprints.texts_fingerprint(self.ids, labels)
+        return fingerprints.texts_fingerprint(self.ids, self.stored_labels)
 
     @cached_property
     def _files_fingerprint(self) -> str:
@@ -250,6 +258,11 @@ class Inputs:
         if fingerprints.SPLITS in read and parameters.get("split") is not None:
             found[fingerprints.SPLITS] = fingerprints.splits_fingerprint(
                 self.target, parameters["split"], self.ids
+            )
+        if fingerprints.PREDICTIONS in read and parameters["predictions_field"] is not None:
+            name = parameters["predictions_field"]
+            found[f"{fingerprints.PREDICTIONS} {name}"] = fingerprints.predictions_fingerprint(
+                self.target, name, self.ids
             )
         if fingerprints.GROUPS in read:
             found[fingerprints.GROUPS] = fingerprints.groups_fingerprint(self.duplicates)

@@ -14,7 +14,7 @@ from fiftyone.core.expressions import ViewExpression
 from ..errors import UserError
 from ..storage.arrays import encode
 from ..storage.findings import Values, Views, matching_view, plan_findings, store_findings
-from ..storage.fingerprints import GROUPS
+from ..storage.fingerprints import GROUPS, PREDICTIONS
 from ..storage.predictions import read_boxes, read_predictions
 from ..storage.reviews import REVIEW_COLUMNS, Reviews, read_reviews
 from ..storage.runs import Run, read_run
@@ -64,7 +64,7 @@ def find_label_issues(
         )
     found = judge_sets(inputs, reviews) if several else _judge(inputs, predictions_field, reviews)
     inputs.progress.say("Storing the findings")
-    facts = inputs.facts({"predictions_field": predictions_field}, GROUPS)
+    facts = inputs.facts({"predictions_field": predictions_field}, GROUPS, PREDICTIONS)
     special = {
         "duplicates": inputs.duplicates.run_key if inputs.duplicates else None,
         "reviews": reviews.counts(),
@@ -182,7 +182,7 @@ def _judge(inputs: Inputs, predictions_field: str | None, reviews: Reviews) -> F
     if boxes is not None:
         found, names, more, of_detector = with_detector(inputs, found, boxes)
         warnings += more.pop("warnings")
-    flagged = found.flagged & ~reviews.settled(inputs.ids, inputs.labels)
+    flagged = found.flagged & ~reviews.settled(inputs.ids, inputs.stored_labels)
     given = evidence.probabilities[np.arange(len(codes)), np.maximum(codes, 0)]
     pairs = _pairs(names, codes, found.suggested, flagged)
     return FoundIssues(

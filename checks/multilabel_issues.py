@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ..storage.labels import label_set_text, read_label_sets
+from ..storage.labels import read_label_sets
 from ..storage.reviews import Reviews
 from .found_issues import FoundIssues, numbers
 from .inputs import Inputs
@@ -14,7 +14,6 @@ def judge_sets(inputs: Inputs, reviews: Reviews) -> FoundIssues:
     from ..analysis.label_issues import find_multilabel_issues
 
     sets = read_label_sets(inputs.target, inputs.label_field, inputs.ids)
-    texts = [None if labels is None else label_set_text(labels) for labels in sets]
     names = tuple(sorted(set().union(*filter(None, sets))))
     places = {name: place for place, name in enumerate(names)}
     has = np.zeros((len(sets), len(names)), bool)
@@ -28,7 +27,7 @@ def judge_sets(inputs: Inputs, reviews: Reviews) -> FoundIssues:
     )
     ids = inputs.ids
     judged = np.flatnonzero(~skipped).tolist()
-    is_flagged = found.flagged & ~reviews.settled(ids, texts)
+    is_flagged = found.flagged & ~reviews.settled(ids, inputs.stored_labels)
     flagged = np.flatnonzero(is_flagged).tolist()
 
     def chosen(which: np.ndarray) -> dict[str, list[str]]:

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import fiftyone as fo
@@ -57,11 +58,10 @@ def review_label_issues(
     check_decision(decision, label)
     with writing(samples._root_dataset, run_key):
         run, target = reviewed_run(samples, run_key)
-        outcome = plan_review(target, run, decision, label, unflagged)
+        before, outcome = plan_review(target, run, decision, label, unflagged)
         path = label_field_of(target, run.facts.label_field).path
         check_reviewable(target, run, path)
-        run = write_reviews(target, run, path, outcome)
-        reviews = read_reviews(target, run)
+        reviews = write_reviews(target, run, path, before, outcome)
     return {
         "run_key": run_key,
         "decision": decision,
@@ -120,6 +120,8 @@ def reviewed_run(samples: Any, run_key: str) -> tuple[Run, Target]:
             f"run_key={run_key!r} is about {run.facts.about.words}, but these are "
             f"{target.about.words}; pass a view of {run.facts.about.words}"
         )
+    if not target.shows_stored_values:
+        target = target.only(target.ids())  # labels as they are, not as map_labels() shows them
     return run, target
 
 
@@ -242,8 +244,8 @@ def plan_review(
     decision: str,
     label: str | Sequence[str] | None,
     unflagged: bool,
-) -> Outcome:
-    """What a review will do; nothing is written.
+) -> tuple[Reviews, Outcome]:
+    """The reviews so far, and what one more will do; nothing is written.
 
     Raises:
         UserError: if the label cannot be set
@@ -254,58 +256,73 @@ def plan_review(
     labels = kept.read(ids)
     before = read_reviews(target, run)
     if decision == "undo":
-        return _undone(ids, labels, before, kept)
+        return before, _undone(ids, labels, before, kept)
     suggested = kept.suggested(run, ids, labels) if decision == "accept" else [None] * len(ids)
     chosen = kept.chosen(label) if label else None
     flags = target.values(f"{run.key}_flagged")
     outcome = Outcome()
     for id_, current, suggestion in zip(ids, labels, suggested):
         new = {"accept": suggestion, "keep": current, "set": chosen}[decision]
-        flag = flags[id_][0]
-        was_flagged = flag or before.decisions.get(id_) in OF_FLAGS
+        seen = _seen(id_, current, bool(flags[id_][0]), before, kept)
         if current is None:
             outcome.skipped["no label"] += 1
-        elif not was_flagged and (decision == "accept" or not unflagged):
+        elif not seen.was_flagged and (decision == "accept" or not unflagged):
             outcome.skipped["not flagged"] += 1
-        elif decision == "accept" and not flag:
+        elif decision == "accept" and not seen.is_flagged:
             outcome.skipped["reviewed already"] += 1
         elif new is None:
             outcome.skipped["no suggestion"] += 1
         else:
-            _decide(outcome, id_, current, new, decision, was_flagged, bool(flag), before, kept)
-    return outcome
+            outcome.decisions[id_] = _decision(seen, new, decision)
+            outcome.originals[id_] = seen.original or kept.original(id_, current)
+            outcome.reviewed[id_] = new
+            outcome.flagged[id_] = False
+            if new != current:
+                outcome.labels[id_] = kept.written(id_, new)
+    return before, outcome
 
 
-def _decide(
-    outcome: Outcome,
-    id_: str,
-    current: str,
-    new: str,
-    decision: str,
-    was_flagged: bool,
-    is_flagged: bool,
-    before: Reviews,
-    kept: _Labels,
-) -> None:
-    """One decision on one label."""
-    original = before.originals.get(id_)
-    # A review that was interrupted has written its label, but not its decision, or not the flag.
-    only_flagged = is_flagged and current == before.reviewed.get(id_)
-    interrupted = original is not None and (id_ not in before.decisions or only_flagged)
-    if interrupted and current not in (before.reviewed.get(id_), kept.text_of(original)):
-        original = None  # edited since
-    original = original or kept.original(id_, current)
-    compared = kept.text_of(original) if interrupted else current
-    if new == compared:
-        outcome.decisions[id_] = KEPT if was_flagged else VERIFIED
-    else:
-        taken = ACCEPTED if decision == "accept" else CHANGED
-        outcome.decisions[id_] = taken if was_flagged else CORRECTED
-    if new != current:
-        outcome.labels[id_] = kept.written(id_, new)
-    outcome.originals[id_] = original
-    outcome.reviewed[id_] = new
-    outcome.flagged[id_] = False
+@dataclass(frozen=True)
+class _Seen:
+    """One label as a review finds it.
+
+    Attributes:
+        current: the label
+        judged: the label that was evaluated: the first one, unless another has been flagged since
+        original: what is kept of the first label; None if there is none to go back to
+        before: the decision on this label, which stands until it is edited or replaced
+        is_flagged, was_flagged: whether it is flagged, or was before it was reviewed
+    """
+
+    current: str | None
+    judged: str | None
+    original: str | None
+    before: str | None
+    is_flagged: bool
+    was_flagged: bool
+
+
+def _seen(id_: str, current: str | None, is_flagged: bool, before: Reviews, kept: _Labels) -> _Seen:
+    original, decided = before.originals.get(id_), before.decisions.get(id_)
+    was_flagged = is_flagged or decided in OF_FLAGS
+    if original is None:
+        return _Seen(current, current, None, decided, is_flagged, was_flagged)
+    first, reviewed = kept.text_of(original), before.reviewed.get(id_)
+    if current in (first, reviewed):
+        return _Seen(current, first, original, decided, is_flagged, was_flagged)
+    # Edited by hand since: undo goes back to the edited label, which may have been flagged itself.
+    judged = current if is_flagged else first
+    return _Seen(current, judged, None, None, is_flagged, was_flagged)
+
+
+def _decision(seen: _Seen, new: str, decision: str) -> str:
+    """What a review says of a label, of all reviews of it so far."""
+    if new == seen.judged:
+        return KEPT if seen.was_flagged else VERIFIED
+    if new == seen.current and seen.before is not None:
+        return seen.before
+    taken = ACCEPTED if decision == "accept" else CHANGED
+    return taken if seen.was_flagged else CORRECTED
 
 
 def _undone(ids: list[str], labels: list[str | None], before: Reviews, kept: _Labels) -> Outcome:

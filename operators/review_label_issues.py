@@ -113,7 +113,7 @@ class ReviewLabelIssues(QualityOperator):
                 default=False,
                 label="Also labels that are not flagged",
             )
-        outcome = plan_review(target, run, decision, label, unflagged)
+        _, outcome = plan_review(target, run, decision, label, unflagged)
         count = len(outcome.decisions)
         verb = "taken back" if decision == "undo" else "reviewed"
         text = f"{counted(count, 'label')} will be {verb}, {len(outcome.labels):,} of them changed"

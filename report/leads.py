@@ -4,11 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from ..analysis.duplicate_evidence import COPIES
+
 if TYPE_CHECKING:
     from ..checks.contents import Contents, Finding, ReportedRun
-
-# What tells a duplicate from its representative, where that is nothing.
-COPIES = ("copy", "same pixels")
 
 # Classes that are named as the weakest.
 NAMED = 3

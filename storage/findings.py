@@ -17,7 +17,7 @@ from bson import ObjectId
 
 from ..errors import UserError
 from .locks import guard, writing
-from .ownership import MARK, mark, marked_views, view_description
+from .ownership import MARK, mark, view_description
 from .paths import check_writable, delete_field
 from .references import delete_view
 from .runs import (
@@ -26,6 +26,8 @@ from .runs import (
     check_name,
     check_unclaimed,
     free_view_name,
+    own_views,
+    owns_field,
     read_run,
     write_results,
     write_run,
@@ -152,7 +154,7 @@ def store_findings(
         UserError: if the name has been taken meanwhile, or another operator writes the same run
     """
     dataset = target.dataset
-    with writing(dataset, run.key):
+    with writing(dataset, run.key) as lock:
         with guard:
             # Another process may have written since the plan was made.
             dataset.reload()
@@ -167,18 +169,26 @@ def store_findings(
             for column in kept
             if dataset.get_field(path := _path(target, run.key, column)) is not None
         ]
+        old_fields = [
+            path
+            for path in (before.fields if before else ())
+            if owns_field(dataset, run, path, before)
+        ]
         owned = replace(
             run,
-            fields=tuple(dict.fromkeys((*fields, *(before.fields if before else ())))),
-            views=tuple(dict.fromkeys((*run.views, *(before.views if before else ())))),
+            fields=tuple(dict.fromkeys((*fields, *old_fields))),
+            views=tuple(dict.fromkeys((*run.views, *own_views(dataset, run, before)))),
         )
+        lock.check()
         write_run(dataset, owned)
         with guard:
-            delete_views(dataset, owned)
+            for name in own_views(dataset, run, before):
+                delete_view(dataset, name)
             for column in columns:
                 declare_column(target, run, column, empty=True)
             for path in set(owned.fields) - set(fields):
                 delete_field(dataset, path)
+        lock.check()
         for of_samples in (False, True):
             bearer = target.of_samples if of_samples else target
             chosen = [column.name for column in columns if column.of_samples == of_samples]
@@ -188,6 +198,7 @@ def store_findings(
             written = _save_views(dataset, run, views())
         if results:
             write_results(dataset, run.key, **results)
+        lock.check()
         write_run(dataset, replace(run, fields=tuple(fields), views=written, finished=True))
     return written
 
@@ -237,15 +248,6 @@ def declare_marked(
         # FiftyOne does not find a field within the labels of frames again; it has its first mark.
         with contextlib.suppress(ValueError):
             stored.save()
-
-
-def delete_views(dataset: fo.Dataset, run: Run) -> list[str]:
-    """Deletes the saved views of a run, also those that it does not remember."""
-    marked = [name for name, *owner in marked_views(dataset) if owner == [run.operator, run.key]]
-    names = [name for name in dict.fromkeys((*run.views, *marked)) if dataset.has_saved_view(name)]
-    for name in names:
-        delete_view(dataset, name)
-    return names
 
 
 def _save_views(dataset: fo.Dataset, run: Run, views: Views) -> tuple[str, ...]:

@@ -6,11 +6,12 @@ from collections.abc import Iterable, Sequence
 
 from .groups import DuplicateGroups
 from .metadata import read_splits
+from .predictions import prediction_texts
 from .target import Target
 
 # Names of the fingerprints of a run; those of fields are followed by the field.
 EMBEDDINGS, LABELS, SPLITS, SLICES = "embeddings", "labels", "splits", "slices"
-FILES, GROUPS = "files", "duplicates"
+FILES, GROUPS, PREDICTIONS = "files", "duplicates", "predictions"
 
 
 def texts_fingerprint(ids: Sequence[str], texts: Iterable[str | None]) -> str:
@@ -48,6 +49,12 @@ def splits_fingerprint(target: Target, split: str | list[str], ids: Sequence[str
     """A hash of the splits of samples or patches."""
     samples = [target.sample_ids[id_] for id_ in ids]
     return texts_fingerprint(ids, read_splits(target, split, samples))
+
+
+def predictions_fingerprint(target: Target, predictions_field: str, ids: Sequence[str]) -> str:
+    """A hash of the predictions of a user's model for samples, or for the images of patches."""
+    texts = prediction_texts(target, predictions_field, ids)
+    return texts_fingerprint(list(texts), texts.values())
 
 
 def groups_fingerprint(groups: DuplicateGroups | None) -> str:

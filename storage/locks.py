@@ -10,7 +10,7 @@ import logging
 import threading
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import fiftyone as fo
@@ -57,10 +57,11 @@ class Lock:
                 f"still for over {ABANDONED_SECONDS} seconds; run it again"
             )
 
-    def _take(self) -> None:
-        """Waits until the lock is free or abandoned."""
+    def _take(self, say: Callable[[str], None]) -> None:
+        """Waits until the lock is free or abandoned, and says so."""
         mine = {"_id": self._name, "owner": self._owner, "beats": 0}
         seen: dict[str, Any] | None = None
+        told = False
         started = watched = time.monotonic()
         while True:
             try:
@@ -78,6 +79,9 @@ class Lock:
                 and self._locks.replace_one(now, mine).matched_count
             ):
                 return
+            if not told and time.monotonic() - started > 1:
+                say(f"Waiting for another operator that is writing {self._key!r}")
+                told = True
             if time.monotonic() - started > PATIENCE_SECONDS:
                 raise UserError(
                     f"The run {self._key!r} is being written by another operator; try again when "
@@ -107,8 +111,15 @@ class Lock:
 
 
 @contextlib.contextmanager
-def writing(dataset: fo.Dataset, key: str) -> Iterator[Lock]:
+def writing(
+    dataset: fo.Dataset, key: str, say: Callable[[str], None] = logger.info
+) -> Iterator[Lock]:
     """Waits for whoever writes this run at present, and keeps others from it.
+
+    Args:
+        dataset: the dataset
+        key: of the run
+        say (logger.info): is told that it waits
 
     Yields:
         the lock: ``check()`` it before a step that cannot be repeated
@@ -119,7 +130,7 @@ def writing(dataset: fo.Dataset, key: str) -> Iterator[Lock]:
     """
     locks = dataset._sample_collection.database[COLLECTION]
     lock = Lock(locks, f"{dataset._doc.id} {key}", key)
-    lock._take()
+    lock._take(say)
     try:
         lock._thread.start()
         yield lock

@@ -9,6 +9,7 @@ import numpy as np
 
 from ..errors import UserError
 from .arrays import decode, encode
+from .locks import writing
 from .ownership import MARK
 from .references import delete_brain_run, replace_brain_run, sweep
 from .runs import Run, RunFacts, is_used
@@ -180,30 +181,32 @@ def write_map(
     # Its field is the run's before it is written: what is interrupted there can be taken away.
     config.points_field = brain_key if spatial_index else None
     brain_method = config.build()
-    sweep(dataset, brain_key)
-    if dataset.has_brain_run(brain_key):
-        before = begin_removal(dataset, brain_key)
-        before.build().cleanup(dataset, brain_key)
-        replace_brain_run(dataset, target.view, brain_key, brain_method)
-    else:
-        brain_method.register_run(target.view, brain_key)
-    try:
-        results = fbv.VisualizationResults(
-            target.view,
-            config,
-            brain_key,
-            points,
-            sample_ids=np.array(vectors.sample_ids),
-            label_ids=_label_ids(target, vectors),
-        )
-        brain_method.save_run_results(target.view, brain_key, results)
-        if spatial_index:
-            results.index_points(create_index=True, progress=False)
-        setattr(config, FINISHED, True)
-        brain_method.update_run_config(target.view, brain_key, config)
-    except BaseException:
-        delete_brain_run(dataset, brain_key)
-        raise
+    with writing(dataset, brain_key) as lock:
+        sweep(dataset, brain_key)
+        if dataset.has_brain_run(brain_key):
+            before = begin_removal(dataset, brain_key)
+            before.build().cleanup(dataset, brain_key)
+            replace_brain_run(dataset, target.view, brain_key, brain_method)
+        else:
+            brain_method.register_run(target.view, brain_key)
+        try:
+            results = fbv.VisualizationResults(
+                target.view,
+                config,
+                brain_key,
+                points,
+                sample_ids=np.array(vectors.sample_ids),
+                label_ids=_label_ids(target, vectors),
+            )
+            brain_method.save_run_results(target.view, brain_key, results)
+            if spatial_index:
+                results.index_points(create_index=True, progress=False)
+            lock.check()
+            setattr(config, FINISHED, True)
+            brain_method.update_run_config(target.view, brain_key, config)
+        except BaseException:
+            delete_brain_run(dataset, brain_key)
+            raise
 
 
 def begin_removal(dataset: fo.Dataset, brain_key: str) -> Any:

@@ -54,13 +54,6 @@ def view_description(text: str, operator: str, run_key: str) -> str:
     return f"{text} {_view_mark(operator, run_key)}".strip()
 
 
-def view_owner(dataset: fo.Dataset, name: str) -> tuple[str, str] | None:
-    """The operator and the key of the run that saved a view, as its description says."""
-    # FiftyOne's call for one view counts wrongly where another one is broken.
-    infos = {info["name"]: info for info in dataset.list_saved_views(info=True)}
-    return owner_of_view(name, infos[name].get("description"))
-
-
 def owner_of_view(name: str, description: str | None) -> tuple[str, str] | None:
     """The operator and the key of the run that saved a view of that description."""
     _, _, mark_ = (description or "").rpartition("(@embedding/quality/")

@@ -161,6 +161,34 @@ def _logits(
     return logits[:, [places[label] for label in class_names]]
 
 
+def prediction_texts(target: Target, predictions_field: str, ids: Sequence[str]) -> dict[str, str]:
+    """All that checks read of predictions as one text for each sample, as the dataset holds it.
+
+    Args:
+        target: the samples or patches
+        predictions_field: the field of the predictions
+        ids: the samples, or the patches on whose images boxes were predicted
+
+    Raises:
+        UserError: if there is no such field
+    """
+    field = list_name(target.all_samples, predictions_field)
+    if target.all_samples.get_field(field) is None:
+        raise UserError(f"predictions_field={predictions_field!r}: there is no such field")
+    samples = target.of_samples
+    if target.patches_field is not None:
+        known = target.everything.sample_ids
+        samples = samples.only(sorted({known[id_] for id_ in ids}))
+        given, predicted = _read(samples, target.patches_field), _read(samples, field)
+        return {id_: f"{given[id_]} {predicted[id_]}" for id_ in samples.ids()}
+    parts = [f"{field}.{part}" for part in ("label", "confidence", "logits")]
+    rows = samples.only(ids).values(*parts)
+    return {
+        id_: f"{label} {confidence} {None if logits is None else np.asarray(logits).tolist()}"
+        for id_, (label, confidence, logits) in rows.items()
+    }
+
+
 # Boxes
 
 

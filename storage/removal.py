@@ -14,7 +14,15 @@ from .maps import begin_removal, stored_maps
 from .ownership import marked_fields, marked_views
 from .paths import delete_field
 from .references import delete_brain_run, delete_run, delete_view, sweep
-from .runs import UNDER_REMOVAL, Run, plugin_runs, read_run, write_run
+from .runs import (
+    UNDER_REMOVAL,
+    Run,
+    own_views,
+    owns_field,
+    plugin_runs,
+    read_run,
+    write_run,
+)
 from .text_search import is_our_index
 
 
@@ -77,16 +85,13 @@ def owned_by(dataset: fo.Dataset, key: str) -> Removed:
 def _owned_by_run(dataset: fo.Dataset, run: Run) -> Removed:
     owner = [run.operator, run.key]
     marked = [path for path, *of in marked_fields(dataset) if of == owner]
-    named = [name for name, *of in marked_views(dataset) if of == owner]
     owned = Removed(
         fields=[
             path
             for path in dict.fromkeys((*run.fields, *marked))
-            if dataset.get_field(path) is not None
+            if dataset.get_field(path) is not None and owns_field(dataset, run, path, run)
         ],
-        views=[
-            name for name in dict.fromkeys((*run.views, *named)) if dataset.has_saved_view(name)
-        ],
+        views=own_views(dataset, run, run),
         runs=[run.key],
     )
     if run.operator == "compute_embeddings":

@@ -66,6 +66,20 @@ class Reviews:
             "measured_precision": round(right / flags, 3) if flags else None,
         }
 
+    def after(self, outcome: "Outcome") -> "Reviews":
+        """The decisions with what a review adds to them, and takes away."""
+        pairs = (
+            (self.decisions, outcome.decisions),
+            (self.originals, outcome.originals),
+            (self.reviewed, outcome.reviewed),
+        )
+        return Reviews(
+            *(
+                {id_: value for id_, value in {**old, **new}.items() if value is not None}
+                for old, new in pairs
+            )
+        )
+
     def settled(self, ids: Sequence[str], labels: Sequence[str | None]) -> np.ndarray:
         """Which labels are those that a person has decided on: ``(num_ids,)`` bool."""
         return np.array(
@@ -82,7 +96,9 @@ def read_reviews(target: Target, run: Run | None) -> Reviews:
     if run is None:
         return Reviews({}, {}, {})
     names = [f"{run.key}_{column.name}" for column in REVIEW_COLUMNS]
-    rows = target.everything.values(*names)
+    # What was reviewed has an original: few of many samples, as a rule.
+    reviewed = target.everything.ids(having=f"{run.key}_{ORIGINAL.name}")
+    rows = target.only(reviewed).values(*names) if reviewed else {}
     decisions, originals, reviewed = (
         {id_: row[place] for id_, row in rows.items() if row[place] is not None}
         for place in range(len(names))
@@ -122,13 +138,16 @@ def check_reviewable(target: Target, run: Run, label_path: str) -> None:
     check_unclaimed(target.dataset, "run_key", _owning_reviews(target, run))
 
 
-def write_reviews(target: Target, run: Run, label_path: str, outcome: Outcome) -> Run:
-    """Writes what a review does, and returns the run with it.
+def write_reviews(
+    target: Target, run: Run, label_path: str, reviews: Reviews, outcome: Outcome
+) -> Reviews:
+    """Writes what a review does, and returns the decisions so far.
 
     Args:
         target: the samples or patches that were reviewed
         run: the run of ``find_label_issues``
         label_path: the path of the labels
+        reviews: the decisions before
         outcome: what to write
     """
     before = run
@@ -160,12 +179,13 @@ def write_reviews(target: Target, run: Run, label_path: str, outcome: Outcome) -
     # … and forgotten last.
     write("reviewed", outcome.reviewed, keep=False)
     write("original", outcome.originals, keep=False)
-    special = {**run.facts.special, "reviews": read_reviews(target, run).counts()}
+    reviews = reviews.after(outcome)
+    special = {**run.facts.special, "reviews": reviews.counts()}
     special.pop(UNDER_REVIEW, None)
     run = dataclasses.replace(run, facts=dataclasses.replace(run.facts, special=special))
     # When the labels were evaluated does not change by a review.
     write_run(target.dataset, run, written_at=run.written_at)
-    return run
+    return reviews
 
 
 def _owning_reviews(target: Target, run: Run) -> Run:

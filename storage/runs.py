@@ -17,7 +17,7 @@ import fiftyone.core.utils as fou
 
 from ..errors import UserError
 from .locks import guard
-from .ownership import METHOD_PREFIX, owner_of, view_owner
+from .ownership import METHOD_PREFIX, owner_of, owner_of_view
 from .paths import check_writable, frame_field
 from .references import forget_results, sweep
 from .target import About, Target
@@ -321,6 +321,10 @@ def _hand_over(own: fo.Dataset, dataset: fo.Dataset, key: str) -> None:
     """
     document = dataset._doc
     document.runs[key] = own._doc.runs[key]
+    # It is stored already: a later dataset.save() must not write what others have replaced since.
+    document._changed_fields = [
+        name for name in document._changed_fields if name.partition(".")[0] != "runs"
+    ]
     dataset._run_cache.pop(key, None)
 
 
@@ -372,21 +376,15 @@ def check_unclaimed(dataset: fo.Dataset, parameter: str, run: Run) -> None:
             f"{parameter}: the name {run.key!r} belongs to a run of {before.operator}; "
             "choose another name"
         )
-    ours = set(before.fields) if before else set()
     for path in run.fields:
-        owned = path in ours or owner_of(dataset, path) == (run.operator, run.key)
-        if not owned and is_used(dataset, path):
+        if not owns_field(dataset, run, path, before) and is_used(dataset, path):
             raise UserError(
                 f"{parameter}: the dataset already has a field {path!r} that this plugin did not "
                 "write, and it is not overwritten; choose another name"
             )
         check_writable(dataset, parameter, path)
-    others = {
-        fou.to_slug(name): name
-        for name in dataset.list_saved_views()
-        if name not in (before.views if before else ())
-        and view_owner(dataset, name) != (run.operator, run.key)
-    }
+    own = own_views(dataset, run, before)
+    others = {fou.to_slug(name): name for name in dataset.list_saved_views() if name not in own}
     for name in run.views:
         # FiftyOne tells saved views apart by letters and digits alone.
         if taken := others.get(fou.to_slug(name)):
@@ -394,6 +392,46 @@ def check_unclaimed(dataset: fo.Dataset, parameter: str, run: Run) -> None:
                 f"{parameter}: the dataset already has a saved view {taken!r} that this plugin did "
                 f"not make, and {name!r} would have the same address; choose another name"
             )
+
+
+def owns_field(dataset: fo.Dataset, run: Run, path: str, stored: Run | None) -> bool:
+    """Whether a field is a run's own: by its mark, or because the run remembers it.
+
+    A field that is younger than the stored run and bears no mark is the user's, who has deleted the
+    run's and made another one of that name.
+
+    Args:
+        dataset: the dataset
+        run: the run
+        path: of the field
+        stored: the run as it is stored, or None
+    """
+    if owner_of(dataset, path) == (run.operator, run.key):
+        return True
+    if stored is None or path not in stored.fields:
+        return False
+    field = dataset.get_field(path)
+    return field is None or not _is_younger(field.created_at, stored)
+
+
+def own_views(dataset: fo.Dataset, run: Run, stored: Run | None) -> list[str]:
+    """The saved views that are a run's own, as ``owns_field`` tells fields."""
+    remembered = stored.views if stored is not None else ()
+    return [
+        view.name
+        for view in dataset._doc.get_saved_views()
+        if owner_of_view(view.name, view.description) == (run.operator, run.key)
+        or (view.name in remembered and not _is_younger(view.created_at, stored))
+    ]
+
+
+def _is_younger(created_at: datetime.datetime | None, stored: Run) -> bool:
+    """Whether something was made after a run was stored."""
+    if created_at is None or stored.written_at is None:
+        return False
+    if created_at.tzinfo is None:
+        created_at = created_at.replace(tzinfo=datetime.timezone.utc)
+    return created_at > datetime.datetime.fromisoformat(stored.written_at)
 
 
 def free_view_name(dataset: fo.Dataset, name: str) -> str:

@@ -63,6 +63,18 @@ class Reader:
             self._vectors, (about, name), lambda: read_vectors(self.target(about), name)
         )
 
+    def vectors_of(self, about: About, name: str, ids: Sequence[str]) -> VectorSet:
+        """The embeddings of some ids: of those that most of the field's are like, or their own."""
+        target = self.target(about)
+        try:
+            found = _restricted(self.vectors(about, name), ids)
+        except UserError:  # no length prevails in the dataset
+            return read_vectors(target.only(ids), name)
+        if len(found.ids) == len(ids) or len(ids) == len(target.ids()):
+            return found
+        # A run on a view may be of vectors of another length than most of the dataset have.
+        return read_vectors(target.only(ids), name)
+
     def fingerprint(self, what: str, run: Run, ids: Sequence[str] | None) -> str | None:
         """The fingerprint today of something that a run has read; None if it is gone."""
         about = run.facts.about
@@ -79,7 +91,7 @@ class Reader:
     def _computed(self, what: str, run: Run, target: Target, ids: Sequence[str]) -> str | None:
         kind, _, name = what.partition(" ")
         if kind == fingerprints.EMBEDDINGS:
-            return _restricted(self.vectors(run.facts.about, name), ids).fingerprint
+            return self.vectors_of(run.facts.about, name, ids).fingerprint
         if kind == fingerprints.LABELS:
             labels = read_label_texts(target, name, ids)
             return fingerprints.texts_fingerprint(ids, labels)
@@ -87,6 +99,8 @@ class Reader:
             return fingerprints.files_fingerprint(_files(target, ids))
         if kind == fingerprints.SPLITS:
             return fingerprints.splits_fingerprint(target, run.facts.parameters["split"], ids)
+        if kind == fingerprints.PREDICTIONS:
+            return fingerprints.predictions_fingerprint(target, name, ids)
         if kind == fingerprints.SLICES:
             samples = [target.sample_ids[id_] for id_ in ids]
             return fingerprints.texts_fingerprint(ids, read_slices(target, name, ids, samples))
@@ -244,12 +258,15 @@ def _examples(run: Run, reader: Reader, name: str, ids: Sequence[str] | None) ->
 
 
 def last_touched(dataset: fo.Dataset) -> datetime.datetime:
-    """When a sample was last added, modified or deleted, in UTC."""
+    """When a sample or a frame was last added, modified or deleted, in UTC."""
     view = dataset.view()
     if dataset.media_type == fo.core.media.GROUP:
         view = view.select_group_slices(_allow_mixed=True)
     # The field has an index, which makes this quicker than its maximum.
     times = view.sort_by("last_modified_at", reverse=True).limit(1).values("last_modified_at")
+    if dataset._has_frame_fields():
+        newest = dataset._frame_collection.find_one(sort=[("last_modified_at", -1)])
+        times.append((newest or {}).get("last_modified_at"))
     times = [time for time in (*times, dataset.last_deletion_at) if time is not None]
     return max(map(_aware, times), default=_aware(datetime.datetime.min))
 

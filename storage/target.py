@@ -19,6 +19,14 @@ from .paths import patches_root
 # Patches of one image that are read, and so decoded, together.
 MAX_PATCHES_PER_READ = 16
 
+# Stages that choose and sort samples, or hide fields, without changing a value that is shown.
+CHOOSING = (
+    *(fo.Exclude, fo.ExcludeBy, fo.ExcludeFields, fo.ExcludeGroups, fo.Exists, fo.Limit, fo.Match),
+    *(fo.MatchLabels, fo.MatchTags, fo.Select, fo.SelectBy, fo.SelectFields, fo.SelectGroups),
+    *(fo.SelectGroupSlices, fo.Shuffle, fo.Skip, fo.SortBy, fo.SortBySimilarity, fo.Take),
+    *(fo.ToFrames, fo.GeoNear, fo.GeoWithin, fo.Flatten, fo.GroupBy),
+)
+
 # Two patches of different samples may have the same id (labels that were copied with their ids);
 # such a patch is called by its id and its sample.
 SEPARATOR = "@"
@@ -249,6 +257,11 @@ class Target:
             return self.view
         return self.all_samples.select(sorted(set(self.view.values("id"))))
 
+    @property
+    def shows_stored_values(self) -> bool:
+        """Whether the view only chooses, sorts and hides: what it shows is what is stored."""
+        return all(isinstance(stage, CHOOSING) for stage in self.view._all_stages)
+
     def values(self, *fields: str) -> dict[str, tuple[Any, ...]]:
         """Values of fields of the target, by id; what has none has None there.
 
@@ -351,10 +364,7 @@ class Target:
         if self.is_frames:
             return self.view._base_view
         if self.dataset.media_type == fo.core.media.GROUP:
-            media_types = self.dataset.group_media_types
-            return self.dataset.select_group_slices(
-                [name for name, media_type in media_types.items() if media_type == "image"]
-            )
+            return self.dataset.select_group_slices(image_slices(self.dataset))
         return self.dataset
 
 
@@ -376,6 +386,12 @@ class _Names:
 
     def is_ambiguous(self, sample_id: str, label_id: str | None) -> bool:
         return bool(self._ambiguous) and (sample_id, label_id) in self._ambiguous
+
+
+def image_slices(samples: Any) -> list[str]:
+    """The slices of a grouped dataset or view that hold images."""
+    types = samples.group_media_types
+    return [name for name, media_type in types.items() if media_type == "image"]
 
 
 def _box(shape: Any) -> tuple[float, ...]:

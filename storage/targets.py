@@ -11,7 +11,7 @@ from pymongo.errors import OperationFailure
 from ..errors import UserError
 from .locks import guard
 from .paths import is_patches, list_name, patches_fields
-from .target import About, Target
+from .target import About, Target, image_slices
 
 
 def resolve_target(samples: Any, patches_field: str | None = None, reload: bool = True) -> Target:
@@ -144,10 +144,10 @@ def _active_slice(view: Any) -> Any:
     name = view.group_slice
     media_type = view.group_media_types.get(name)
     if media_type != "image":
-        images = [key for key, value in view.group_media_types.items() if value == "image"]
+        images = ", ".join(image_slices(view)) or "this dataset has none"
         raise UserError(
             f"The active group slice {name!r} is of type {media_type!r}; choose a slice of images "
-            f"({', '.join(images) or 'this dataset has none'}) as dataset.group_slice, or pass "
+            f"({images}) as dataset.group_slice, or pass "
             "dataset.select_group_slices(...)"
         )
     return view.select_group_slices(name)
@@ -159,5 +159,9 @@ def about_of(dataset: fo.Dataset, about: About) -> Target:
     Raises:
         UserError: if there is nothing of it, or it cannot be looked at
     """
-    samples: Any = dataset.to_frames() if about.frames else dataset
+    samples: Any = dataset
+    if about.frames:
+        samples = dataset.to_frames()
+    elif dataset.media_type == fo.core.media.GROUP and (names := image_slices(dataset)):
+        samples = dataset.select_group_slices(names)  # whichever slice is active
     return resolve_target(samples, about.patches_field, reload=False).everything

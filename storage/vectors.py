@@ -165,7 +165,8 @@ def embeddings_field(target: Target, embeddings: str) -> str:
 
 
 def _is_undeclared(target: Target, name: str) -> bool:
-    if target.patches_field is None and "." not in name:
+    parts = name.split(".")
+    if not all(parts) or (target.patches_field is None and len(parts) == 1):
         return False
     return is_used(target.dataset, target.dataset_path(name))
 

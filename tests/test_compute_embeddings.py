@@ -252,6 +252,26 @@ def test_views_and_selected_samples(digits, compute_embeddings):
     assert set(chosen) <= set(digits.exists("cnn").values("id"))
 
 
+def test_a_call_on_a_view_leaves_what_the_run_says_of_the_rest(
+    digits, compute_embeddings, tmp_path
+):
+    broken = tmp_path / "broken.png"
+    broken.write_bytes(b"no image")
+    digits.add_sample(fo.Sample(str(broken)))
+    compute_embeddings(digits, embeddings="emb", model="cnn")
+    again = compute_embeddings(digits[:3], embeddings="emb", model="cnn")
+    assert (again["read"], again["reused"], again["failed"]) == (3, 3, 0)
+
+    def row():
+        (found,) = foo.get_operator("@embedding/quality/list_runs")(digits)["runs"]
+        return found["judged"], found["read"], sum(found["skipped"].values()), found["reasons"]
+
+    assert row() == (20, 21, 1, [])
+    digits.add_samples([fo.Sample(str(tmp_path / f"{name}.png")) for name in "ab"])
+    compute_embeddings(digits[:3], embeddings="emb", model="cnn")
+    assert row() == (20, 21, 1, ["2 samples have no vector yet"])
+
+
 def test_grouped_datasets(dataset, digit_files, compute_embeddings):
     dataset.add_group_field("group", default="left")
     for (left, _), (right, _) in zip(digit_files[:4], digit_files[4:8]):

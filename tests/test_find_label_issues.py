@@ -626,3 +626,62 @@ def test_refused_predictions_of_objects(detected, find_label_issues, predictions
     with pytest.raises(ValueError, match=message):
         find_label_issues(detected, **OF_OBJECTS, predictions_field=predictions)
     assert not detected.has_run("label_issues")
+
+
+def test_labels_that_a_view_renames_stay_themselves(flipped, find_label_issues, review):
+    """Of ``map_labels()``: what is judged is what is shown, what is kept is what is stored."""
+    mapped = {label: f"{label}?" for label in flipped.distinct("ground_truth.label")}
+    view = flipped.map_labels("ground_truth", mapped)
+    find_label_issues(view, embeddings="pixels", label_field="ground_truth")
+    (row,) = foo.get_operator("@embedding/quality/list_runs")(flipped)["runs"][:1]
+    assert (row["run_key"], row["reasons"]) == ("label_issues", [])
+    before = dict(zip(*flipped.values(["id", "ground_truth.label"])))
+    flagged = view.match(F("label_issues_flagged") == True).values("id")  # noqa: E712
+    kept, taken, *_ = flagged
+    review(view.select(kept), decision="keep")
+    review(view.select(taken), decision="accept")
+    flipped.reload()
+    assert flipped[kept]["ground_truth"].label == before[kept]
+    assert flipped[kept]["label_issues_original"] == before[kept]
+    assert flipped[taken]["ground_truth"].label.endswith("?")
+    again = find_label_issues(view, embeddings="pixels", label_field="ground_truth")
+    assert flipped[kept]["label_issues_flagged"] is False and again["reviews"]["reviewed"] == 2
+    review(view, decision="undo")
+    assert dict(zip(*flipped.values(["id", "ground_truth.label"]))) == before
+
+
+def _set_label(dataset, id_, label):
+    dataset.reload()
+    sample = dataset[id_]
+    sample["ground_truth"].label = label
+    sample.save()
+
+
+def test_a_second_decision_is_measured_against_the_first_label(flipped, find_label_issues, review):
+    find_label_issues(flipped, embeddings="pixels", label_field="ground_truth")
+    one, two, three, *_ = flipped.load_saved_view("label_issues: flagged").values("id")
+    first = {id_: flipped[id_]["ground_truth"].label for id_ in (one, two, three)}
+
+    review(flipped.select([one, two, three]), decision="accept")
+    done = review(flipped.select(one), decision="set", label=first[one])
+    # Back to the label that was flagged: that flag was not right.
+    assert done["reviews"]["measured_precision"] == 0.667
+    assert flipped[one]["label_issues_review"] == "kept"
+    # To keep what was accepted changes nothing.
+    done = review(flipped.select(two), decision="keep")
+    assert done["reviews"]["measured_precision"] == 0.667
+    assert flipped[two]["label_issues_review"] == "accepted"
+    review(flipped, decision="undo")
+    assert {id_: flipped[id_]["ground_truth"].label for id_ in first} == first
+
+
+def test_undo_goes_back_to_what_was_edited_by_hand(flipped, find_label_issues, review):
+    find_label_issues(flipped, embeddings="pixels", label_field="ground_truth")
+    (one, *_) = flipped.load_saved_view("label_issues: flagged").values("id")
+    review(flipped.select(one), decision="accept")
+    _set_label(flipped, one, "okapi")
+    done = review(flipped.select(one), decision="keep")
+    assert done["reviewed"] == 1 and done["reviews"]["measured_precision"] == 1
+    assert review(flipped.select(one), decision="undo")["reviewed"] == 1
+    flipped.reload()
+    assert flipped[one]["ground_truth"].label == "okapi"

@@ -161,3 +161,65 @@ def test_groups_of_two_merged_sets_are_not_mixed(tmp_path):
     assert sorted(groups) == [0, 0, 1, 1, 2, 2, 3, 3]
     ours.delete()
     theirs.delete()
+
+
+def test_a_later_save_brings_no_old_run_back(herd):
+    """The object that a script holds is told of a run, and does not write it once more."""
+    from fiftyone_embedding_quality.storage.runs import Run, read_run, write_run
+
+    write_run(herd, Run("barn", "find_outliers", finished=True))
+    before = herd._doc.runs["barn"].id
+    herd.save()
+    clone = fo.Dataset._make_instance(name=herd.name, _create=False)
+    clone.delete_run("barn")
+    write_run(clone, Run("barn", "find_outliers", finished=True))
+    after = clone._doc.runs["barn"].id
+    herd.save()
+    herd.reload()
+    assert herd._doc.runs["barn"].id == after != before
+    assert read_run(herd, "barn").finished
+
+
+def test_what_the_user_made_under_the_name_of_a_deleted_field_stays(herd):
+    find(herd)
+    herd.reload()
+    herd.delete_sample_field("label_issues_quality")
+    herd.add_sample_field("label_issues_quality", fo.FloatField)
+    herd.set_values("label_issues_quality", [4.5] * 60)
+    herd.delete_saved_view("label_issues: flagged")
+    herd.save_view("label_issues: flagged", herd.limit(2))
+    with pytest.raises(ValueError, match="already has a field 'label_issues_quality'"):
+        find(herd)
+    removed = operator("delete_run")(herd, run_key="label_issues")
+    herd.reload()
+    assert "label_issues_quality" not in removed["fields"]
+    assert herd.values("label_issues_quality") == [4.5] * 60
+    assert len(herd.load_saved_view("label_issues: flagged")) == 2
+    assert written(herd) == {"label_issues_quality"}
+    assert not herd.list_runs() or "label_issues" not in herd.list_runs()
+
+
+def test_fields_without_marks_of_an_earlier_version_are_the_runs(herd):
+    """Versions before the marks left fields and views that only their runs remember."""
+    find(herd)
+    herd.reload()
+    for name in written(herd):
+        field = herd.get_field(name)
+        field.info, field.description = None, None
+        field.save()
+    herd.update_saved_view_info("label_issues: flagged", {"description": "my words"})
+    find(herd)
+    removed = operator("delete_run")(herd, run_key="label_issues")
+    assert len(removed["fields"]) > 3 and "label_issues: flagged" in removed["views"]
+    assert written(herd) == set()
+
+
+def test_vectors_of_the_user_in_place_of_deleted_ones_are_refused(digits, compute_embeddings):
+    compute_embeddings(digits, embeddings="emb", model="cnn")
+    digits.reload()
+    digits.delete_sample_field("emb")
+    digits.add_sample_field("emb", fo.VectorField)
+    digits.set_values("emb", [np.ones(4, np.float32)] * 20)
+    with pytest.raises(ValueError, match="already has a field 'emb'"):
+        compute_embeddings(digits, embeddings="emb", model="cnn")
+    assert all((one == 1).all() for one in digits.values("emb"))

@@ -164,3 +164,101 @@ def test_embeddings_are_read_once_for_all_their_runs(leaves, monkeypatch):
     )
     operator("list_runs")(leaves)
     assert calls == ["one"]
+
+
+def test_predictions_that_changed(leaves):
+    guesses = [
+        fo.Classification(label=label, confidence=0.8) for label in leaves.values("kind.label")
+    ]
+    leaves.set_values("guess", guesses)
+    operator("find_label_issues")(
+        leaves, embeddings="one", label_field="kind", predictions_field="guess"
+    )
+    assert reasons(leaves, "label_issues") == []
+    leaves.set_values("guess.confidence", [0.8] * 39 + [0.7])
+    assert reasons(leaves, "label_issues") == ["the predictions in guess have changed"]
+
+
+def test_predicted_boxes_that_changed(leaves):
+    random = np.random.default_rng(3)
+    for sample in leaves.iter_samples(autosave=True):
+        boxes = [[0.1 * place, 0.2, 0.1, 0.3] for place in range(3)]
+        sample["trees"] = fo.Detections(
+            detections=[
+                fo.Detection(
+                    label=sample.kind.label, bounding_box=box, emb=sample.one + 0.01 * place
+                )
+                for place, box in enumerate(boxes)
+            ]
+        )
+        sample["told"] = fo.Detections(
+            detections=[
+                fo.Detection(label=sample.kind.label, bounding_box=box, confidence=random.random())
+                for box in boxes
+            ]
+        )
+    leaves.add_sample_field("trees.detections.emb", fo.VectorField)
+    operator("find_label_issues")(
+        leaves.take(30, seed=1),
+        patches_field="trees",
+        embeddings="emb",
+        label_field="trees",
+        predictions_field="told",
+    )
+    assert reasons(leaves, "label_issues") == []
+    read = leaves.select(leaves.take(30, seed=1).values("id"))
+    sample = read.first()
+    sample.told.detections.pop()
+    sample.save()
+    assert reasons(leaves, "label_issues") == ["the predictions in told have changed"]
+
+
+def test_a_view_of_vectors_of_another_length_than_most(leaves):
+    few = leaves.limit(12)
+    few.set_values("one", [np.append(row, 1.0).astype(np.float32) for row in few.values("one")])
+    operator("find_outliers")(few, embeddings="one")
+    assert reasons(leaves, "outliers") == []
+    replace_embedding(leaves, "one")
+    assert reasons(leaves, "outliers") == ["the embeddings in one have changed"]
+
+
+def test_groups_whose_active_slice_is_no_image(dataset):
+    random = np.random.default_rng(5)
+    dataset.add_group_field("pair", default="photo")
+    for index in range(30):
+        group = fo.Group()
+        dataset.add_samples(
+            [
+                fo.Sample(f"/no/{index}.png", pair=group.element("photo"), one=random.random(8)),
+                fo.Sample(f"/no/{index}.pcd", pair=group.element("lidar")),
+            ]
+        )
+    dataset.add_sample_field("one", fo.VectorField)
+    operator("find_outliers")(dataset, embeddings="one")
+    dataset.group_slice = "lidar"
+    assert reasons(dataset, "outliers") == []
+
+
+def test_the_panel_sees_what_changed_in_frames(dataset, tmp_path):
+    from fiftyone_embedding_quality.storage import separability as store
+
+    random = np.random.default_rng(6)
+    path = tmp_path / "clip.mp4"
+    path.write_bytes(b"no video")
+    sample = fo.Sample(str(path), metadata=fo.VideoMetadata(total_frame_count=40))
+    for number in range(1, 41):
+        vector = (np.eye(8)[number % 2] + 0.1 * random.normal(size=8)).astype(np.float32)
+        label = fo.Classification(label=("sun", "rain")[number % 2])
+        sample.frames[number] = fo.Frame(filepath=f"/no/{number}.png", sky=label, emb=vector)
+    dataset.add_sample(sample)
+    dataset.add_frame_field("emb", fo.VectorField)
+    operator("compute_separability")(dataset.to_frames(), embeddings="emb", label_field="sky")
+    dataset.reload()
+
+    def changes():
+        (run,) = store.separability_runs(dataset)
+        return store.changes(dataset, store.read_separability(dataset, run))
+
+    assert changes() == []
+    dataset.set_values("frames.sky.label", [["sun"] * 40])
+    assert any("labels in sky have changed" in reason for reason in changes())
