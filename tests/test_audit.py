@@ -75,6 +75,7 @@ def test_without_labels_vectors_or_files(dataset, audit):
     )
 
 
+@pytest.mark.slow
 def test_what_was_not_judged_is_said(labeled, audit):
     samples = list(labeled)
     samples[0]["cnn"] = None

@@ -92,6 +92,7 @@ def test_an_error_of_the_computation_loses_nothing(error):
     assert stored == {number: number for number in range(7)}
 
 
+@pytest.mark.slow
 def test_interrupts_lose_nothing_even_while_the_rest_is_written():
     """Three times Ctrl-C, the last ones while the block is left."""
     # A process that is started in the background ignores interrupts, by inheritance.

@@ -157,6 +157,7 @@ def test_fields_of_the_user_are_refused(digits, compute_embeddings):
         compute_embeddings(digits, embeddings="theirs", model="cnn")
 
 
+@pytest.mark.slow
 def test_what_another_process_made_is_refused_too(digits, compute_embeddings):
     """FiftyOne keeps one object per dataset in a process, which does not see what others add."""
     script = (

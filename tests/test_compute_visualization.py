@@ -87,6 +87,7 @@ def test_a_map_is_fiftyones_own_run(clustered, compute_visualization, method, nu
     )
 
 
+@pytest.mark.slow
 def test_another_process_without_the_plugin_reads_the_map(clustered, compute_visualization):
     compute_visualization(clustered, embeddings="vectors")
     script = (

@@ -176,7 +176,9 @@ def _searches() -> dict:
     }
 
 
-@pytest.mark.parametrize("name", _searches())
+@pytest.mark.parametrize(
+    "name", ["graph", pytest.param("approximate", marks=pytest.mark.slow), "nearest"]
+)
 @pytest.mark.parametrize("when", ["at once", "in the midst"])
 def test_neighbors_are_searched_on_the_cpu_instead(name, when, monkeypatch, caplog):
     search = _searches()[name]

@@ -7,8 +7,7 @@ import pytest
 from killing import Killing
 
 # The cheapest cases that meet each way of writing.
-FAST = ("delete_run visualization", "compute_embeddings patches")
-CASES = ("review accept patches",)
+CASES = ("delete_run visualization", "compute_embeddings patches", "review accept patches")
 
 
 @pytest.fixture(scope="module")
@@ -18,7 +17,8 @@ def killing():
     process.stop()
 
 
-@pytest.mark.parametrize("case", [*FAST, *(pytest.param(n, marks=pytest.mark.slow) for n in CASES)])
+@pytest.mark.slow
+@pytest.mark.parametrize("case", CASES)
 def test_killed_at_every_write(killing, case):
     outcome = killing.run(case)
     assert not outcome.faults, "\n".join(outcome.faults)

@@ -444,6 +444,7 @@ def test_missing_fields_leave_an_honest_report(judged_photos, export_report, tmp
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.browser
 def test_the_page_in_a_browser(judged_photos, digits_with_issues, export_report, tmp_path, scheme):
     browser = pytest.importorskip("browser", reason="needs playwright for the browser tests")
     from playwright.sync_api import expect, sync_playwright

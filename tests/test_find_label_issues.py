@@ -541,6 +541,7 @@ def detected(_detected):
 OF_OBJECTS = {"embeddings": "cnn", "label_field": "detections", "patches_field": "detections"}
 
 
+@pytest.mark.slow
 def test_a_detector_tells_wrong_misplaced_and_missing_boxes(detected, find_label_issues):
     plain = find_label_issues(detected, **OF_OBJECTS, run_key="plain")
     before = detected.values("detections.detections.label")
@@ -576,6 +577,7 @@ def test_a_detector_tells_wrong_misplaced_and_missing_boxes(detected, find_label
     assert all(name.startswith("plain: ") for name in detected.list_saved_views())
 
 
+@pytest.mark.slow
 def test_objects_that_a_view_hides_are_not_missing(detected, find_label_issues):
     view = detected.filter_labels("detections", F("label") == "person")
     result = find_label_issues(view, **OF_OBJECTS, predictions_field="detector")
@@ -584,6 +586,7 @@ def test_objects_that_a_view_hides_are_not_missing(detected, find_label_issues):
     assert result["missing"] == on_view < whole["missing"]
 
 
+@pytest.mark.slow
 def test_a_detector_tells_what_vectors_without_content_do_not(detected, find_label_issues):
     detected.set_values(
         "detections.detections.cnn",
@@ -600,6 +603,7 @@ def test_a_detector_tells_what_vectors_without_content_do_not(detected, find_lab
     assert flagged["class"] + flagged["box"] >= 0.8 * result["flagged"] > 0
 
 
+@pytest.mark.slow
 def test_photos_without_predictions_are_told(detected, find_label_issues):
     first = detected.first()
     first["detector"] = None
@@ -618,6 +622,7 @@ def test_photos_without_predictions_are_told(detected, find_label_issues):
         ("empty", "holds no predictions for these samples"),
     ],
 )
+@pytest.mark.slow
 def test_refused_predictions_of_objects(detected, find_label_issues, predictions, message):
     detected.set_values("name", [fo.Classification(label="a", confidence=0.5)] * len(detected))
     box = fo.Detection(label="cat", bounding_box=[0, 0, 1, 1])

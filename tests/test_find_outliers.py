@@ -141,6 +141,7 @@ def test_few_samples_and_one_class(digits, find_outliers):
 
 
 @pytest.mark.slow
+@pytest.mark.slow
 def test_clutter_among_real_photos(shared, dataset, find_outliers):
     folder = shared / "data" / "caltech101"
     rows = read_rows(folder / "qa_samples.csv")

@@ -206,6 +206,7 @@ class TestTsne:
         assert ours.trustworthiness > theirs.trustworthiness - 0.002
         assert ours.neighbor_preservation > theirs.neighbor_preservation - 0.01
 
+    @pytest.mark.slow
     def test_same_map_again(self):
         vectors = clusters(1000)[0]
         graph = neighbor_graph(vectors, k=tsne_neighbors(30))

@@ -11,6 +11,8 @@ from fiftyone_embedding_quality.errors import UserError
 from fiftyone_embedding_quality.storage import locks
 from pymongo.errors import AutoReconnect
 
+pytestmark = pytest.mark.slow  # they wait for locks
+
 HOLDER = """
 import sys, time, fiftyone as fo
 from fiftyone_embedding_quality.storage import locks

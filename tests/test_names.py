@@ -74,7 +74,9 @@ def check_all(dataset, samples, name, tmp_path):
     assert dataset.list_runs() == dataset.list_saved_views() == dataset.list_brain_runs() == []
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(
+    "name", [NAMES[0], *(pytest.param(n, marks=pytest.mark.slow) for n in NAMES[1:])]
+)
 def test_patches_of_images(dataset, image_files, tmp_path, name):
     samples = [fo.Sample(path) for path in image_files]
     fill(samples, name)
@@ -89,6 +91,7 @@ def test_patches_of_images(dataset, image_files, tmp_path, name):
     assert sorted(dataset.get_field_schema(flat=True)) == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ("samples", "detections", "ground_truth"))
 def test_patches_of_frames(dataset, image_files, tmp_path, name):
     for video in range(2):

@@ -54,11 +54,15 @@ def birds(tmp_path_factory):
 def findings(dataset, call) -> list:
     """What a call has left in the dataset, in the order of the files."""
     dataset.reload()
+    files = dict(zip(*dataset.values(["id", "filepath"])))
     if CALLS[call][0] == "compute_visualization":
         return [np.asarray(dataset.load_brain_results(call).points).tolist()]
     if call == "separability":
         report = dict(dataset.load_run_results(call, cache=False).report)
-        counted = {"label_issues", "outliers", "boundary"}
+        for pair in report["pairs"]:
+            pair["boundary"] = [files[id_] for id_ in pair["boundary"]]
+        # What other runs have found is counted beside the measures.
+        counted = {"label_issues", "outliers"}
         return [
             [{k: v for k, v in row.items() if k not in counted} for row in report[part]]
             for part in ("classes", "pairs")
@@ -66,7 +70,9 @@ def findings(dataset, call) -> list:
     names = [name for name in dataset.get_field_schema() if name.startswith(f"{call}_")]
     found = []
     for sample in dataset.sort_by("filepath"):
-        row = {name: sample[name] for name in names if not name.endswith("_against")}
+        row = {name: sample[name] for name in names}
+        if row.get(f"{call}_against"):
+            row[f"{call}_against"] = [files[id_] for id_ in row[f"{call}_against"]]
         found.append(
             {
                 name: (value.label, value.confidence) if isinstance(value, fo.Label) else value

@@ -169,6 +169,7 @@ def test_runs_on_a_view_do_not_ask_for_the_rest(clustered):
     assert clustered[:60].count("label_issues_quality") == 0
 
 
+@pytest.mark.slow
 def test_a_clone_has_its_own_runs(clustered):
     run_all(clustered, OF_SAMPLES)
     clone = clustered.clone()
@@ -204,6 +205,7 @@ def test_a_run_that_fails_half_way_is_listed_as_unfinished(clustered, monkeypatc
     assert listed(clustered)["outliers"]["finished"]
 
 
+@pytest.mark.slow
 def test_a_killed_process_leaves_an_unfinished_run(clustered, monkeypatch):
     clustered.persistent = True
     script = (
@@ -227,6 +229,7 @@ def test_a_killed_process_leaves_an_unfinished_run(clustered, monkeypatch):
     assert clustered.get_field("outliers_score") is None
 
 
+@pytest.mark.slow
 def test_two_at_once_do_not_mix(clustered):
     """Two operators of one name on halves of the dataset: one of them stands in the end, whole."""
     halves = [clustered[:60], clustered[60:]]
@@ -274,6 +277,7 @@ def test_what_is_not_the_plugins_is_not_deleted(clustered, key, message):
     assert clustered.has_run("mine") and clustered.has_brain_run("similar")
 
 
+@pytest.mark.slow
 def test_summaries(clustered):
     assert "no runs" in operator("list_runs").summary(operator("list_runs")(clustered))
     run_all(clustered, OF_SAMPLES)

@@ -499,6 +499,7 @@ class TestRealClasses:
         assert measured.as_dict()["classes"][0]["label"] == "lobster"
 
     @pytest.mark.parametrize("planted", [("grand_piano", "laptop"), ("dalmatian", "pizza")])
+    @pytest.mark.slow
     def test_planted_labels_move_these_two_classes_only(self, caltech, measured, planted):
         one, other = (caltech.names.index(name) for name in planted)
         members = np.flatnonzero(caltech.labels == one)

@@ -127,6 +127,7 @@ def test_embeddings_by_their_full_path(shelf, parameters):
     assert rows["outliers"]["reasons"] == []
 
 
+@pytest.mark.slow
 def test_slices_and_splits_of_every_kind(shelf):
     for by in ("count", "flag", "words", "several", "meta.room", "item.label"):
         result = operator("compute_separability")(
@@ -297,6 +298,7 @@ def test_what_was_typed_is_what_is_read(shelf, path, text):
     assert shelf.values(path) == before
 
 
+@pytest.mark.slow
 def test_views_that_hide_fields_show_the_same(shelf, tmp_path):
     hidden = shelf.select_fields("item")
     result = operator("find_label_issues")(hidden, embeddings="vec", label_field="several")

@@ -119,6 +119,7 @@ def test_what_most_pictures_share_is_no_reason(save):
     assert found.reasons == [None] * 12 + [DARK] and found.common == (BLURRED,)
 
 
+@pytest.mark.slow
 def test_large_photos_are_measured_in_full_size(save):
     files = [save(textured(300, 200, seed=i), f"usual{i}") for i in range(12)]
     measures = measure_files([*files, save(textured(3000, 2000), "large", "jpg")])
@@ -209,6 +210,7 @@ def test_photos(shared):
     assert sum(reason is not None for reason in judged(files).reasons) <= 2
 
 
+@pytest.mark.slow
 def test_damaged_photos(shared, save):
     files = sorted((shared / "data/coco128/data").glob("*.jpg"))[::4]
     images = [Image.open(path).convert("RGB") for path in files]
