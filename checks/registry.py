@@ -1,5 +1,6 @@
 """The checks, in the order in which what they found is read."""
 
+from .clusters import CLUSTERS
 from .contract import Check
 from .duplicates import DUPLICATES
 from .embeddings import EMBEDDINGS
@@ -14,6 +15,7 @@ CHECKS: tuple[Check, ...] = (
     LABEL_ISSUES,
     OUTLIERS,
     SEPARABILITY,
+    CLUSTERS,
     VISUALIZATION,
 )
 

@@ -6,6 +6,7 @@ from .compute_separability import ComputeSeparability
 from .compute_visualization import ComputeVisualization
 from .delete_run import DeleteRun
 from .export_report import ExportReport
+from .find_clusters import FindClusters
 from .find_duplicates import FindDuplicates
 from .find_label_issues import FindLabelIssues
 from .find_outliers import FindOutliers
@@ -22,6 +23,7 @@ OPERATORS = (
     FindLabelIssues,
     ReviewLabelIssues,
     ComputeSeparability,
+    FindClusters,
     ListRuns,
     DeleteRun,
 )

@@ -1,0 +1,139 @@
+"""``find_clusters``: clusters and topics with names, and what each of them tells."""
+
+from typing import Any
+
+import fiftyone.operators.types as types
+
+from ..checks.clusters import CLUSTERS, columns_of, find_clusters
+from ..checks.inputs import Inputs
+from ..checks.progress import Progress, counted, duration
+from ..markup import code, markdown
+from ..storage.targets import resolve_target
+from .base import QualityOperator
+from .form_fields import (
+    embeddings_input,
+    judging_notice,
+    labels_input,
+    patches_input,
+    run_key_input,
+)
+from .words import counted_of, skipped_lines
+
+# For the forecast in the form, on two cores.
+SECONDS_PER_EMBEDDING, STARTING_SECONDS = 2e-4, 5
+
+# Clusters and classes that the summary names.
+NAMED = 8
+
+
+class FindClusters(QualityOperator):
+    name = CLUSTERS.name
+    label = "Quality: find clusters"
+    description = (
+        "Group what is alike at two levels, clusters and topics, without being asked how many; "
+        "name them, and tell which perform worse than the rest and which classes fall apart"
+    )
+    icon = "workspaces"
+
+    def run(
+        self,
+        samples: Any,
+        progress: Progress,
+        *,
+        embeddings: str,
+        patches_field: str | None = None,
+        label_field: str | None = None,
+        names: str | list = "auto",
+        min_size: int = 5,
+        run_key: str | None = None,
+        seed: int = 51,
+    ) -> dict[str, Any]:
+        """Finds clusters and topics, and names them.
+
+        Args:
+            samples: a dataset or view
+            embeddings: the field of the embeddings
+            patches_field (None): the field of the patches whose embeddings are clustered
+            label_field (None): a label field: the labels of each cluster, how well held-out
+                predictions do in it, and classes that fall into several clusters; of patches, the
+                patches field
+            names ("auto"): ``"auto"``: words of the model that computed the embeddings, where they
+                fit, else labels; ``"labels"``; or, for CLIP embeddings, a list of words to choose
+                from
+            min_size (5): distinct images that make a cluster; duplicates count once
+            run_key (None): the name of the run, by default ``clusters``
+            seed (51): of everything random
+
+        Returns:
+            a dict with ``num_clusters``, ``num_topics``, ``clusters`` (the largest first),
+            ``subclasses``, ``unclustered``, …
+
+        Raises:
+            UserError: if the input is at fault; an earlier run of the name then stays
+        """
+        inputs = Inputs(
+            resolve_target(samples, patches_field),
+            progress,
+            embeddings=embeddings,
+            label_field=label_field,
+            seed=seed,
+        )
+        return find_clusters(inputs, names=names, min_size=min_size, run_key=run_key)
+
+    def form(self, ctx: Any, samples: Any, inputs: types.Object) -> None:
+        patches_field = patches_input(ctx, samples, inputs, "Cluster")
+        target = resolve_target(samples, patches_field)
+        embeddings = embeddings_input(ctx, target, inputs)
+        labels_input(target, inputs, "What the clusters tell of these", required=False)
+        inputs.str(
+            "names",
+            default="auto",
+            label="Names",
+            description="auto: words of the model that computed the embeddings, else labels; "
+            "labels; or, for CLIP embeddings, words to choose from, with commas between them",
+        )
+        inputs.int(
+            "min_size",
+            default=5,
+            label="Smallest cluster",
+            description="Distinct images that make a cluster",
+        )
+        run_key_input(ctx, target, self.name, columns_of(target), [*CLUSTERS.views], inputs)
+        judging_notice(target, embeddings, inputs, STARTING_SECONDS, SECONDS_PER_EMBEDDING)
+
+    def from_form(self, given: dict[str, Any]) -> dict[str, Any]:
+        names = given.get("names")
+        if isinstance(names, str) and "," in names:
+            given["names"] = [word.strip() for word in names.split(",") if word.strip()]
+        return given
+
+    def summary(self, result: dict[str, Any]) -> str:
+        noun = result["things"]
+        lines = [
+            f"**{counted(result['num_clusters'], 'cluster')}** in "
+            f"{counted(result['num_topics'], 'topic')} among {result['judged']:,} {noun}, named by "
+            f"{result['named_by']}; color the visualization by {code(result['run_key'] + '_topic')}"
+        ]
+        for row in result["clusters"][:NAMED]:
+            labels = ", ".join(
+                f"{markdown(one['label'])} {one['share']:.0%}" for one in row.get("labels", ())
+            )
+            lines.append(
+                f"- {markdown(row['cluster'])}: {row['count']:,}" + f" ({labels})" * bool(labels)
+            )
+        if (more := result["num_clusters"] - NAMED) > 0:
+            lines.append(f"- and {more:,} more")
+        for row in result["clusters"]:
+            if row.get("worse"):
+                lines.append(
+                    f"- **{markdown(row['cluster'])} performs worse than the rest**: held-out "
+                    f"predictions are right for {row['accuracy']:.0%} of it"
+                )
+        for split in result["subclasses"][:NAMED]:
+            parts = ", ".join(markdown(part["cluster"]) for part in split["clusters"])
+            lines.append(f"- class {markdown(split['label'])} falls into several clusters: {parts}")
+        if result["unclustered"]:
+            lines.append(f"- {counted_of(result['unclustered'], noun)} in no cluster")
+        lines += skipped_lines(result)
+        lines.append(f"- {duration(result['seconds'])} in all")
+        return "\n".join(lines)
