@@ -14,6 +14,7 @@ from ..storage.metadata import read_splits
 from ..storage.paths import document_type
 from ..storage.target import Target
 from ..storage.vectors import embeddings_field, vector_fields
+from .clusters import CLUSTERS, find_clusters
 from .contract import EMBEDDINGS as NEEDS_EMBEDDINGS
 from .contract import LABELS as NEEDS_LABELS
 from .duplicates import DUPLICATES, find_duplicates
@@ -51,7 +52,7 @@ class Audit:
 
     def leave_out(self, need: str, why: str) -> None:
         """Leaves out the checks that need something that there is not."""
-        checks = (OUTLIERS, LABEL_ISSUES, VISUALIZATION, SEPARABILITY)
+        checks = (OUTLIERS, LABEL_ISSUES, VISUALIZATION, SEPARABILITY, CLUSTERS)
         self.left_out |= {check.name: why for check in checks if need in check.needs}
 
     def reasons(self) -> list[tuple[list[str], str]]:
@@ -140,6 +141,9 @@ def _steps_on_embeddings(
         done.left_out[SEPARABILITY.name] = f"{labels!r} holds several labels per sample"
     elif labels is not None:
         done.step(SEPARABILITY.name, lambda: compute_separability([inputs]))
+    # Words of a text tower take a minute; where there are labels, they are names.
+    names = "auto" if inputs.label_field is None else "labels"
+    done.step(CLUSTERS.name, lambda: find_clusters(inputs, names=names))
 
 
 def _labels(target: Target, label_field: str | None) -> tuple[str | None, str]:

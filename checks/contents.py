@@ -141,3 +141,12 @@ class Contents:
     def of(self, operator: str) -> list[ReportedRun]:
         """The runs of one operator."""
         return [reported for reported in self.runs if reported.run.operator == operator]
+
+    @property
+    def not_looked_for(self) -> list[str]:
+        """What the checks that were not run would find."""
+        return [
+            f"{check.would_find} ({check.name})"
+            for check in CHECKS
+            if check.would_find and not self.of(check.name)
+        ]

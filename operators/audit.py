@@ -6,6 +6,7 @@ import fiftyone.operators.types as types
 
 from ..checks.audit import NO_LABELS, audit
 from ..checks.audit import Audit as Done
+from ..checks.clusters import CLUSTERS
 from ..checks.duplicates import DUPLICATES
 from ..checks.embeddings import EMBEDDINGS
 from ..checks.label_issue_columns import LABEL_ISSUES
@@ -178,6 +179,12 @@ class Audit(QualityOperator):
                 f"- visualization {code(visualization['brain_key'])} in the **Embeddings** panel: "
                 f"{visualization['trust']}"
             )
+        if clusters := result["steps"].get(CLUSTERS.name):
+            facts.append(
+                f"- {counted(clusters['num_clusters'], 'cluster')} in "
+                f"{counted(clusters['num_topics'], 'topic')}: color the visualization by "
+                f"{code(clusters['run_key'] + '_topic')}"
+            )
         facts += skipped_lines(result)
         if result["steps"].get(EMBEDDINGS.name, {}).get("failed"):
             field = code(f"{result['embeddings']}_error")
@@ -203,6 +210,11 @@ def _findings(steps: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
         reasons = ", ".join(f"{count:,} {why}" for why, count in outliers["reasons"].items())
         what = counted(outliers["flagged"], "outlier")
         found.append(_finding(what, reasons, outliers["flagged"], outliers, "flagged"))
+    if clusters := steps.get(CLUSTERS.name):
+        worse = [row for row in clusters["clusters"] if row.get("worse")]
+        named = "; ".join(f"{row['cluster']}: {row['accuracy']:.0%} right" for row in worse[:NAMED])
+        what = f"{counted(len(worse), 'cluster')} worse than the rest"
+        found.append(_finding(what, named, len(worse), clusters, "worse"))
     separability = steps.get(SEPARABILITY.name)
     if separability and len(separability["classes"]) > 1:
         weak = [

@@ -42,6 +42,7 @@ def leads(contents: "Contents") -> list[Lead]:
         "find_label_issues": _of_label_issues,
         "find_outliers": _of_outliers,
         "compute_separability": _of_separability,
+        "find_clusters": _of_clusters,
     }
     found = []
     for name, of in made.items():
@@ -50,17 +51,6 @@ def leads(contents: "Contents") -> list[Lead]:
             which = f" (run {reported.run.key})" if len(runs) > 1 else ""
             found += [replace(lead, title=lead.title + which) for lead in of(reported)]
     return sorted(found, key=lambda lead: lead.urgency)
-
-
-def not_looked_for(contents: "Contents") -> list[str]:
-    """The operators that were not run, and what they would find."""
-    operators = {
-        "find_duplicates": "duplicates and leaks between splits",
-        "find_label_issues": "wrong labels",
-        "find_outliers": "outliers",
-        "compute_separability": "classes that are mixed up",
-    }
-    return [f"{what} ({name})" for name, what in operators.items() if not contents.of(name)]
 
 
 def percent(share: float | None) -> str:
@@ -170,6 +160,18 @@ def _of_separability(reported: "ReportedRun") -> list[Lead]:
     worst = "; ".join(f"{row['label']}, {row['verdict']}" for row in classes[:NAMED])
     title = _noun(len(classes), "class", "classes") + f" with F1 below {percent(GOOD_F1)}"
     return [Lead(1, f"{len(classes):,}", title, f"Weakest: {worst}.", anchor)]
+
+
+def _of_clusters(reported: "ReportedRun") -> list[Lead]:
+    facts, anchor = reported.facts, f"run-{reported.run.key}"
+    worse = [row for row in facts["clusters"] if row.get("worse")]
+    if not worse:
+        return []
+    names = "; ".join(
+        f"{row['cluster']}, {percent(row['accuracy'])} right" for row in worse[:NAMED]
+    )
+    title = _noun(len(worse), "cluster", "clusters") + " worse than the rest"
+    return [Lead(1, f"{len(worse):,}", title, f"Held-out predictions: {names}.", anchor)]
 
 
 def _noun(count: int, one: str, many: str) -> str:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .figures import HEIGHT, MAX_NAME, WIDTH, confusion, draw_map
-from .leads import is_exact, leads, not_looked_for, percent
+from .leads import is_exact, leads, percent
 from .paths import in_value, name_of, without_folders
 from .tables import GENERATOR
 from .thumbnails import Picture, Thumbnail
@@ -121,7 +121,7 @@ def render(
         contents=contents,
         created=created,
         leads=leads(contents),
-        not_looked_for=not_looked_for(contents),
+        not_looked_for=contents.not_looked_for,
         galleries=galleries,
         thumbnail=lambda finding: thumbnails[finding.filepath, finding.box],
         file_name=lambda finding: name_of(finding.filepath, folder),

@@ -263,7 +263,7 @@ CASES: dict[str, Case] = {
     "delete_run patches": Case(
         boxes,
         calls("delete_run", run_key="label_issues"),
-        then(issues_of("boxes"), review("accept")),
+        then(issues_of("boxes"), review("keep")),
         deletes=True,
     ),
     "delete_run embeddings": Case(

@@ -36,6 +36,7 @@ def test_everything_is_found_and_ranked(labeled, audit):
         "find_label_issues",
         "compute_visualization",
         "compute_separability",
+        "find_clusters",
     }
     assert result["left_out"] == {} and result["embeddings"] == "cnn"
     assert (result["read"], result["judged"], result["skipped"]) == (30, 30, {})
@@ -67,7 +68,12 @@ def test_without_labels_vectors_or_files(dataset, audit):
         audit(dataset, model="cnn", check_pictures=False)
     dataset.set_values("vec", list(random.normal(size=(30, 8)).astype(np.float32)))
     result = audit(dataset, embeddings="vec")
-    assert set(result["steps"]) == {"find_duplicates", "find_outliers", "compute_visualization"}
+    assert set(result["steps"]) == {
+        "find_duplicates",
+        "find_outliers",
+        "compute_visualization",
+        "find_clusters",
+    }
     assert "no field holds a Classification" in result["left_out"]["find_label_issues"]
     assert result["steps"]["find_duplicates"]["skipped"] == {"file not found": 30}
     assert "left out: `find_label_issues`, `compute_separability`: no field" in audit.summary(
@@ -98,7 +104,13 @@ def test_without_vectors_what_needs_them_is_said(labeled, audit):
     labeled.delete_run("cnn")
     result = audit(labeled, model="timm:nothing")
     assert set(result["steps"]) == {"find_duplicates"} and result["judged"] == 30
-    needs = {"find_outliers", "find_label_issues", "compute_visualization", "compute_separability"}
+    needs = {
+        "find_outliers",
+        "find_label_issues",
+        "compute_visualization",
+        "compute_separability",
+        "find_clusters",
+    }
     assert {n for n, why in result["left_out"].items() if why == "there are no vectors"} == needs
     assert audit.summary(result).count("there are no vectors") == 1
 
