@@ -9,6 +9,9 @@ RUN := $(VENV)/bin/python
 export FIFTYONE_PLUGINS_DIR := $(CURDIR)/$(VENV)/plugins
 export FIFTYONE_DO_NOT_TRACK := true
 
+# Tests run in as many processes as there are cores, up to four, each file in one of them.
+SIDE_BY_SIDE := -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+
 .PHONY: demo app test check clean
 
 demo: $(VENV)/ready  ## load a dataset, compute everything on it, print what was found
@@ -20,12 +23,12 @@ app: $(VENV)/ready  ## open FiftyOne's App on the demo's dataset
 test: $(VENV)/ready  ## run all tests
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
-	$(VENV)/bin/pytest
+	$(VENV)/bin/pytest $(SIDE_BY_SIDE)
 
 check: $(VENV)/ready  ## run the fast tests: no browser, every operator at least once
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
-	$(VENV)/bin/pytest -m "not browser and not slow"
+	$(VENV)/bin/pytest $(SIDE_BY_SIDE) -m "not browser and not slow"
 
 $(VENV)/ready: pyproject.toml requirements.txt demo/database.py
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; (3, 10) <= v <= (3, 12) or sys.exit(f"Python 3.10, 3.11 or 3.12 is needed, this is {v[0]}.{v[1]}; name one: make PYTHON=python3.11 ...")'

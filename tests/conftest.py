@@ -3,7 +3,10 @@
 import csv
 import functools
 import importlib
+import importlib.util
 import os
+import socket
+import subprocess
 import tempfile
 import uuid
 from pathlib import Path
@@ -28,6 +31,35 @@ os.environ |= {
 }
 if not os.environ.get("FIFTYONE_DATABASE_URI"):
     os.environ["FIFTYONE_DATABASE_DIR"] = str(Path(_home.name) / "database")
+
+
+def pytest_configure(config):
+    """Starts one database server for all processes of the tests, unless there is one to use.
+
+    FiftyOne's own is shared by all processes of a machine, and ends with the one that started it.
+    """
+    if os.environ.get("FIFTYONE_DATABASE_URI"):
+        return  # the user's, or that of the process that has started this one
+    # Found without importing fiftyone, which would start its own.
+    package = importlib.util.find_spec("fiftyone")
+    programs = list((Path(package.submodule_search_locations[0]) / "db" / "bin").glob("mongod*"))
+    if not programs:
+        return  # FiftyOne knows where another one is
+    folder = Path(_home.name) / "mongod"
+    folder.mkdir()
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = str(probe.getsockname()[1])
+    options = ["--dbpath", str(folder), "--port", port, "--bind_ip", "127.0.0.1", "--quiet"]
+    log = open(folder / "log", "w")  # noqa: SIM115
+    config.mongod = subprocess.Popen([str(programs[0]), *options], stdout=log)
+    os.environ["FIFTYONE_DATABASE_URI"] = f"mongodb://127.0.0.1:{port}"
+
+
+def pytest_unconfigure(config):
+    if hasattr(config, "mongod"):
+        config.mongod.terminate()
+        config.mongod.wait()
 
 
 def pytest_collection_modifyitems(items):
