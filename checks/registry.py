@@ -1,6 +1,7 @@
 """The checks, in the order in which what they found is read."""
 
 from .clusters import CLUSTERS
+from .comparison import COMPARISON
 from .contract import Check
 from .duplicates import DUPLICATES
 from .embeddings import EMBEDDINGS
@@ -16,6 +17,7 @@ CHECKS: tuple[Check, ...] = (
     OUTLIERS,
     SEPARABILITY,
     CLUSTERS,
+    COMPARISON,
     VISUALIZATION,
 )
 

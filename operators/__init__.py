@@ -1,6 +1,7 @@
 """What a user runs: one operator per file, each with its form, its work and its summary."""
 
 from .audit import Audit
+from .compare_datasets import CompareDatasets
 from .compute_embeddings import ComputeEmbeddings
 from .compute_separability import ComputeSeparability
 from .compute_visualization import ComputeVisualization
@@ -24,6 +25,7 @@ OPERATORS = (
     ReviewLabelIssues,
     ComputeSeparability,
     FindClusters,
+    CompareDatasets,
     ListRuns,
     DeleteRun,
 )

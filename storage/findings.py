@@ -36,6 +36,13 @@ from .target import Target
 
 LIBRARIES = ("fiftyone", "numpy", "scikit-learn", "torch", "cleanlab")
 
+# Run keys of operators whose names do not end with what they find.
+RUN_KEYS = {
+    "compare_datasets": "comparison",
+    "select_samples": "selection",
+    "suggest_labels": "suggestions",
+}
+
 # Documents inserted at once.
 BATCH = 10_000
 
@@ -105,8 +112,8 @@ def plan_findings(
 
 
 def default_run_key(target: Target, operator: str) -> str:
-    """The operator's name without its verb; with the patches' field if that is in use elsewhere."""
-    name = operator.partition("_")[2]
+    """What the operator finds; with the patches' field at its end if that is in use elsewhere."""
+    name = RUN_KEYS.get(operator) or operator.partition("_")[2]
     before = read_run(target.dataset, name)
     if before is None or before.operator != operator or not _is_elsewhere(target, before):
         return name

@@ -11,7 +11,7 @@ from .target import Target
 
 # Names of the fingerprints of a run; those of fields are followed by the field.
 EMBEDDINGS, LABELS, SPLITS, SLICES = "embeddings", "labels", "splits", "slices"
-FILES, GROUPS, PREDICTIONS = "files", "duplicates", "predictions"
+FILES, GROUPS, PREDICTIONS, OTHER = "files", "duplicates", "predictions", "other"
 
 
 def texts_fingerprint(ids: Sequence[str], texts: Iterable[str | None]) -> str:

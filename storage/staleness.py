@@ -20,6 +20,7 @@ from .groups import read_duplicate_groups
 from .labels import read_label_texts, shown_text
 from .maps import visualization_ids
 from .metadata import read_slices
+from .others import read_other
 from .reviews import UNDER_REVIEW
 from .runs import UNDER_REMOVAL, Run, evaluated_ids, read_results
 from .target import About, Target
@@ -99,6 +100,9 @@ class Reader:
             return fingerprints.files_fingerprint(_files(target, ids))
         if kind == fingerprints.SPLITS:
             return fingerprints.splits_fingerprint(target, run.facts.parameters["split"], ids)
+        if kind == fingerprints.OTHER:
+            field = run.facts.embeddings[0]
+            return read_other(target.only(ids), name, field)[1].fingerprint
         if kind == fingerprints.PREDICTIONS:
             return fingerprints.predictions_fingerprint(target, name, ids)
         if kind == fingerprints.SLICES:
@@ -231,6 +235,8 @@ def _changed(
         return _gone(what)
     if kind == fingerprints.FILES:
         return "files were modified or replaced since"
+    if kind == fingerprints.OTHER:
+        return f"the embeddings of {name} have changed"
     if kind == fingerprints.LABELS:
         return f"labels in {name} have changed{_examples(run, reader, name, ids)}"
     return f"the {kind} in {name} have changed" if name else f"the {kind} have changed"

@@ -1,0 +1,62 @@
+"""A second dataset, or a saved view, that a dataset is compared with."""
+
+from typing import Any
+
+import fiftyone as fo
+import numpy as np
+
+from ..errors import UserError
+from .runs import model_of
+from .target import Target
+from .targets import resolve_target
+from .vectors import VectorSet, embeddings_field, read_vectors
+
+
+def resolve_other(target: Target, other: str) -> Target:
+    """What a dataset is compared with.
+
+    Args:
+        target: the samples or patches that are compared
+        other: the name of a saved view of the dataset, or of another dataset
+
+    Raises:
+        UserError: if there is neither
+    """
+    dataset = target.dataset
+    samples: Any
+    if dataset.has_saved_view(other):
+        samples = dataset.load_saved_view(other)
+    elif other != dataset.name and fo.dataset_exists(other):
+        samples = fo.load_dataset(other)
+    else:
+        views = ", ".join(dataset.list_saved_views()) or "none"
+        raise UserError(
+            f"other={other!r} is neither another dataset nor a saved view of this one; saved "
+            f"views: {views}; fo.list_datasets() names the datasets"
+        )
+    if target.is_frames and not samples._is_frames:
+        samples = samples.to_frames()
+    return resolve_target(samples, target.patches_field)
+
+
+def read_other(target: Target, other: str, embeddings: str) -> tuple[Target, VectorSet]:
+    """The embeddings of what a dataset is compared with, without what is compared itself.
+
+    Raises:
+        UserError: if there is nothing, or its embeddings are of another model
+    """
+    found = resolve_other(target, other)
+    name = embeddings_field(found, embeddings)
+    models = model_of(target, embeddings), model_of(found, name)
+    if None not in models and models[0] != models[1]:
+        raise UserError(
+            f"other={other!r}: its embeddings {embeddings!r} are of {models[1]}, and those here of "
+            f"{models[0]}; compute them with one model"
+        )
+    vectors = read_vectors(found, name)
+    if found.dataset.name == target.dataset.name:
+        mine = target.sample_ids.keys()
+        vectors = vectors.take(np.array([id_ not in mine for id_ in vectors.ids], bool))
+        if not vectors.ids:
+            raise UserError(f"other={other!r} holds nothing beside these {target.noun}")
+    return found, vectors
