@@ -1,9 +1,10 @@
 """One set of vectors against another: what is new in it, what it lacks, and whether it differs.
 
 What is new is tested by conformal p-values: how many vectors of the other set are as far from their
-own set (Bates et al., "Testing for outliers with conformal p-values", 2023), adjusted after Benjamini and Hochberg. Whether the sets differ, and where, is asked of neighbors
-(Schilling's test) and of clusters of both together; how far they differ, of a classifier that has
-not seen what it judges (Lopez-Paz and Oquab, "Revisiting classifier two-sample tests", 2017).
+own set (Bates et al., "Testing for outliers with conformal p-values", 2023), adjusted after
+Benjamini and Hochberg. Whether the sets differ, and where, is asked of neighbors (Schilling's test)
+and of clusters of both together; how far they differ, of a classifier that has not seen what it
+judges (Lopez-Paz and Oquab, "Revisiting classifier two-sample tests", 2017).
 """
 
 from __future__ import annotations
