@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 # right, or the nearest that ImageNet has, those below mostly wrong.
 MIN_FIT = 0.4
 
-# A label is the name of a cluster if it has this share of it.
+# The labels with a quarter of a cluster are its name if they have this share of it together.
 MIN_SHARE = 0.5
 
 # A class is told to fall apart into clusters that have at least this share of it each.
@@ -171,10 +171,12 @@ def _names(
         sources.append("words of the model")
     if inputs.label_field is not None:
         for number, counts in enumerate(_label_counts(inputs, found)):
-            (label, count), *_ = [*counts.most_common(1), (None, 0)]
-            share = count / max((found.cluster == number).sum(), 1)
-            if called[number] is None and label is not None and share >= MIN_SHARE:
-                called[number], fits[number] = label, round(share, 3)
+            size = max(int((found.cluster == number).sum()), 1)
+            most = [(label, count) for label, count in counts.most_common(2) if count >= size / 4]
+            share = sum(count for _, count in most) / size
+            if called[number] is None and share >= MIN_SHARE:
+                called[number] = ", ".join(label for label, _ in most)
+                fits[number] = round(share, 3)
         sources.append("labels")
     seen: Counter[str] = Counter()
     distinct = []

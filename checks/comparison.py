@@ -13,7 +13,7 @@ from ..errors import UserError
 from ..steps import part_of
 from ..storage.findings import Column, Values, Views, matching_view, plan_findings, store_findings
 from ..storage.fingerprints import OTHER
-from ..storage.others import read_other
+from ..storage.others import apart, read_other, resolve_other
 from ..storage.runs import Run
 from ..storage.target import Target
 from ..storage.vectors import VectorSet
@@ -72,10 +72,13 @@ def compare_datasets(
     from ..analysis.novelty import find_new, measure_drift
 
     started = time.monotonic()
-    target, progress = inputs.target, inputs.progress
+    progress = inputs.progress
+    target, of_other = apart(inputs.target, resolve_other(inputs.target, other))
+    if target is not inputs.target:
+        inputs = Inputs(target, progress, embeddings=inputs.embeddings, seed=inputs.seed)
     run = plan_findings(target, COMPARISON.name, run_key, COMPARISON.columns, [*COMPARISON.views])
     progress.say("Reading the other embeddings")
-    of_other, vectors = read_other(target, other, inputs.embeddings)
+    vectors = read_other(target, of_other, other, inputs.embeddings)
     mine, others = inputs.vectors.matrix, vectors.matrix
     if mine.shape[1] != others.shape[1]:
         raise UserError(

@@ -51,8 +51,8 @@ class CompareDatasets(QualityOperator):
         Args:
             samples: a dataset or view, new images say
             embeddings: the field of the embeddings, of both, by the same model
-            other: the name of a saved view of this dataset, or of another dataset. What of it is
-                among the samples is left out
+            other: the name of a saved view of this dataset, or of another dataset. What is in both
+                is taken from the larger one: the whole dataset stands for what the view leaves out
             patches_field (None): the field of the patches whose embeddings are compared, of both
             check_pictures (True): look for duplicates across, which reads the files
             run_key (None): the name of the run, by default ``comparison``

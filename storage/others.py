@@ -3,7 +3,6 @@
 from typing import Any
 
 import fiftyone as fo
-import numpy as np
 
 from ..errors import UserError
 from .runs import model_of
@@ -39,13 +38,34 @@ def resolve_other(target: Target, other: str) -> Target:
     return resolve_target(samples, target.patches_field)
 
 
-def read_other(target: Target, other: str, embeddings: str) -> tuple[Target, VectorSet]:
-    """The embeddings of what a dataset is compared with, without what is compared itself.
+def apart(target: Target, other: Target) -> tuple[Target, Target]:
+    """Two targets without what is in both: taken from the one that holds all of the other.
 
     Raises:
-        UserError: if there is nothing, or its embeddings are of another model
+        UserError: if nothing is left
     """
-    found = resolve_other(target, other)
+    if other.dataset.name != target.dataset.name:
+        return target, other
+    mine, theirs = set(target.ids()), set(other.ids())
+    if theirs < mine:
+        return target.only(sorted(mine - theirs)), other
+    if rest := theirs - mine:
+        return target, other.only(sorted(rest))
+    raise UserError(f"The two hold the same {target.noun}; compare with another view or dataset")
+
+
+def read_other(target: Target, found: Target, other: str, embeddings: str) -> VectorSet:
+    """The embeddings of what a dataset is compared with.
+
+    Args:
+        target: what is compared
+        found: what it is compared with, of ``apart``
+        other: its name, for messages
+        embeddings: the field, of both
+
+    Raises:
+        UserError: if there is no such field, or its embeddings are of another model
+    """
     name = embeddings_field(found, embeddings)
     models = model_of(target, embeddings), model_of(found, name)
     if None not in models and models[0] != models[1]:
@@ -53,10 +73,4 @@ def read_other(target: Target, other: str, embeddings: str) -> tuple[Target, Vec
             f"other={other!r}: its embeddings {embeddings!r} are of {models[1]}, and those here of "
             f"{models[0]}; compute them with one model"
         )
-    vectors = read_vectors(found, name)
-    if found.dataset.name == target.dataset.name:
-        mine = target.sample_ids.keys()
-        vectors = vectors.take(np.array([id_ not in mine for id_ in vectors.ids], bool))
-        if not vectors.ids:
-            raise UserError(f"other={other!r} holds nothing beside these {target.noun}")
-    return found, vectors
+    return read_vectors(found, name)

@@ -20,7 +20,7 @@ from .groups import read_duplicate_groups
 from .labels import read_label_texts, shown_text
 from .maps import visualization_ids
 from .metadata import read_slices
-from .others import read_other
+from .others import apart, read_other, resolve_other
 from .reviews import UNDER_REVIEW
 from .runs import UNDER_REMOVAL, Run, evaluated_ids, read_results
 from .target import About, Target
@@ -102,7 +102,8 @@ class Reader:
             return fingerprints.splits_fingerprint(target, run.facts.parameters["split"], ids)
         if kind == fingerprints.OTHER:
             field = run.facts.embeddings[0]
-            return read_other(target.only(ids), name, field)[1].fingerprint
+            mine, other = apart(target.only(ids), resolve_other(target, name))
+            return read_other(mine, other, name, field).fingerprint
         if kind == fingerprints.PREDICTIONS:
             return fingerprints.predictions_fingerprint(target, name, ids)
         if kind == fingerprints.SLICES:

@@ -65,9 +65,17 @@ def test_a_delivery_against_the_stock(harvest, compare):
     assert sorted(harvest.get_field_schema()) == before
 
 
-def test_the_whole_against_a_part_leaves_out_what_is_both(harvest, compare):
-    with pytest.raises(ValueError, match="holds nothing beside these samples"):
-        compare(harvest, embeddings="gist", other="delivery", check_pictures=False)
+def test_what_is_in_both_is_taken_from_the_larger(harvest, compare):
+    given = {"embeddings": "gist", "check_pictures": False}
+    result = compare(harvest, other="old stock", **given)
+    assert (result["judged"], result["compared_with"]) == (60, 90)
+    part = compare(harvest.load_saved_view("delivery"), other="old stock", **given)
+    assert part["missing_ids"] == result["missing_ids"]
+    harvest.save_view("all of it", harvest.view())
+    result = compare(harvest.limit(90), other="all of it", **given)
+    assert (result["judged"], result["compared_with"]) == (90, 60)
+    with pytest.raises(ValueError, match="The two hold the same samples"):
+        compare(harvest, other="all of it", **given)
 
 
 def test_two_datasets_that_share_photos(photos, compare, compute_embeddings, tmp_path):
