@@ -117,7 +117,7 @@ def compare_datasets(
         run,
         COMPARISON.columns,
         lambda: _values(inputs, vectors, found, new, copies),
-        lambda: _views(inputs, of_other, run, copies, vectors, missing),
+        lambda: _views(inputs, of_other, run, new, copies, vectors, missing),
         facts,
         results={"ids": " ".join(inputs.ids)},
     )
@@ -196,18 +196,16 @@ def _views(
     inputs: Inputs,
     of_other: Target,
     run: Run,
+    new: np.ndarray,
     copies: dict[int, int],
     vectors: VectorSet,
     missing: np.ndarray,
 ) -> Views:
-    target = inputs.target
-    is_new = F(f"{run.key}_new") == True  # noqa: E712
-    views = {
-        "new": (
-            matching_view(target, is_new, [(f"{run.key}_novelty", -1)]),
-            COMPARISON.views["new"],
-        )
-    }
+    target, views = inputs.target, {}
+    if new.any():
+        is_new = F(f"{run.key}_new") == True  # noqa: E712
+        farthest = [(f"{run.key}_novelty", -1)]
+        views["new"] = (matching_view(target, is_new, farthest), COMPARISON.views["new"])
     if copies:
         known = F(f"{run.key}_duplicate") != None  # noqa: E711
         views["duplicates"] = (matching_view(target, known, []), COMPARISON.views["duplicates"])

@@ -98,7 +98,7 @@ class CompareDatasets(QualityOperator):
             f"- {counted_of(result['missing'], noun)} of {other} missing here",
         ]
         if result["duplicates"] is not None:
-            lines.append(f"- {counted_of(result['duplicates'], noun)} are in {other} already")
+            lines.append(f"- {counted_of(result['duplicates'], noun)} already in {other}")
         auc = (
             ""
             if drift["auc"] is None
