@@ -31,6 +31,9 @@ CORRECTED, VERIFIED = "corrected", "verified"
 
 OF_FLAGS = (ACCEPTED, CHANGED, KEPT)
 
+# Decisions on duplicates and outliers: it is none, or it shall be removed.
+DISTINCT, TYPICAL, REMOVE = "distinct", "typical", "remove"
+
 # What the fields of a run hold.
 REVIEW = Column("review", fo.StringField, "What a person has decided about this label")
 ORIGINAL = Column("original", fo.StringField, "The label before the first decision")
@@ -104,6 +107,14 @@ def read_reviews(target: Target, run: Run | None) -> Reviews:
         for place in range(len(names))
     )
     return Reviews(decisions, originals, reviewed)
+
+
+def finding_reviews(target: Target, run: Run) -> dict[str, str]:
+    """What people have decided about a run's duplicates or outliers, by id, of all the dataset."""
+    name = f"{run.key}_{REVIEW.name}"
+    reviewed = target.everything.ids(having=name)
+    rows = target.only(reviewed).values(name) if reviewed else {}
+    return {id_: value for id_, (value,) in rows.items() if value is not None}
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,89 @@
+"""What the open sample is, of which runs, and which comes next: read at each event, never kept.
+
+The target of a decision is the sample or patch that is open in the App, whatever is ticked in the
+grid.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import fiftyone.core.patches as fop
+
+from ..checks.evidence import latest_of
+from ..checks.label_issue_columns import LABEL_ISSUES
+from ..checks.queues import Queue, has_queue, queue_of
+from ..errors import UserError
+from ..storage.runs import Run, plugin_runs
+from ..storage.target import SEPARATOR, About
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a person is.
+
+    Attributes:
+        id: the open sample, or patch with its sample; None if none is open
+        about: samples, or patches of a field
+        runs: what is known of them, by the checks' names
+        queue: what comes before and after
+        queued: the run whose findings the queue holds; None if it holds those of a view
+    """
+
+    id: str | None
+    about: About
+    runs: dict[str, Run]
+    queue: Queue
+    queued: Run | None
+
+
+def find_place(ctx: Any) -> Place:
+    """Where a person is.
+
+    Raises:
+        UserError: if the open view is of a kind that is not reviewed one by one
+    """
+    runs = plugin_runs(ctx.dataset)
+    name = ctx.request_params.get("view_name")
+    queued = next((run for run in runs if name in run.views and has_queue(run)), None)
+    about = queued.facts.about if queued is not None else _about(ctx)
+    found = latest_of(runs, about)
+    if queued is None and not _is_view(ctx):
+        first = found.get(LABEL_ISSUES.name)
+        queued = first or next((run for run in found.values() if has_queue(run)), None)
+    if queued is not None:
+        found |= {queued.operator: queued}
+        queue = queue_of(ctx.dataset, queued)
+    else:
+        queue = Queue(tuple(ctx.view.values("id")) if _is_view(ctx) else ())
+    return Place(_open_id(ctx, queue), about, found, queue, queued)
+
+
+def _is_view(ctx: Any) -> bool:
+    shown = ("view", "view_name", "filters", "extended")
+    return any(ctx.request_params.get(name) for name in shown)
+
+
+def _about(ctx: Any) -> About:
+    stages = ctx.request_params.get("view") or []
+    kinds = [str(stage.get("_cls", "")).rpartition(".")[2] for stage in stages]
+    if "ToPatches" in kinds or ctx.request_params.get("view_name"):
+        view = ctx.view
+        if isinstance(view, fop.PatchesView) and not isinstance(view, fop.EvaluationPatchesView):
+            return About(patches_field=view.patches_field)
+        if view._is_generated:
+            raise UserError("Views of this kind are not reviewed one by one; open the samples")
+    elif {"ToFrames", "ToClips", "ToEvaluationPatches", "ToTrajectories"} & set(kinds):
+        raise UserError("Views of this kind are not reviewed one by one; open the samples")
+    return About()
+
+
+def _open_id(ctx: Any, queue: Queue) -> str | None:
+    """The open sample or patch, with its sample where the queue knows that."""
+    id_ = ctx.current_sample
+    place = queue.place(id_)
+    return id_ if place is None else queue.ids[place]
+
+
+def app_id(id_: str) -> str:
+    """What the App calls a sample or patch."""
+    return id_.partition(SEPARATOR)[0]
