@@ -70,8 +70,10 @@ def _review(target: Target, run: Run, decision: str) -> int:
         )
         target.write(names[0], dict.fromkeys(chosen, True), target.sample_ids)
     elif flag == "keep":
-        again = [id_ for id_ in grouped if before[id_] == DISTINCT]
-        target.write(names[0], dict.fromkeys(again, False), target.sample_ids)
+        again = [id_ for id_, review in before.items() if review == DISTINCT]
+        # What the next run has taken out of its group is redundant to nothing until it runs again.
+        redundant = [id_ for id_ in again if id_ in grouped]
+        target.write(names[0], dict.fromkeys(redundant, False), target.sample_ids)
         _write(target, run, APART, dict.fromkeys(again))
     else:
         value = decision != TYPICAL

@@ -13,6 +13,7 @@ from ..storage.labels import (
     label_set_text,
     labels_of_text,
     read_label_texts,
+    shown_text,
     split_labels,
 )
 from ..storage.locks import writing
@@ -35,6 +36,9 @@ from ..storage.targets import resolve_target
 from .label_issue_columns import LABEL_ISSUES
 
 DECISIONS = ("accept", "keep", "set", "undo")
+
+# Pairs of labels, before and after, that a result names.
+MAX_CHANGES = 50
 
 
 def review_label_issues(
@@ -70,6 +74,10 @@ def review_label_issues(
         "read": len(outcome.decisions) + outcome.skipped.total(),
         "reviewed": len(outcome.decisions),
         "changed": len(outcome.labels),
+        "changes": [
+            {"label": shown_text(old), "new": shown_text(new), "count": count}
+            for (old, new), count in outcome.changes.most_common(MAX_CHANGES)
+        ],
         "skipped": dict(outcome.skipped),
         "reviews": reviews.counts(),
         "seconds": round(time.monotonic() - started, 2),
@@ -290,6 +298,7 @@ def plan_review(
             outcome.flagged[id_] = False
             if new != current:
                 outcome.labels[id_] = kept.written(id_, new)
+                outcome.changes[(current, new)] += 1
     return before, outcome
 
 
@@ -347,6 +356,7 @@ def _undone(ids: list[str], labels: list[str | None], before: Reviews, kept: _La
         else:
             if current != kept.text_of(original):
                 outcome.labels[id_] = kept.restored(original)
+                outcome.changes[(current, kept.text_of(original))] += 1
             for values in (outcome.decisions, outcome.originals, outcome.reviewed):
                 values[id_] = None
             if decision is not None:

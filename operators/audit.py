@@ -4,7 +4,7 @@ from typing import Any
 
 import fiftyone.operators.types as types
 
-from ..checks.audit import NO_LABELS, audit
+from ..checks.audit import NO_LABELS, audit, default_labels, default_patches
 from ..checks.audit import Audit as Done
 from ..checks.duplicates import DUPLICATES
 from ..checks.embeddings import EMBEDDINGS
@@ -14,18 +14,17 @@ from ..checks.progress import Progress, counted, duration
 from ..checks.separability import SEPARABILITY
 from ..checks.visualization import VISUALIZATION
 from ..markup import code, markdown
-from ..storage.metadata import split_fields
 from ..storage.targets import resolve_target
 from ..storage.vectors import vector_fields
 from .base import OPEN_PANEL, SET_VIEW, QualityOperator
 from .compute_separability import PANEL
 from .form_fields import (
     NOT_CHOSEN,
-    choice_input,
     embeddings_input,
     labels_input,
     model_input,
     patches_input,
+    split_input,
 )
 from .words import counted_of, skipped_lines
 
@@ -67,9 +66,11 @@ class Audit(QualityOperator):
                 ``compute_embeddings`` filled the field or nothing has
             model ("clip"): the model that computes vectors, where there are none yet
             label_field (None): the field of the labels; by default ``ground_truth``, or the only
-                one that holds Classifications; ``"none"`` for an audit without labels. Of
-                objects, the patches field
-            patches_field (None): audit the objects of this field instead of whole images
+                one that holds Classifications, but none whose values are names of splits;
+                ``"none"`` for an audit of whole images without labels. Of patches, their field
+            patches_field (None): audit the patches of this field instead of whole images; by
+                default those of a Detections or Polylines field, if no field holds Classifications
+                and not only the images have embeddings
             split (None): a field that names the split of each sample, ``"tags"``, or a list of
                 tags, for leaks between them
             check_pictures (True): read the files, to prove duplicates and to find dark, bright,
@@ -84,6 +85,7 @@ class Audit(QualityOperator):
         Raises:
             UserError: if the input is at fault
         """
+        patches_field = patches_field or default_patches(samples, embeddings, label_field)
         result = audit(
             resolve_target(samples, patches_field),
             progress,
@@ -97,7 +99,7 @@ class Audit(QualityOperator):
         return {**result, "findings": _findings(result["steps"])}
 
     def form(self, ctx: Any, samples: Any, inputs: types.Object) -> None:
-        patches_field = patches_input(ctx, samples, inputs, "Audit")
+        patches_field = patches_input(ctx, samples, inputs, "Audit", default_patches(samples))
         target = resolve_target(samples, patches_field)
         fields = vector_fields(target)
         if fields:
@@ -106,14 +108,13 @@ class Audit(QualityOperator):
             model_input(
                 inputs, "There are no embeddings yet; this model computes them (clip or cnn, say)"
             )
-        labels_input(target, inputs, "The classes", required=False)
-        choice_input(
+        default = patches_field or default_labels(target)
+        labels_input(target, inputs, "The classes", required=False, default=default or NOT_CHOSEN)
+        split_input(
+            target,
             inputs,
-            "split",
-            split_fields(target),
-            label="Split",
-            description="Where train, test, … are named: leaks between them are listed first",
-            none="None",
+            "Where train, test, … are named: leaks between them are listed first",
+            ctx.params.get("label_field") or default,
         )
         inputs.bool(
             "check_pictures",
@@ -133,7 +134,9 @@ class Audit(QualityOperator):
         inputs.view("plan", types.Notice(label=text))
 
     def from_form(self, given: dict[str, Any]) -> dict[str, Any]:
-        if given.get("label_field") == NOT_CHOSEN:
+        whole = given.get("patches_field") == NOT_CHOSEN and not given.get("label_field")
+        # What was chosen as none in the form is not chosen again by default.
+        if whole or given.get("label_field") == NOT_CHOSEN:
             given["label_field"] = NO_LABELS
         return given
 

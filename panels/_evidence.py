@@ -1,5 +1,6 @@
 """What "Why this sample?" shows of one sample or patch: a section for each run, with decisions."""
 
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import fiftyone.operators.types as types
@@ -11,7 +12,7 @@ from ..markup import code, markdown
 from ..storage.labels import label_field_of
 from ..storage.reviews import DISTINCT, REMOVE, TYPICAL
 from ._measures import percent
-from ._open_sample import Place
+from ._open_sample import Place, app_id
 from ._state import get_state
 from ._tables import fitted_row
 
@@ -32,8 +33,8 @@ WORDS = {
 # Classes that the choice of a label offers; others can be typed.
 MAX_CLASSES = 1000
 
-# Of a thumbnail on the screen.
-WIDTH, HEIGHT = "96px", "76px"
+# Width and height of thumbnails on the screen.
+SMALL, LARGE = ("96px", "76px"), ("200px", "160px")
 
 
 def draw_hint(panel: types.Object, events: "WhyThisSample", place: Place) -> None:
@@ -93,6 +94,9 @@ def draw_evidence(
     drawn = [draw(known) for known, draw in sections if known is not None]
     if not any(drawn):
         panel.md("No check found anything about it.", name="nothing")
+    if evidence.duplicate is None or not evidence.duplicate.others:
+        seen = [evidence.seen]
+        _strip(panel, "open", None, seen, lambda other: other.label or "no label", LARGE)
     _facts(panel, evidence)
 
 
@@ -215,13 +219,14 @@ def _label_decisions(
                 f"other{number}", _short(f"Set {other}"), "edit", "outlined",
                 decision="set", label=other,
             )  # fmt: skip
-    _choice(panel, ctx, events, asked, evidence, known)
+    _choice(panel, ctx, events, place, asked, evidence, known)
 
 
 def _choice(
     panel: types.Object,
     ctx: Any,
     events: "WhyThisSample",
+    place: Place,
     asked: dict[str, str],
     evidence: Evidence,
     known: Known,
@@ -231,10 +236,11 @@ def _choice(
     several = label_field_of(evidence.target, known.run.facts.label_field).several
     for name in _classes(evidence, known)[:MAX_CLASSES]:
         names.add_choice(name, label=name)
-    row = panel.h_stack("choice", gap=1, align_y="bottom", componentsProps=fitted_row())
+    wide = {"gridTemplateColumns": "minmax(0, 320px) max-content", "alignItems": "end"}
+    row = panel.h_stack(choice_of(place), gap=1, componentsProps={"grid": {"sx": wide}})
     title = "Other labels, with commas between them" if several else "Another label"
     row.str("label", label=title, view=names, on_change=events.on_label)
-    chosen = str(get_state(ctx, "choice.label") or "").strip()
+    chosen = str(get_state(ctx, f"{choice_of(place)}.label") or "").strip()
     row.btn(
         "set",
         _short(f"Set {chosen}") if chosen else "Set",
@@ -244,6 +250,11 @@ def _choice(
         params={**asked, "decision": "set"},
         disabled=not chosen,
     )
+
+
+def choice_of(place: Place) -> str:
+    """The part of the panel's state that holds a label, of this sample alone."""
+    return f"choice_{app_id(place.id)}"
 
 
 def _classes(evidence: Evidence, known: Known) -> list[str]:
@@ -351,14 +362,21 @@ def _decided(
 
 
 def _strip(
-    panel: types.Object, name: str, title: str, others: tuple[Other, ...], caption: Any
+    panel: types.Object,
+    name: str,
+    title: str | None,
+    others: Sequence[Other],
+    caption: Callable[[Other], str],
+    size: tuple[str, str] = SMALL,
 ) -> None:
     """Adds a row of captioned thumbnails."""
     from ..report.thumbnails import make_thumbnails
 
-    panel.md(title, name=f"{name}_title")
+    if title is not None:
+        panel.md(title, name=f"{name}_title")
+    width, height = size
     made = make_thumbnails((other.filepath, other.box) for other in others)
-    strip = panel.h_stack(name, gap=1, width="100%", componentsProps=_wrapping())
+    strip = panel.h_stack(name, gap=1, width="100%", componentsProps=_wrapping(width))
     for number, other in enumerate(others):
         thumbnail, text = made[(other.filepath, other.box)], _short(caption(other), 32)
         if thumbnail.uri is None:
@@ -366,18 +384,16 @@ def _strip(
             continue
         strip.view(
             f"{name}{number}",
-            types.ImageView(width=WIDTH, height=HEIGHT, alt=text),
+            types.ImageView(width=width, height=height, alt=text),
             default=thumbnail.uri,
             label=text,
         )
 
 
-def _wrapping() -> dict[str, Any]:
-    return {
-        "grid": {
-            "sx": {"gridAutoFlow": "row", "gridTemplateColumns": f"repeat(auto-fill, {WIDTH})"}
-        }
-    }
+def _wrapping(width: str) -> dict[str, Any]:
+    """Properties of a row of pictures that goes on below, with room for its captions."""
+    columns = f"repeat(auto-fill, {width})"
+    return {"grid": {"sx": {"gridAutoFlow": "row", "gridTemplateColumns": columns, "pb": 6}}}
 
 
 def _facts(panel: types.Object, evidence: Evidence) -> None:

@@ -20,7 +20,7 @@ from ..checks.reviews import review_label_issues
 from ..errors import UserError
 from ..storage.few import few
 from ..storage.runs import read_run
-from ._evidence import draw_evidence, draw_hint
+from ._evidence import choice_of, draw_evidence, draw_hint
 from ._open_sample import Place, app_id, find_place
 from ._state import get_state
 from ._tables import fitted
@@ -39,15 +39,16 @@ def guarded(handler: Handler) -> Handler:
     """Turns an error of a handler into a message; uncaught, it would replace the whole panel."""
 
     @functools.wraps(handler)
-    def run(self: "WhyThisSample", ctx: Any) -> None:
+    def run(self: "WhyThisSample", ctx: Any) -> bool | None:
         try:
             ctx.dataset.reload()
-            handler(self, ctx)
+            return handler(self, ctx)
         except UserError as error:
             ctx.ops.notify(str(error), variant="warning")
         except Exception as error:
             logger.exception("%s failed", handler.__name__)
             ctx.ops.notify(f"Why this sample: {_unexpected(error)}", variant="error")
+        return None
 
     return run
 
@@ -70,6 +71,16 @@ class WhyThisSample(foo.Panel):
             allow_multiple=False,
         )
 
+    def execute(self, ctx: Any) -> Any:
+        # What was left need not be drawn once more: the next one is, when it is open.
+        method = ctx.params.get("__method__")
+        if method in ("on_decide", "on_skip", "on_back", "on_undo"):
+            if getattr(self, method)(ctx):
+                return None
+            ctx.ops.show_panel_output(self.render(ctx))
+            return None
+        return super().execute(ctx)
+
     # Events. FiftyOne repeats them, so that each can run twice without harm.
 
     def on_load(self, ctx: Any) -> None:
@@ -83,28 +94,25 @@ class WhyThisSample(foo.Panel):
 
     @guarded
     def on_start(self, ctx: Any) -> None:
-        place = find_place(ctx)
-        _go(ctx, place.queue.after(None))
+        _go(ctx, find_place(ctx).queue.after(None))
 
     @guarded
-    def on_decide(self, ctx: Any) -> None:
-        """One decision on the open sample, and on to the next."""
+    def on_decide(self, ctx: Any) -> bool:
+        """One decision on the open sample, and on to the next; returns whether there is one."""
         place, decision = _asked(ctx), ctx.params["decision"]
         label = ctx.params.get("label")
         if decision == "set" and not label:
-            label = str(get_state(ctx, "choice.label") or "").strip()
+            label = str(get_state(ctx, f"{choice_of(place)}.label") or "").strip()
             if not label:
                 raise UserError("Choose the label to set first")
         following = place.queue.after(place.id)
         key = ctx.params["run_key"]
         _decide(ctx, key, place, decision, label)
         _remember(ctx, key, place.id)
-        if get_state(ctx, "choice.label"):
-            ctx.panel.state.set("choice.label", "")
-        _go(ctx, following)
+        return _go(ctx, following)
 
     @guarded
-    def on_undo(self, ctx: Any) -> None:
+    def on_undo(self, ctx: Any) -> bool:
         """Takes back the last decision, and opens what it was about."""
         history = _history(ctx)
         if not history:
@@ -113,8 +121,9 @@ class WhyThisSample(foo.Panel):
         place = find_place(ctx)
         _decide(ctx, last["run_key"], place, "undo", None, last["id"])
         _keep_history(ctx, history)
-        if app_id(last["id"]) != ctx.current_sample:
-            ctx.ops.open_sample(id=app_id(last["id"]))
+        if app_id(last["id"]) == ctx.current_sample:
+            return False
+        return _go(ctx, last["id"])
 
     @guarded
     def on_take_back(self, ctx: Any) -> None:
@@ -125,17 +134,17 @@ class WhyThisSample(foo.Panel):
         _keep_history(ctx, kept)
 
     @guarded
-    def on_skip(self, ctx: Any) -> None:
+    def on_skip(self, ctx: Any) -> bool:
         place = _asked(ctx)
-        _go(ctx, place.queue.after(place.id))
+        return _go(ctx, place.queue.after(place.id))
 
     @guarded
-    def on_back(self, ctx: Any) -> None:
+    def on_back(self, ctx: Any) -> bool:
         place = _asked(ctx)
         before = place.queue.before(place.id)
         if before is None:
             raise UserError("This is the first one")
-        ctx.ops.open_sample(id=app_id(before))
+        return _go(ctx, before)
 
     @guarded
     def on_patches(self, ctx: Any) -> None:
@@ -227,11 +236,13 @@ def _decide(
         raise UserError(f"Nothing was changed: {reasons}")
 
 
-def _go(ctx: Any, following: str | None) -> None:
-    if following is not None:
-        ctx.ops.open_sample(id=app_id(following))
-        return
-    ctx.ops.notify("Everything in this queue is decided", variant="success")
+def _go(ctx: Any, following: str | None) -> bool:
+    """Opens a sample or patch, and returns whether there is one to open."""
+    if following is None:
+        ctx.ops.notify("Nothing else in this queue is left to decide", variant="success")
+        return False
+    ctx.ops.open_sample(id=app_id(following))
+    return True
 
 
 # The last decisions, for Undo

@@ -127,6 +127,7 @@ class Outcome:
         originals: the label before the first review, or None to remove it
         reviewed: the label after the review, or None to remove it
         flagged: flags to write
+        changes: how many labels become which, by the label before and the label after, as texts
         skipped: how many are left as they are, by reason
     """
 
@@ -135,6 +136,7 @@ class Outcome:
     originals: dict[str, str | None] = field(default_factory=dict)
     reviewed: dict[str, str | None] = field(default_factory=dict)
     flagged: dict[str, bool] = field(default_factory=dict)
+    changes: Counter = field(default_factory=Counter)
     skipped: Counter = field(default_factory=Counter)
 
 
