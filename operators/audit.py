@@ -6,10 +6,8 @@ import fiftyone.operators.types as types
 
 from ..checks.audit import NO_LABELS, audit, default_labels, default_patches
 from ..checks.audit import Audit as Done
-from ..checks.duplicates import DUPLICATES
 from ..checks.embeddings import EMBEDDINGS
-from ..checks.label_issue_columns import LABEL_ISSUES
-from ..checks.outliers import OUTLIERS
+from ..checks.overview import findings_of
 from ..checks.progress import Progress, counted, duration
 from ..checks.separability import SEPARABILITY
 from ..checks.visualization import VISUALIZATION
@@ -30,9 +28,6 @@ from .words import counted_of, skipped_lines
 
 # For the forecast in the form, on two cores: what a vector costs, and what reading a picture does.
 SECONDS_PER_EMBEDDING, SECONDS_PER_IMAGE, STARTING_SECONDS = 1e-3, 8e-3, 15
-
-# Weakest classes that the summary names.
-NAMED = 3
 
 
 class Audit(QualityOperator):
@@ -96,7 +91,7 @@ class Audit(QualityOperator):
             check_pictures=check_pictures,
             seed=seed,
         )
-        return {**result, "findings": _findings(result["steps"])}
+        return {**result, "findings": [one.as_dict() for one in findings_of(result["steps"])]}
 
     def form(self, ctx: Any, samples: Any, inputs: types.Object) -> None:
         patches_field = patches_input(ctx, samples, inputs, "Audit", default_patches(samples))
@@ -188,84 +183,3 @@ class Audit(QualityOperator):
         for checks, why in Done(left_out=result["left_out"]).reasons():
             facts.append(f"- left out: {', '.join(map(code, checks))}: {markdown(why)}")
         return [*facts, f"- {duration(result['seconds'])} in all"]
-
-
-def _findings(steps: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
-    """What was found, how sure that is and where it is seen, the most urgent first."""
-    found = []
-    if duplicates := steps.get(DUPLICATES.name):
-        found += _of_duplicates(duplicates)
-    if issues := steps.get(LABEL_ISSUES.name):
-        share = issues["expected_precision"]
-        sure = "estimated by cleanlab"
-        if share is not None:
-            sure += f", about {share:.0%} of them real" if share >= 0.01 else ", hardly any real"
-        what = counted(issues["flagged"], "label issue")
-        found.append(_finding(what, sure, issues["flagged"], issues, "flagged"))
-    if outliers := steps.get(OUTLIERS.name):
-        reasons = ", ".join(f"{count:,} {why}" for why, count in outliers["reasons"].items())
-        what = counted(outliers["flagged"], "outlier")
-        found.append(_finding(what, reasons, outliers["flagged"], outliers, "flagged"))
-    separability = steps.get(SEPARABILITY.name)
-    if separability and len(separability["classes"]) > 1:
-        weak = [
-            row
-            for row in separability["classes"]
-            if row["f1"] is not None and not row["verdict"].startswith("well separated")
-        ]
-        named = "; ".join(f"{row['label']}: {row['verdict']}" for row in weak[:NAMED])
-        found.append(_finding(counted(len(weak), "weak class"), named, len(weak)))
-    return [finding for finding in found if finding["count"]]
-
-
-def _finding(
-    what: str,
-    how_sure: str,
-    count: int,
-    result: dict[str, Any] | None = None,
-    shown_in: str | None = None,
-) -> dict[str, Any]:
-    view = f"{result['run_key']}: {shown_in}" if result else None
-    # A view is named only if it was saved.
-    view = view if result and view in result["views"] else None
-    return {"what": what, "how_sure": how_sure, "count": count, "view": view}
-
-
-def _of_duplicates(result: dict[str, Any]) -> list[dict[str, Any]]:
-    leaks = sum(leak["groups"] for leak in result["leaks"])
-    between = ", ".join(" and ".join(leak["splits"]) for leak in result["leaks"])
-    conflicts, exact = result["conflicts"], result["exact_groups"]
-    near = result["near_groups"]
-    # Of groups that hold both, the copies count here.
-    copies = result["exact_redundant"] - (result["redundant"] - result["near_redundant"])
-    beside = f"; {copies:,} of the redundant ones are exact copies" if copies else ""
-    return [
-        _finding(
-            f"{counted(leaks, 'group')} of duplicates across {between}",
-            "proved by the pixels; a score on such a split is too good",
-            leaks,
-            result,
-            "leaks",
-        ),
-        _finding(
-            f"{counted(conflicts, 'group')} of duplicates with different labels",
-            "at least one label of each is wrong",
-            conflicts,
-            result,
-            "groups",
-        ),
-        _finding(
-            f"{counted(exact, 'group')} of exact copies",
-            "the same bytes or pixels",
-            exact,
-            result,
-            "redundant",
-        ),
-        _finding(
-            f"{counted(near, 'group')} of near-duplicates",
-            f"proved by comparing the pictures{beside}",
-            near,
-            result,
-            "redundant",
-        ),
-    ]

@@ -393,7 +393,16 @@ def _strip(
 def _wrapping(width: str) -> dict[str, Any]:
     """Properties of a row of pictures that goes on below, with room for its captions."""
     columns = f"repeat(auto-fill, {width})"
-    return {"grid": {"sx": {"gridAutoFlow": "row", "gridTemplateColumns": columns, "pb": 6}}}
+    return {
+        "grid": {
+            "sx": {
+                "gridAutoFlow": "row",
+                "gridTemplateColumns": columns,
+                "pb": 6,
+                "alignItems": "end",
+            }
+        }
+    }
 
 
 def _facts(panel: types.Object, evidence: Evidence) -> None:

@@ -16,6 +16,9 @@ from ..errors import UserError
 from ..storage.runs import Run, plugin_runs
 from ..storage.target import SEPARATOR, About
 
+# Whose queue comes first where a sample is in several.
+FIRST = LABEL_ISSUES.name
+
 
 @dataclass(frozen=True)
 class Place:
@@ -47,15 +50,25 @@ def find_place(ctx: Any) -> Place:
     queued = next((run for run in runs if name in run.views and has_queue(run)), None)
     about = queued.facts.about if queued is not None else _about(ctx)
     found = latest_of(runs, about)
-    if queued is None and not _is_view(ctx):
-        first = found.get(LABEL_ISSUES.name)
-        queued = first or next((run for run in found.values() if has_queue(run)), None)
+    queue = Queue(())
+    if queued is None and _is_view(ctx):
+        queue = Queue(tuple(ctx.view.values("id")))
+    elif queued is None:
+        queued, queue = _likeliest(ctx, found)
+    else:
+        queue = queue_of(ctx.dataset, queued)
     if queued is not None:
         found |= {queued.operator: queued}
-        queue = queue_of(ctx.dataset, queued)
-    else:
-        queue = Queue(tuple(ctx.view.values("id")) if _is_view(ctx) else ())
     return Place(_open_id(ctx, queue), about, found, queue, queued)
+
+
+def _likeliest(ctx: Any, runs: dict[str, Run]) -> tuple[Run | None, Queue]:
+    """Without a view: the run that has flagged the open sample, or else the first to review."""
+    ordered = sorted(filter(has_queue, runs.values()), key=lambda run: run.operator != FIRST)
+    queues = [(run, queue_of(ctx.dataset, run)) for run in ordered]
+    holding = [one for one in queues if one[1].place(ctx.current_sample) is not None]
+    undecided = [one for one in queues if one[1].num_open]
+    return next(iter([*holding, *undecided, *queues]), (None, Queue(())))
 
 
 def _is_view(ctx: Any) -> bool:

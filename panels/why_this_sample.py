@@ -89,6 +89,9 @@ class WhyThisSample(foo.Panel):
     def on_change_current_sample(self, ctx: Any) -> None:
         """Drawn afresh."""
 
+    def on_change_view(self, ctx: Any) -> None:
+        """Drawn afresh: the view tells the queue, and may come after the sample."""
+
     def on_change_dataset(self, ctx: Any) -> None:
         ctx.panel.state.clear()
 
