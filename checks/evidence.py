@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import fiftyone as fo
-from fiftyone import ViewField as F
 
 from ..errors import UserError
 from ..storage.few import few, media_field, rows_where
@@ -173,7 +172,7 @@ def _of_duplicate(
     found = _known(target, run, names)
     if found is None or found.facts["group"] is None:
         return found
-    same = F(f"{run.key}_group") == found.facts["group"]
+    same = {f"{run.key}_group": [found.facts["group"]]}
     rows = rows_where(dataset, target.about, same, f"{run.key}_keep")
     rows.sort(key=lambda row: (not row[1], row[0]))
     shown = [id_ for id_, _ in rows[:MAX_MEMBERS]]

@@ -8,8 +8,6 @@ not put it together again. What shall be removed gets the tag ``<run_key>_remove
 import dataclasses
 from typing import Any
 
-from fiftyone import ViewField as F
-
 from ..errors import UserError
 from ..storage.few import rows_where
 from ..storage.findings import Column, declare_column
@@ -109,7 +107,7 @@ def _write(target: Target, run: Run, column: Column, values: dict[str, Any]) -> 
 
 
 def _others_of(target: Target, run: Run, group: int, id_: str) -> list[str]:
-    rows = rows_where(target.dataset, run.facts.about, F(f"{run.key}_group") == group)
+    rows = rows_where(target.dataset, run.facts.about, {f"{run.key}_group": [group]})
     mine = {id_, f"{id_.partition(SEPARATOR)[0]}{SEPARATOR}{target.sample_ids[id_]}"}
     return [other for (other,) in rows if other not in mine]
 

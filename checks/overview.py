@@ -12,7 +12,7 @@ import fiftyone as fo
 from fiftyone import ViewField as F
 
 from ..errors import UserError
-from ..storage.few import few, media_field, path_of
+from ..storage.few import few, media_field, path_of, rows_where
 from ..storage.locks import writing
 from ..storage.runs import Run, plugin_runs, read_run, write_run
 from ..storage.separability import read_separability
@@ -209,7 +209,13 @@ def pictures_of(dataset: fo.Dataset, card: Card) -> list[tuple[str, Any]]:
     """The files, and the boxes of patches, of a few of what was found, undecided ones first."""
     if card.queue is None:
         return []
-    chosen = [id_ for id_ in card.queue.ids if id_ not in card.queue.decided][:PICTURES]
+    kinds = {"exact": "exact", "near": "near"}
+    queue = card.queue
+    if card.found.kind in kinds:
+        kind = {f"{card.run.key}_kind": [kinds[card.found.kind]]}
+        of_kind = {id_ for (id_,) in rows_where(dataset, card.run.facts.about, kind)}
+        queue = dataclasses.replace(queue, ids=tuple(id_ for id_ in queue.ids if id_ in of_kind))
+    chosen = [id_ for id_ in queue.ids if id_ not in queue.decided][:PICTURES]
     if not chosen:
         return []
     target = few(dataset, card.run.facts.about, chosen)

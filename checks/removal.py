@@ -4,7 +4,6 @@ import time
 from typing import Any
 
 import fiftyone as fo
-from fiftyone import ViewField as F
 
 from ..errors import UserError
 from ..storage.few import path_of, rows_where
@@ -46,15 +45,17 @@ def redundant_ids(
         )
     if run.facts.about.frames:
         raise UserError(f"run_key={run_key!r} is about frames of videos, which are not removed")
-    condition = F(f"{run_key}_keep") == False  # noqa: E712
-    if exact:
-        condition &= F(f"{run_key}_kind") == "exact"
-    if confirmed:
-        review = path_of(dataset, run.facts.about, f"{run_key}_review")
-        if dataset.get_field(review) is None:
-            return run, []
-        condition &= F(f"{run_key}_review") == REMOVE
-    return run, sorted(id_ for (id_,) in rows_where(dataset, run.facts.about, condition))
+    about = run.facts.about
+    keep, kind, review = (f"{run_key}_{name}" for name in ("keep", "kind", "review"))
+    if confirmed and dataset.get_field(path_of(dataset, about, review)) is None:
+        return run, []
+    names = [kind, *([review] if confirmed else [])]
+    rows = rows_where(dataset, about, {keep: [False]}, *names)
+    return run, sorted(
+        id_
+        for id_, kind_of, *said in rows
+        if (not exact or kind_of == "exact") and (not confirmed or said == [REMOVE])
+    )
 
 
 def remove_redundant(

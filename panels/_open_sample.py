@@ -15,6 +15,10 @@ from ..checks.queues import Queue, has_queue, queue_of
 from ..errors import UserError
 from ..storage.runs import Run, plugin_runs
 from ..storage.target import SEPARATOR, About
+from ._state import signature
+
+# Where the panels tell each other what is reviewed, and for how long, in seconds.
+STORE, KEPT_FOR = "@embedding/quality/why_this_sample", 30 * 24 * 3600
 
 # Whose queue comes first where a sample is in several.
 FIRST = LABEL_ISSUES.name
@@ -48,6 +52,8 @@ def find_place(ctx: Any) -> Place:
     runs = plugin_runs(ctx.dataset)
     name = ctx.request_params.get("view_name")
     queued = next((run for run in runs if name in run.views and has_queue(run)), None)
+    if queued is None:
+        queued = _intention(ctx, runs)
     about = queued.facts.about if queued is not None else _about(ctx)
     found = latest_of(runs, about)
     queue = Queue(())
@@ -69,6 +75,32 @@ def _likeliest(ctx: Any, runs: dict[str, Run]) -> tuple[Run | None, Queue]:
     holding = [one for one in queues if one[1].place(ctx.current_sample) is not None]
     undecided = [one for one in queues if one[1].num_open]
     return next(iter([*holding, *undecided, *queues]), (None, Queue(())))
+
+
+def intend(ctx: Any, run: Run) -> None:
+    """Remembers that a run is about to be reviewed, until the App shows its view.
+
+    The App may open a sample, and tell of it, before it has changed the view.
+    """
+    store = ctx.store(STORE)
+    store.set(_intended(ctx), {"run_key": run.key, "view": _view_key(ctx)}, ttl=KEPT_FOR)
+
+
+def _intention(ctx: Any, runs: list[Run]) -> Run | None:
+    told = ctx.store(STORE).get(_intended(ctx)) or {}
+    if told.get("view") != _view_key(ctx):
+        return None
+    return next((run for run in runs if run.key == told.get("run_key")), None)
+
+
+def _intended(ctx: Any) -> str:
+    return f"review {ctx.dataset._doc.id}"
+
+
+def _view_key(ctx: Any) -> str:
+    """Tells the view that the App said it shows from others."""
+    name = ctx.request_params.get("view_name") or ""
+    return f"{name} {signature(ctx.request_params.get('view') or [])}"
 
 
 def _is_view(ctx: Any) -> bool:

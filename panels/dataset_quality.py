@@ -17,7 +17,7 @@ from ..checks.queues import has_queue, queue_of
 from ..checks.update import repeatable, stale_runs
 from ..errors import UserError
 from ..storage.runs import Run, read_run
-from ._open_sample import app_id
+from ._open_sample import app_id, intend
 from ._overview import draw_nothing, draw_overview
 from ._state import set_state
 from ._tables import fitted
@@ -114,6 +114,7 @@ class DatasetQuality(foo.Panel):
         first = queue.after(None) if queue is not None else None
         if first is None:
             raise UserError("Nothing of it is left to decide")
+        intend(ctx, run)
         ctx.ops.set_view(name=ctx.params["view"])
         ctx.ops.open_sample(id=app_id(first))
 

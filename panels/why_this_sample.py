@@ -21,16 +21,14 @@ from ..errors import UserError
 from ..storage.few import few
 from ..storage.runs import read_run
 from ._evidence import choice_of, draw_evidence, draw_hint
-from ._open_sample import Place, app_id, find_place
+from ._open_sample import KEPT_FOR, STORE, Place, app_id, find_place
 from ._state import get_state
 from ._tables import fitted
 
 logger = logging.getLogger(__name__)
 
-STORE = "@embedding/quality/why_this_sample"
-
-# Decisions that Undo takes back one after the other, and how long they are kept, in seconds.
-MAX_UNDO, KEPT_FOR = 100, 30 * 24 * 3600
+# Decisions that Undo takes back one after the other.
+MAX_UNDO = 100
 
 Handler = Callable[..., Any]
 

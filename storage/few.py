@@ -4,11 +4,11 @@ A ``Target`` that a check works on reads the ids of the whole dataset, which tak
 million patches. A panel shows one sample and a dozen that it is compared with at each click.
 """
 
-from collections.abc import Sequence
+import datetime
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import fiftyone as fo
-from fiftyone import ViewField as F
 
 from ..errors import UserError
 from .paths import patches_root
@@ -66,41 +66,46 @@ def path_of(dataset: fo.Dataset, about: About, name: str) -> str:
 
 
 def rows_where(
-    dataset: fo.Dataset, about: About, condition: Any, *fields: str
+    dataset: fo.Dataset,
+    about: About,
+    having: Mapping[str, Sequence[Any]],
+    *fields: str,
+    on: Sequence[str] | None = None,
 ) -> list[tuple[Any, ...]]:
-    """The ids of the samples or patches that meet a condition, with values of their fields.
+    """The ids of samples or patches of which one field at least has one of some values.
+
+    Asked in the database's own terms, which it answers five times faster than an expression.
 
     Args:
         dataset: the dataset
         about: samples, or patches of a field
-        condition: an expression over the fields of a sample or patch
-        fields: of the samples or patches
+        having: values by fields of the samples or patches
+        fields: of the samples or patches, whose values are wanted
+        on (None): only on these samples
 
     Returns:
         the id, as ``few`` takes it, and the values, of each, in no particular order
     """
     samples = all_samples(dataset)
+    root = patches_root(samples, about.patches_field)
+    some = [{root + name: {"$in": list(values)}} for name, values in having.items()]
+    view = (samples if on is None else samples.select(list(on))).match({"$or": some})
     if about.patches_field is None:
-        return list(zip(*samples.match(condition).values(["id", *fields])))
-    name = about.patches_field
-    root = patches_root(samples, name)
-    view = samples.filter_labels(name, condition)
+        return list(zip(*view.values(["id", *fields])))
+    names = list(having)
+    paths = [root + one for one in ("id", *names, *fields)]
     rows = []
-    for sample_id, *columns in zip(*view.values(["id", *(root + one for one in ("id", *fields))])):
+    for sample_id, *columns in zip(*view.values(["id", *paths])):
         columns = [one if isinstance(one, list) else [one] for one in columns]
-        rows += [
-            (f"{label_id}{SEPARATOR}{sample_id}", *values) for label_id, *values in zip(*columns)
-        ]
+        for label_id, *values in zip(*columns):
+            if any(value in having[name] for name, value in zip(names, values)):
+                rows.append((f"{label_id}{SEPARATOR}{sample_id}", *values[len(names) :]))
     return rows
 
 
-def patches_on(dataset: fo.Dataset, patches_field: str, sample_id: str, having: str) -> int:
-    """How many patches of a sample have a field that is true."""
-    view = all_samples(dataset).select(sample_id)
-    path = f"{patches_root(view, patches_field)}{having}"
-    if view.get_field(path) is None:
-        return 0
-    return view.filter_labels(patches_field, F(having) == True).count(path)  # noqa: E712
+def touched_since(dataset: fo.Dataset, time: datetime.datetime) -> list[str]:
+    """The ids of the samples that were added or modified at a time or later: by its index."""
+    return all_samples(dataset).match({"last_modified_at": {"$gte": time}}).values("id")
 
 
 def media_field(dataset: fo.Dataset) -> str:

@@ -185,3 +185,69 @@ def test_duplicates_and_outliers_in_the_grid_and_the_modal(app, photos, tmp_path
     expect(panel.get_by_text("1 decided")).to_be_visible()
     photos.reload()
     assert photos[second].tags == [] and len(photos.exists("duplicates_review")) == 1
+
+
+@pytest.fixture
+def doubted_boxes(dataset, digit_files):
+    """100 images of two digits each, twelve of the boxes with a wrong name."""
+    from PIL import Image
+
+    pixels = load_digits().data
+    folder = dataset.name
+    for index in range(0, 200, 2):
+        boxes = []
+        for place in (0, 1):
+            truth = digit_files[index + place][1]
+            wrong = index + place < WRONG
+            boxes.append(
+                fo.Detection(
+                    label=_label(str((int(truth) + 5) % 10) if wrong else truth),
+                    bounding_box=[place / 2, 0, 0.5, 1],
+                    raw=pixels[index + place].astype(np.float32),
+                )
+            )
+        pair = Image.new("L", (96, 48))
+        for place in (0, 1):
+            pair.paste(Image.open(digit_files[index + place][0]), (48 * place, 0))
+        path = f"{digit_files[0][0]}-{folder}-{index}.png"
+        pair.save(path)
+        dataset.add_sample(fo.Sample(path, beasts=fo.Detections(detections=boxes)))
+    dataset.add_sample_field("beasts.detections.raw", fo.VectorField)
+    dataset.persistent = True
+    _run(
+        "find_label_issues", dataset, embeddings="raw", patches_field="beasts", label_field="beasts"
+    )
+    return dataset
+
+
+def test_patches_one_click_each(app, doubted_boxes):
+    dataset = doubted_boxes
+    queue = dataset.load_saved_view("label_issues: flagged")
+    ids, labels = queue.values(["id", "beasts.label"])
+    suggestions = queue.values("beasts.label_issues_suggested")
+    total = len(ids)
+    assert total >= 8
+
+    def names() -> dict[str, str]:
+        dataset.reload()
+        columns = dataset.values(["beasts.detections.id", "beasts.detections.label"], unwind=True)
+        return dict(zip(*columns))
+
+    before = names()
+    app.open(dataset.name)
+    app.open_saved_view("label-issues-flagged")
+    app.expect_count(f"{total} patches")
+    panel = _open_modal(app)
+    expect(panel.get_by_text(f"{labels[0]} → {suggestions[0]}")).to_be_visible()
+    app.screenshot("why-patch")
+    panel.get_by_role("button", name=f"Accept {suggestions[0]}").click()
+    expect(panel.get_by_text(f"2 of {total} in label_issues, 1 decided")).to_be_visible()
+    expect(panel.get_by_text(f"{labels[1]} → {suggestions[1]}")).to_be_visible()
+    panel.get_by_role("button", name=f"Keep {labels[1]}").click()
+    expect(panel.get_by_text(f"3 of {total} in label_issues, 2 decided")).to_be_visible()
+    assert names() == {**before, ids[0]: suggestions[0]}
+    panel.get_by_role("button", name="Undo").click()
+    expect(panel.get_by_text(f"2 of {total} in label_issues, 1 decided")).to_be_visible()
+    panel.get_by_role("button", name="Undo").click()
+    expect(panel.get_by_text(f"1 of {total} in label_issues, 0 decided")).to_be_visible()
+    assert names() == before
