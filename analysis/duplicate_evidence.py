@@ -186,6 +186,38 @@ def merged(parts: Sequence[PairEvidence]) -> PairEvidence:
     )
 
 
+def without(evidence: PairEvidence, apart: np.ndarray) -> PairEvidence:
+    """Evidence without the pairs (m, 2) that are known to be no duplicates."""
+    if not len(apart):
+        return evidence
+    known = set(map(tuple, np.sort(apart, axis=1).tolist()))
+    left = [place for place, pair in enumerate(evidence.pairs.tolist()) if tuple(pair) not in known]
+    return PairEvidence(
+        evidence.pairs[left],
+        evidence.similarity[left],
+        evidence.agreement[left],
+        tuple(evidence.kind[place] for place in left),
+    )
+
+
+def copies_apart(copies: np.ndarray, apart: np.ndarray) -> np.ndarray:
+    """Sets of exact copies (n,) without those that are known to be no duplicates of their set.
+
+    Args:
+        copies: (n,) int64 number of the set, -1 in none
+        apart: (m, 2) int64 pairs, first the one that is set apart
+    """
+    copies = copies.copy()
+    before = copies.copy()
+    for row, other in apart:
+        if before[row] == before[other]:
+            copies[row] = -1
+    alone = np.bincount(copies[copies >= 0], minlength=copies.max(initial=-1) + 1) == 1
+    left = np.flatnonzero(copies >= 0)
+    copies[left[alone[copies[left]]]] = -1
+    return copies
+
+
 def image_numbers(pictures: Sequence[Picture]) -> np.ndarray | None:
     """The image of each object as a number; None for whole pictures."""
     if all(picture.box is None for picture in pictures):

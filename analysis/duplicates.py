@@ -20,10 +20,12 @@ from .duplicate_evidence import (
     PairEvidence,
     chance_agreement,
     confirm_pairs,
+    copies_apart,
     copy_evidence,
     image_numbers,
     merged,
     same_boxes,
+    without,
 )
 from .duplicate_groups import find_conflicts, find_leaks, group_duplicates, keep_order
 from .neighbors import NeighborGraph
@@ -68,6 +70,7 @@ def find_duplicates(
     threshold: float | None = None,
     labels: np.ndarray | None = None,
     splits: Sequence[str | None] | None = None,
+    apart: np.ndarray | None = None,
     progress: Progress | None = None,
 ) -> Duplicates:
     """Finds exact and near-duplicates.
@@ -81,6 +84,7 @@ def find_duplicates(
             the pictures
         labels: (n,) int64 class numbers, -1 unlabeled
         splits: n names of splits, None for none
+        apart: (m, 2) int64 pairs that are no duplicates, whatever speaks for it
         progress: called with the share of the work that is done
 
     Raises:
@@ -88,6 +92,8 @@ def find_duplicates(
     """
     _check(len(small.pictures), copies, rows, graph, threshold, labels, splits)
     order = keep_order(small, labels, splits)
+    apart = np.empty((0, 2), np.int64) if apart is None else apart
+    copies = copies_apart(copies, apart)
     parts = [copy_evidence(copies, small, rows)]
     if not small.whole:
         parts.append(same_boxes(small.pictures, rows, labels))
@@ -95,8 +101,8 @@ def find_duplicates(
     if rows is not None and graph is not None and graph.k > 0:
         if threshold is None:
             base = chance_agreement(small, graph)
-        parts += _near_evidence(small, copies, rows, graph, order, base, parts, progress)
-    evidence = merged(parts)
+        parts += _near_evidence(small, copies, rows, graph, order, base, parts, apart, progress)
+    evidence = without(merged(parts), apart)
     group, keep = group_duplicates(len(copies), evidence.pairs, copies, order)
     leaks, leaking = find_leaks(group, splits)
     if progress is not None:
@@ -122,6 +128,7 @@ def _near_evidence(
     order: np.ndarray,
     threshold: float,
     known: list[PairEvidence],
+    apart: np.ndarray,
     progress: Progress | None,
 ) -> list[PairEvidence]:
     """Near-duplicates: among neighbours, then of what has come to represent a group.
@@ -129,13 +136,14 @@ def _near_evidence(
     Args:
         order: (n,) int64 rows, the best ones first
         known: what speaks for other pairs
+        apart: (m, 2) int64 pairs that are no duplicates
     """
     candidates = near_candidates(graph, copies, image_numbers(small.pictures))
     compared = candidates.pairs
     comparing = part_of(progress, 0.0, 0.85)
     near = [confirm_pairs(small, candidates, order, threshold, comparing)]
     for _ in range(REPRESENTATIVE_ROUNDS):
-        links = merged([*known, *near]).pairs
+        links = without(merged([*known, *near]), apart).pairs
         group, keep = group_duplicates(len(copies), links, copies, order)
         asked = representative_pairs(group, keep, copies, links, graph, compared)
         found = confirm_pairs(small, pair_candidates(asked, rows, graph), order, threshold)

@@ -10,9 +10,10 @@ import fiftyone as fo
 
 from ..errors import UserError
 from ..storage.labels import label_field_of, label_fields, read_label_texts
-from ..storage.metadata import read_splits
-from ..storage.paths import document_type
+from ..storage.metadata import names_splits, read_splits
+from ..storage.paths import document_type, patches_fields
 from ..storage.target import Target
+from ..storage.targets import resolve_target
 from ..storage.vectors import embeddings_field, vector_fields
 from .clusters import CLUSTERS, find_clusters
 from .contract import EMBEDDINGS as NEEDS_EMBEDDINGS
@@ -154,15 +155,7 @@ def _labels(target: Target, label_field: str | None) -> tuple[str | None, str]:
         return target.patches_field, ""
     if label_field is not None:
         return label_field_of(target, label_field).name, ""
-    schema = target.view.get_field_schema()
-    fields = [
-        name for name in label_fields(target) if document_type(schema[name]) is fo.Classification
-    ]
-    fields = fields or [
-        name
-        for name in label_fields(target, several=True)
-        if document_type(schema[name]) is fo.Classifications
-    ]
+    fields = _classifications(target)
     if "ground_truth" in fields:
         return "ground_truth", ""
     if len(fields) == 1:
@@ -170,6 +163,52 @@ def _labels(target: Target, label_field: str | None) -> tuple[str | None, str]:
     if not fields:
         return None, "no field holds a Classification for each sample; name one as label_field="
     return None, f"which labels? label_field= can be {', '.join(fields)}"
+
+
+def _classifications(target: Target) -> list[str]:
+    """The fields with a Classification for each sample, or else several, that name no splits."""
+    schema = target.view.get_field_schema()
+    fields = [
+        name
+        for name in label_fields(target)
+        if document_type(schema[name]) is fo.Classification and not names_splits(target, name)
+    ]
+    return fields or [
+        name
+        for name in label_fields(target, several=True)
+        if document_type(schema[name]) is fo.Classifications
+    ]
+
+
+def default_labels(target: Target) -> str | None:
+    """The labels that an audit reads if none are named; None if there are none, or several."""
+    return _labels(target, None)[0]
+
+
+def default_patches(
+    samples: Any, embeddings: str | None = None, label_field: str | None = None
+) -> str | None:
+    """The field whose patches an audit is of if nothing else is named; None for whole images.
+
+    Those of images without labels of their own, unless only the images have embeddings.
+    """
+    if label_field is not None:
+        return None
+    target = resolve_target(samples)
+    classes = _classifications(target) if target.patches_field is None else ()
+    if target.patches_field is not None or classes:
+        return None
+    embedded = vector_fields(target)
+    fields = patches_fields(target.view)
+    for name in sorted(fields, key=lambda name: name != "ground_truth"):
+        own = vector_fields(resolve_target(samples, name))
+        if embeddings is not None:
+            fits = not target.has_field(embeddings)
+        else:
+            fits = bool(own) or not embedded
+        if fits:
+            return name
+    return None
 
 
 def _check_named(target: Target, label_field: str | None, split: str | list | None) -> None:

@@ -71,3 +71,5 @@ class Check:
 
 
 FLAGGED = Column("flagged", fo.BooleanField, "Whether this is worth a look")
+
+REVIEW = Column("review", fo.StringField, "What a person has decided about this")

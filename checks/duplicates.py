@@ -18,37 +18,46 @@ from ..storage.fingerprints import SPLITS as READ_SPLITS
 from ..storage.groups import DuplicateGroups
 from ..storage.metadata import read_splits
 from ..storage.runs import Run
-from ..storage.target import Target
-from .contract import FILES, Check, Finding
+from ..storage.target import SEPARATOR, Target
+from .contract import FILES, REVIEW, Check, Finding
 from .inputs import Inputs
 from .parameters import checked_threshold
 
 if TYPE_CHECKING:
     from ..analysis.duplicates import Duplicates
 
+APART = Column(
+    "apart",
+    fo.ListField,
+    "The ids of those of its group of which a person says that they are no duplicates of this",
+    {"subfield": fo.StringField},
+)
+
+FOUND = (
+    Column("group", fo.IntField, "The number of the group of duplicates; empty outside groups"),
+    Column(
+        "kind",
+        fo.StringField,
+        "exact: the same bytes or pixels as another of the group; near: verified on the pixels",
+    ),
+    Column("keep", fo.BooleanField, "Whether this represents its group; others are redundant"),
+    Column("change", fo.StringField, "What tells this from the representative of its group"),
+    Column(
+        "similarity",
+        fo.FloatField,
+        "Cosine similarity to the representative of the group, from -1 to 1",
+    ),
+    Column(
+        "agreement",
+        fo.FloatField,
+        "How far the pixels agree with those of the representative, from 0 to 1",
+    ),
+)
+
 DUPLICATES = Check(
     name="find_duplicates",
     needs=frozenset({FILES}),
-    columns=(
-        Column("group", fo.IntField, "The number of the group of duplicates; empty outside groups"),
-        Column(
-            "kind",
-            fo.StringField,
-            "exact: the same bytes or pixels as another of the group; near: verified on the pixels",
-        ),
-        Column("keep", fo.BooleanField, "Whether this represents its group; others are redundant"),
-        Column("change", fo.StringField, "What tells this from the representative of its group"),
-        Column(
-            "similarity",
-            fo.FloatField,
-            "Cosine similarity to the representative of the group, from -1 to 1",
-        ),
-        Column(
-            "agreement",
-            fo.FloatField,
-            "How far the pixels agree with those of the representative, from 0 to 1",
-        ),
-    ),
+    columns=(*FOUND, REVIEW, APART),
     views={
         "groups": "All duplicates, group by group, the representative first",
         "redundant": "Duplicates that are represented by another of their group",
@@ -85,7 +94,7 @@ def find_duplicates(
     target, progress = inputs.target, inputs.progress
     wanted = checked_threshold(threshold)
     run = plan_findings(target, DUPLICATES.name, run_key, DUPLICATES.columns, [*DUPLICATES.views])
-    found = _judge(inputs, split, wanted)
+    found = _judge(inputs, split, wanted, _apart(inputs, run))
     groups = ordered_groups(found)
     changes = changes_from_kept(found)
     result = _result(found, changes)
@@ -102,17 +111,38 @@ def find_duplicates(
     saved = store_findings(
         target,
         run,
-        DUPLICATES.columns,
+        FOUND,
         _values(found, groups, changes, inputs.ids),
         lambda: _views(target, run, leaking),
         facts,
         results={"ids": " ".join(inputs.ids)},
+        kept=(REVIEW, APART),
     )
     inputs.duplicates = DuplicateGroups(run.key, np.where(found.group >= 0, groups, -1))
     return {"run_key": run.key, **facts.as_dict(), "views": list(saved)}
 
 
-def _judge(inputs: Inputs, split: str | list | None, threshold: float | None) -> "Duplicates":
+def _apart(inputs: Inputs, run: Run) -> np.ndarray:
+    """Pairs of rows of which a person says that they are no duplicates: ``(num_pairs, 2)``."""
+    name = f"{run.key}_{APART.name}"
+    said = inputs.target.only(inputs.ids).values(name) if inputs.target.has_field(name) else {}
+    rows = {id_: row for row, id_ in enumerate(inputs.ids)}
+    rows |= {
+        f"{id_.partition(SEPARATOR)[0]}{SEPARATOR}{item[0]}": row
+        for row, (id_, item) in enumerate(zip(inputs.ids, inputs.items))
+    }
+    pairs = [
+        (rows[id_], rows[other])
+        for id_, (others,) in said.items()
+        for other in others or ()
+        if id_ in rows and other in rows
+    ]
+    return np.array(pairs, np.int64).reshape(-1, 2)
+
+
+def _judge(
+    inputs: Inputs, split: str | list | None, threshold: float | None, apart: np.ndarray
+) -> "Duplicates":
     from ..analysis.duplicates import find_duplicates as duplicates_of
     from ..pictures.file_copies import exact_copies
     from ..pictures.small_pictures import Picture, read_small_pictures
@@ -134,6 +164,7 @@ def _judge(inputs: Inputs, split: str | list | None, threshold: float | None) ->
             threshold=threshold,
             labels=labels,
             splits=splits,
+            apart=apart,
             progress=part_of(report, 0.7, 1.0),
         )
 

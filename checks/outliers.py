@@ -11,20 +11,23 @@ from fiftyone import ViewField as F
 from ..storage.findings import Column, Views, matching_view, plan_findings, store_findings
 from ..storage.fingerprints import FILES as READ_FILES
 from ..storage.fingerprints import GROUPS
+from ..storage.reviews import TYPICAL, finding_reviews
 from ..storage.runs import Run
 from ..storage.target import Target
-from .contract import EMBEDDINGS, FLAGGED, Check, Finding
+from .contract import EMBEDDINGS, FLAGGED, REVIEW, Check, Finding
 from .inputs import Inputs
 from .parameters import checked_threshold
+
+FOUND = (
+    Column("score", fo.FloatField, "How unlike the others this is, from 0 (typical) to 1"),
+    FLAGGED,
+    Column("reason", fo.StringField, "Why this is flagged"),
+)
 
 OUTLIERS = Check(
     name="find_outliers",
     needs=frozenset({EMBEDDINGS}),
-    columns=(
-        Column("score", fo.FloatField, "How unlike the others this is, from 0 (typical) to 1"),
-        FLAGGED,
-        Column("reason", fo.StringField, "Why this is flagged"),
-    ),
+    columns=(*FOUND, REVIEW),
     views={"flagged": "Outliers and images without content, the strangest first"},
     finding=Finding(
         kind="outlier",
@@ -69,6 +72,8 @@ def find_outliers(
     common: list[str] = []
     if check_pictures:
         reasons, common, skipped = _look_at_pixels(inputs, reasons)
+    typical = {id_ for id_, review in finding_reviews(target, run).items() if review == TYPICAL}
+    reasons = [None if id_ in typical else reason for id_, reason in zip(inputs.ids, reasons)]
     read = (READ_FILES, GROUPS) if check_pictures else (GROUPS,)
     facts = inputs.facts({"threshold": threshold, "check_pictures": check_pictures}, *read)
     facts = replace(
@@ -93,11 +98,12 @@ def find_outliers(
     saved = store_findings(
         target,
         run,
-        OUTLIERS.columns,
+        FOUND,
         values,
         lambda: _views(target, run),
         facts,
         results={"ids": " ".join(ids)},
+        kept=(REVIEW,),
     )
     return {"run_key": run.key, **facts.as_dict(), "views": list(saved)}
 

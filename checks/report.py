@@ -126,7 +126,7 @@ def read_contents(samples: Any, runs: Sequence[Run], maps: Sequence[Run]) -> Con
     stale = {run.key: reasons for run in told if (reasons := stale_reasons(run, reader))}
     return Contents(
         dataset.name,
-        _num_samples(samples),
+        num_samples(samples),
         len(dataset),
         tuple(reported),
         tuple(plots),
@@ -136,7 +136,7 @@ def read_contents(samples: Any, runs: Sequence[Run], maps: Sequence[Run]) -> Con
     )
 
 
-def _num_samples(samples: Any) -> int:
+def num_samples(samples: Any) -> int:
     """The samples of a view; patches and frames are counted by the samples that they are on."""
     return len(set(samples.values("sample_id" if samples._is_generated else "id")))
 

@@ -13,6 +13,7 @@ from ..storage.labels import (
     label_set_text,
     labels_of_text,
     read_label_texts,
+    shown_text,
     split_labels,
 )
 from ..storage.locks import writing
@@ -36,6 +37,9 @@ from .label_issue_columns import LABEL_ISSUES
 
 DECISIONS = ("accept", "keep", "set", "undo")
 
+# Pairs of labels, before and after, that a result names.
+MAX_CHANGES = 50
+
 
 def review_label_issues(
     samples: Any,
@@ -48,7 +52,7 @@ def review_label_issues(
     """Reviews labels that ``find_label_issues`` has evaluated, and tells what was done.
 
     Args:
-        samples: a dataset or view: what is reviewed
+        samples: a dataset, view or target: what is reviewed
         decision, label, unflagged, run_key: as of the operator
 
     Raises:
@@ -56,7 +60,8 @@ def review_label_issues(
     """
     started = time.monotonic()
     check_decision(decision, label)
-    with writing(samples._root_dataset, run_key):
+    dataset = samples.dataset if isinstance(samples, Target) else samples._root_dataset
+    with writing(dataset, run_key):
         run, target = reviewed_run(samples, run_key)
         before, outcome = plan_review(target, run, decision, label, unflagged)
         path = label_field_of(target, run.facts.label_field).path
@@ -69,6 +74,10 @@ def review_label_issues(
         "read": len(outcome.decisions) + outcome.skipped.total(),
         "reviewed": len(outcome.decisions),
         "changed": len(outcome.labels),
+        "changes": [
+            {"label": shown_text(old), "new": shown_text(new), "count": count}
+            for (old, new), count in outcome.changes.most_common(MAX_CHANGES)
+        ],
         "skipped": dict(outcome.skipped),
         "reviews": reviews.counts(),
         "seconds": round(time.monotonic() - started, 2),
@@ -97,12 +106,13 @@ def reviewable_runs(dataset: fo.Dataset) -> list[Run]:
 
 
 def reviewed_run(samples: Any, run_key: str) -> tuple[Run, Target]:
-    """The run, and the samples or patches in its terms.
+    """The run, and the samples or patches in its terms; a target is taken as it is.
 
     Raises:
         UserError: if there is no such run, or it is of another kind
     """
-    dataset = samples._root_dataset
+    given = samples if isinstance(samples, Target) else None
+    dataset = given.dataset if given else samples._root_dataset
     run = read_run(dataset, run_key)
     if run is not None and run.operator == LABEL_ISSUES.name and not run.finished:
         raise UserError(
@@ -114,7 +124,7 @@ def reviewed_run(samples: Any, run_key: str) -> tuple[Run, Target]:
         raise UserError(
             f"run_key={run_key!r} is no finished run of find_label_issues; there are: {names}"
         )
-    target = resolve_target(samples, run.facts.about.patches_field)
+    target = given or resolve_target(samples, run.facts.about.patches_field)
     if target.about != run.facts.about:
         raise UserError(
             f"run_key={run_key!r} is about {run.facts.about.words}, but these are "
@@ -238,6 +248,16 @@ class _LabelSets(_Labels):
         return fo.Classifications(classifications=[*kept, *added])
 
 
+def original_text(target: Target, label_field: str, original: str) -> str:
+    """What a review has kept of a label, as text."""
+    return _kept_in(target, label_field).text_of(original)
+
+
+def _kept_in(target: Target, label_field: str) -> _Labels:
+    several = label_field_of(target, label_field).several
+    return (_LabelSets if several else _Labels)(target, label_field)
+
+
 def plan_review(
     target: Target,
     run: Run,
@@ -250,8 +270,7 @@ def plan_review(
     Raises:
         UserError: if the label cannot be set
     """
-    several = label_field_of(target, run.facts.label_field).several
-    kept = (_LabelSets if several else _Labels)(target, run.facts.label_field)
+    kept = _kept_in(target, run.facts.label_field)
     ids = target.ids()
     labels = kept.read(ids)
     before = read_reviews(target, run)
@@ -279,6 +298,7 @@ def plan_review(
             outcome.flagged[id_] = False
             if new != current:
                 outcome.labels[id_] = kept.written(id_, new)
+                outcome.changes[(current, new)] += 1
     return before, outcome
 
 
@@ -336,6 +356,7 @@ def _undone(ids: list[str], labels: list[str | None], before: Reviews, kept: _La
         else:
             if current != kept.text_of(original):
                 outcome.labels[id_] = kept.restored(original)
+                outcome.changes[(current, kept.text_of(original))] += 1
             for values in (outcome.decisions, outcome.originals, outcome.reviewed):
                 values[id_] = None
             if decision is not None:

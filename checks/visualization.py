@@ -95,7 +95,7 @@ def compute_visualization(
     before = read_map(inputs.target, brain_key)
     if update:
         inputs = _widened(inputs, brain_key, before)
-        layout = _layout_of(before)
+        layout = layout_of(before)
         points, special = _place(inputs, before)
     else:
         points, special = _lay_out(inputs, layout)
@@ -130,7 +130,7 @@ def compute_visualization(
     return result
 
 
-def _layout_of(before: StoredMap) -> Layout:
+def layout_of(before: StoredMap) -> Layout:
     """The layout of a stored visualization."""
     names = {one.name for one in dataclasses.fields(Layout)} - {"num_dims"}
     known = {name: before.facts.parameters[name] for name in names}

@@ -12,10 +12,13 @@ from .find_duplicates import FindDuplicates
 from .find_label_issues import FindLabelIssues
 from .find_outliers import FindOutliers
 from .list_runs import ListRuns
+from .remove_redundant import RemoveRedundant
 from .review_label_issues import ReviewLabelIssues
+from .update_audit import UpdateAudit
 
 OPERATORS = (
     Audit,
+    UpdateAudit,
     ExportReport,
     ComputeEmbeddings,
     ComputeVisualization,
@@ -23,6 +26,7 @@ OPERATORS = (
     FindOutliers,
     FindLabelIssues,
     ReviewLabelIssues,
+    RemoveRedundant,
     ComputeSeparability,
     FindClusters,
     CompareDatasets,

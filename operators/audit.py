@@ -4,37 +4,31 @@ from typing import Any
 
 import fiftyone.operators.types as types
 
-from ..checks.audit import NO_LABELS, audit
+from ..checks.audit import NO_LABELS, audit, default_labels, default_patches
 from ..checks.audit import Audit as Done
 from ..checks.clusters import CLUSTERS
-from ..checks.duplicates import DUPLICATES
 from ..checks.embeddings import EMBEDDINGS
-from ..checks.label_issue_columns import LABEL_ISSUES
-from ..checks.outliers import OUTLIERS
+from ..checks.overview import findings_of
 from ..checks.progress import Progress, counted, duration
 from ..checks.separability import SEPARABILITY
 from ..checks.visualization import VISUALIZATION
 from ..markup import code, markdown
-from ..storage.metadata import split_fields
 from ..storage.targets import resolve_target
 from ..storage.vectors import vector_fields
 from .base import OPEN_PANEL, SET_VIEW, QualityOperator
 from .compute_separability import PANEL
 from .form_fields import (
     NOT_CHOSEN,
-    choice_input,
     embeddings_input,
     labels_input,
     model_input,
     patches_input,
+    split_input,
 )
 from .words import counted_of, skipped_lines
 
 # For the forecast in the form, on two cores: what a vector costs, and what reading a picture does.
 SECONDS_PER_EMBEDDING, SECONDS_PER_IMAGE, STARTING_SECONDS = 1e-3, 8e-3, 15
-
-# Weakest classes that the summary names.
-NAMED = 3
 
 
 class Audit(QualityOperator):
@@ -68,9 +62,11 @@ class Audit(QualityOperator):
                 ``compute_embeddings`` filled the field or nothing has
             model ("clip"): the model that computes vectors, where there are none yet
             label_field (None): the field of the labels; by default ``ground_truth``, or the only
-                one that holds Classifications; ``"none"`` for an audit without labels. Of
-                objects, the patches field
-            patches_field (None): audit the objects of this field instead of whole images
+                one that holds Classifications, but none whose values are names of splits;
+                ``"none"`` for an audit of whole images without labels. Of patches, their field
+            patches_field (None): audit the patches of this field instead of whole images; by
+                default those of a Detections or Polylines field, if no field holds Classifications
+                and not only the images have embeddings
             split (None): a field that names the split of each sample, ``"tags"``, or a list of
                 tags, for leaks between them
             check_pictures (True): read the files, to prove duplicates and to find dark, bright,
@@ -85,6 +81,7 @@ class Audit(QualityOperator):
         Raises:
             UserError: if the input is at fault
         """
+        patches_field = patches_field or default_patches(samples, embeddings, label_field)
         result = audit(
             resolve_target(samples, patches_field),
             progress,
@@ -95,10 +92,10 @@ class Audit(QualityOperator):
             check_pictures=check_pictures,
             seed=seed,
         )
-        return {**result, "findings": _findings(result["steps"])}
+        return {**result, "findings": [one.as_dict() for one in findings_of(result["steps"])]}
 
     def form(self, ctx: Any, samples: Any, inputs: types.Object) -> None:
-        patches_field = patches_input(ctx, samples, inputs, "Audit")
+        patches_field = patches_input(ctx, samples, inputs, "Audit", default_patches(samples))
         target = resolve_target(samples, patches_field)
         fields = vector_fields(target)
         if fields:
@@ -107,14 +104,13 @@ class Audit(QualityOperator):
             model_input(
                 inputs, "There are no embeddings yet; this model computes them (clip or cnn, say)"
             )
-        labels_input(target, inputs, "The classes", required=False)
-        choice_input(
+        default = patches_field or default_labels(target)
+        labels_input(target, inputs, "The classes", required=False, default=default or NOT_CHOSEN)
+        split_input(
+            target,
             inputs,
-            "split",
-            split_fields(target),
-            label="Split",
-            description="Where train, test, … are named: leaks between them are listed first",
-            none="None",
+            "Where train, test, … are named: leaks between them are listed first",
+            ctx.params.get("label_field") or default,
         )
         inputs.bool(
             "check_pictures",
@@ -134,7 +130,9 @@ class Audit(QualityOperator):
         inputs.view("plan", types.Notice(label=text))
 
     def from_form(self, given: dict[str, Any]) -> dict[str, Any]:
-        if given.get("label_field") == NOT_CHOSEN:
+        whole = given.get("patches_field") == NOT_CHOSEN and not given.get("label_field")
+        # What was chosen as none in the form is not chosen again by default.
+        if whole or given.get("label_field") == NOT_CHOSEN:
             given["label_field"] = NO_LABELS
         return given
 
@@ -192,89 +190,3 @@ class Audit(QualityOperator):
         for checks, why in Done(left_out=result["left_out"]).reasons():
             facts.append(f"- left out: {', '.join(map(code, checks))}: {markdown(why)}")
         return [*facts, f"- {duration(result['seconds'])} in all"]
-
-
-def _findings(steps: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
-    """What was found, how sure that is and where it is seen, the most urgent first."""
-    found = []
-    if duplicates := steps.get(DUPLICATES.name):
-        found += _of_duplicates(duplicates)
-    if issues := steps.get(LABEL_ISSUES.name):
-        share = issues["expected_precision"]
-        sure = "estimated by cleanlab"
-        if share is not None:
-            sure += f", about {share:.0%} of them real" if share >= 0.01 else ", hardly any real"
-        what = counted(issues["flagged"], "label issue")
-        found.append(_finding(what, sure, issues["flagged"], issues, "flagged"))
-    if outliers := steps.get(OUTLIERS.name):
-        reasons = ", ".join(f"{count:,} {why}" for why, count in outliers["reasons"].items())
-        what = counted(outliers["flagged"], "outlier")
-        found.append(_finding(what, reasons, outliers["flagged"], outliers, "flagged"))
-    if clusters := steps.get(CLUSTERS.name):
-        worse = [row for row in clusters["clusters"] if row.get("worse")]
-        named = "; ".join(f"{row['cluster']}: {row['accuracy']:.0%} right" for row in worse[:NAMED])
-        what = f"{counted(len(worse), 'cluster')} worse than the rest"
-        found.append(_finding(what, named, len(worse), clusters, "worse"))
-    separability = steps.get(SEPARABILITY.name)
-    if separability and len(separability["classes"]) > 1:
-        weak = [
-            row
-            for row in separability["classes"]
-            if row["f1"] is not None and not row["verdict"].startswith("well separated")
-        ]
-        named = "; ".join(f"{row['label']}: {row['verdict']}" for row in weak[:NAMED])
-        found.append(_finding(counted(len(weak), "weak class"), named, len(weak)))
-    return [finding for finding in found if finding["count"]]
-
-
-def _finding(
-    what: str,
-    how_sure: str,
-    count: int,
-    result: dict[str, Any] | None = None,
-    shown_in: str | None = None,
-) -> dict[str, Any]:
-    view = f"{result['run_key']}: {shown_in}" if result else None
-    # A view is named only if it was saved.
-    view = view if result and view in result["views"] else None
-    return {"what": what, "how_sure": how_sure, "count": count, "view": view}
-
-
-def _of_duplicates(result: dict[str, Any]) -> list[dict[str, Any]]:
-    leaks = sum(leak["groups"] for leak in result["leaks"])
-    between = ", ".join(" and ".join(leak["splits"]) for leak in result["leaks"])
-    conflicts, exact = result["conflicts"], result["exact_groups"]
-    near = result["near_groups"]
-    # Of groups that hold both, the copies count here.
-    copies = result["exact_redundant"] - (result["redundant"] - result["near_redundant"])
-    beside = f"; {copies:,} of the redundant ones are exact copies" if copies else ""
-    return [
-        _finding(
-            f"{counted(leaks, 'group')} of duplicates across {between}",
-            "proved by the pixels; a score on such a split is too good",
-            leaks,
-            result,
-            "leaks",
-        ),
-        _finding(
-            f"{counted(conflicts, 'group')} of duplicates with different labels",
-            "at least one label of each is wrong",
-            conflicts,
-            result,
-            "groups",
-        ),
-        _finding(
-            f"{counted(exact, 'group')} of exact copies",
-            "the same bytes or pixels",
-            exact,
-            result,
-            "redundant",
-        ),
-        _finding(
-            f"{counted(near, 'group')} of near-duplicates",
-            f"proved by comparing the pictures{beside}",
-            near,
-            result,
-            "redundant",
-        ),
-    ]

@@ -87,6 +87,10 @@ class QualityOperator(foo.Operator):
             views = [view for view in views if not view.endswith(": flagged")]
         return [(f"Show {view}", SET_VIEW, {"name": view}) for view in views[:MAX_LINKS]]
 
+    def afterwards(self, ctx: Any) -> list[Any]:
+        """What the App does when the work is done, beside loading the dataset again."""
+        return []
+
     def samples(self, ctx: Any) -> Any:
         """What the operator works on: what the form's choice of a target says."""
         return ctx.target_view(require_flat=True)
@@ -153,6 +157,7 @@ class QualityOperator(foo.Operator):
             yield ctx.ops.show_output(types.Property(outputs).to_json(), {})
             return
         yield ctx.ops.reload_dataset()
+        yield from self.afterwards(ctx)
         yield ctx.ops.show_output(self._output(message).to_json(), message)
 
     def _output(self, result: dict[str, Any]) -> types.Property:

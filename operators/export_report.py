@@ -15,7 +15,7 @@ import fiftyone.operators.types as types
 
 from ..checks.contents import COLUMNS
 from ..checks.progress import Progress, duration
-from ..checks.report import plan_report, read_contents
+from ..checks.report import num_samples, plan_report, read_contents
 from ..errors import UserError
 from ..markup import code, markdown
 from ..report.tables import GENERATOR, as_csv, as_json, as_rows
@@ -23,6 +23,9 @@ from .base import QualityOperator
 
 PAGE, TABLE, DOCUMENT = "report.html", "findings.csv", "findings.json"
 FILES = (PAGE, TABLE, DOCUMENT)
+
+# What the form offers to report on.
+WHOLE, SHOWN = "dataset", "view"
 
 
 class ExportReport(QualityOperator):
@@ -98,6 +101,8 @@ class ExportReport(QualityOperator):
         return {
             "path": str(folder),
             "files": [str(folder / name) for name in FILES],
+            "samples": contents.num_samples,
+            "of_samples": contents.num_total,
             "findings": dict(kinds),
             "runs": [reported.run.key for reported in contents.runs]
             + [one.brain_key for one in contents.maps],
@@ -107,8 +112,23 @@ class ExportReport(QualityOperator):
             "seconds": round(time.monotonic() - started, 2),
         }
 
+    def samples(self, ctx: Any) -> Any:
+        """The dataset, unless what the grid shows was chosen; of a script, what it passes."""
+        if "operator_uri" not in ctx.request_params:
+            return ctx.target_view(require_flat=True)
+        return ctx.view if ctx.params.get("reported") == SHOWN else ctx.dataset
+
     def form(self, ctx: Any, samples: Any, inputs: types.Object) -> None:
         dataset = samples._root_dataset
+        total, shown = num_samples(dataset), num_samples(ctx.view)
+        if shown != total:
+            choices = types.RadioGroup()
+            choices.add_choice(WHOLE, label=f"The whole dataset ({total:,} samples)")
+            choices.add_choice(SHOWN, label=f"What the grid shows ({shown:,} samples)")
+            inputs.enum(
+                "reported", choices.values(), default=WHOLE, view=choices, label="Report on"
+            )
+        about = f"Report on {num_samples(samples):,} of {total:,} samples"
         runs, maps = plan_report(dataset, None)
         inputs.str(
             "path",
@@ -141,17 +161,19 @@ class ExportReport(QualityOperator):
         wanted = ctx.params.get("run_keys") or None
         told, shown = plan_report(dataset, wanted)
         keys = ", ".join(run.key for run in [*told, *shown])
-        inputs.view("plan", types.Notice(label=f"{', '.join(FILES)} will tell of {keys}"))
+        inputs.view("plan", types.Notice(label=f"{about}: {', '.join(FILES)} will tell of {keys}"))
 
     def from_form(self, given: dict[str, Any]) -> dict[str, Any]:
         path = (given.get("path") or "").strip()
         if not path:
             raise UserError("path: name the folder in which the report shall be written")
+        given.pop("reported", None)
         return {**given, "path": str(_absolute(path)), "run_keys": given.get("run_keys") or None}
 
     def summary(self, result: dict[str, Any]) -> str:
         lines = [
-            f"**The report was written to** {code(result['files'][0])}: open it in any browser"
+            f"**Report on {result['samples']:,} of {result['of_samples']:,} samples**, written to "
+            f"{code(result['files'][0])}: open it in any browser"
         ]
         lines += [f"- {what}s: {count:,}" for what, count in result["findings"].items()]
         lines.append(f"- all of them as a table in `{TABLE}`, with the runs in `{DOCUMENT}`")

@@ -9,11 +9,10 @@ from ..checks.inputs import Inputs
 from ..checks.parameters import checked_threshold
 from ..checks.progress import Progress, counted, duration
 from ..markup import code, markdown
-from ..storage.metadata import split_fields
 from ..storage.targets import resolve_target
 from ..storage.vectors import vector_fields
 from .base import QualityOperator
-from .form_fields import choice_input, labels_input, patches_input, run_key_input
+from .form_fields import choice_input, labels_input, patches_input, run_key_input, split_input
 from .words import counted_of, skipped_lines
 
 # For the forecast in the form: images read per second by two cores, and the time to start.
@@ -91,13 +90,8 @@ class FindDuplicates(QualityOperator):
             none="None: exact copies only",
             default=fields[0] if fields else None,
         )
-        choice_input(
-            inputs,
-            "split",
-            split_fields(target),
-            label="Split",
-            description="Where train, test, … are named: leaks between them are listed first",
-            none="None",
+        split_input(
+            target, inputs, "Where train, test, … are named: leaks between them are listed first"
         )
         labels_input(target, inputs, "Groups whose labels disagree are reported", required=False)
         inputs.str(

@@ -10,6 +10,7 @@ from ..checks.progress import duration
 from ..errors import UserError
 from ..storage.findings import Column, default_run_key, plan_findings
 from ..storage.labels import label_fields
+from ..storage.metadata import default_split, names_splits, split_fields
 from ..storage.paths import patches_fields
 from ..storage.runs import read_run
 from ..storage.target import Target
@@ -61,14 +62,16 @@ def choice_input(
     )
 
 
-def patches_input(ctx: Any, samples: Any, inputs: types.Object, verb: str) -> str | None:
+def patches_input(
+    ctx: Any, samples: Any, inputs: types.Object, verb: str, default: str | None = None
+) -> str | None:
     """The form's choice between whole images and the patches of a field; returns the choice."""
     fields = patches_fields(samples)
     if not fields:
         return None
     options = {name: f"Patches in {name}" for name in fields}
-    choice_input(inputs, "patches_field", options, label=verb, none="Whole images")
-    chosen = ctx.params.get("patches_field")
+    choice_input(inputs, "patches_field", options, label=verb, none="Whole images", default=default)
+    chosen = ctx.params.get("patches_field") or default
     return None if chosen in ("", None, NOT_CHOSEN) else chosen
 
 
@@ -96,13 +99,18 @@ def labels_input(
     description: str,
     required: bool = True,
     more: Sequence[str] = (),
+    default: str | None = None,
 ) -> list[str]:
     """The form's choice of the field with labels; returns the choices.
+
+    A field whose values are names of splits is not chosen unasked.
 
     Raises:
         UserError: if one is required and there is none
     """
     fields = [*label_fields(target), *more]
+    if target.patches_field is None:
+        fields.sort(key=lambda name: names_splits(target, name))
     if not fields:
         if required:
             raise UserError(
@@ -110,6 +118,8 @@ def labels_input(
                 "choose the patches of a field with Detections or Polylines"
             )
         return fields
+    if default is None and target.patches_field is None and names_splits(target, fields[0]):
+        default = fields[0] if required else NOT_CHOSEN
     choice_input(
         inputs,
         "label_field",
@@ -117,9 +127,26 @@ def labels_input(
         label="Labels",
         description=description,
         none=None if required else "None",
-        default=fields[0],
+        default=default or fields[0],
     )
     return fields
+
+
+def split_input(
+    target: Target, inputs: types.Object, description: str, label_field: str | None = None
+) -> None:
+    """The form's choice of what names the splits; what does so is chosen at first."""
+    fields = [name for name in split_fields(target) if name != label_field]
+    default = default_split(target)
+    choice_input(
+        inputs,
+        "split",
+        fields,
+        label="Split",
+        description=description,
+        none="None",
+        default=default if default in fields else None,
+    )
 
 
 def run_key_input(

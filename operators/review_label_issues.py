@@ -15,9 +15,9 @@ from ..checks.reviews import (
 )
 from ..errors import UserError
 from ..markup import markdown
-from ..storage.labels import label_field_of
+from ..storage.labels import label_field_of, shown_text
 from .base import QualityOperator
-from .form_fields import choice_input
+from .form_fields import choice_input, show_error
 
 DECISIONS = {
     "accept": "Take the suggested label",
@@ -25,6 +25,9 @@ DECISIONS = {
     "set": "Set another label",
     "undo": "Take reviews back",
 }
+
+# Changes of labels that the form and the result name.
+NAMED = 5
 
 
 class ReviewLabelIssues(QualityOperator):
@@ -64,8 +67,8 @@ class ReviewLabelIssues(QualityOperator):
             run_key ("label_issues"): the run that flagged the labels
 
         Returns:
-            a dict with ``reviewed``, ``changed`` (labels), ``skipped``, and ``reviews`` of the run
-            so far
+            a dict with ``reviewed``, ``changed`` (labels), ``changes`` (``label``, ``new`` and
+            ``count`` of the most frequent), ``skipped``, and ``reviews`` of the run so far
 
         Raises:
             UserError: if the input is at fault; nothing is changed then
@@ -75,9 +78,21 @@ class ReviewLabelIssues(QualityOperator):
         )
 
     def samples(self, ctx: Any) -> Any:
-        """What is selected in the App; of a script, what it passes."""
+        """What is open or selected in the App; of a script, what it passes.
+
+        An open sample is what a person looks at, whatever is ticked in the grid behind it.
+        """
         if "operator_uri" not in ctx.request_params and not ctx.selected:
             return ctx.target_view(require_flat=True)
+        if ctx.current_sample:
+            clicked = [
+                label
+                for label in ctx.selected_labels or ()
+                if label.get("sample_id") == ctx.current_sample
+            ]
+            if clicked:
+                return ctx.dataset.select_labels(labels=clicked)
+            return ctx.view.select(ctx.current_sample)
         if ctx.selected:
             return ctx.view.select(ctx.selected)
         if ctx.selected_labels:
@@ -105,7 +120,7 @@ class ReviewLabelIssues(QualityOperator):
                 names.add_choice(name, label=name)
             several = label_field_of(target, run.facts.label_field).several
             text = "Labels, with commas between them" if several else "Label"
-            inputs.str("label", label=text, view=names)
+            inputs.str("label", label=text, view=names, required=True)
             label = (ctx.params.get("label") or "").strip()
         if decision in ("keep", "set"):
             inputs.bool(
@@ -113,10 +128,20 @@ class ReviewLabelIssues(QualityOperator):
                 default=False,
                 label="Also labels that are not flagged",
             )
+        if decision == "set" and not label:
+            show_error(inputs, "Choose the label to set")
+            return
         _, outcome = plan_review(target, run, decision, label, unflagged)
         count = len(outcome.decisions)
         verb = "taken back" if decision == "undo" else "reviewed"
         text = f"{counted(count, 'label')} will be {verb}, {len(outcome.labels):,} of them changed"
+        if ctx.current_sample:
+            text = f"The open sample: {text}"
+        if changes := [
+            (shown_text(old), shown_text(new), n)
+            for (old, new), n in outcome.changes.most_common(NAMED + 1)
+        ]:
+            text += f" ({_named(changes)})"
         if not count:
             text = f"Nothing will be {verb}"
         for why, number in outcome.skipped.items():
@@ -125,12 +150,19 @@ class ReviewLabelIssues(QualityOperator):
             text += f". The originals stay in {run.key}_original"
         inputs.view("plan", types.Notice(label=text))
 
+    def afterwards(self, ctx: Any) -> list[Any]:
+        """What was decided is no longer selected: the next decision is about something else."""
+        return [ctx.ops.clear_selected_samples(), ctx.ops.clear_selected_labels()]
+
     def summary(self, result: dict[str, Any]) -> str:
         verb = "taken back" if result["decision"] == "undo" else "reviewed"
         lines = [
             f"**{counted(result['reviewed'], 'label')} {verb}**, {result['changed']:,} of them "
             "changed"
         ]
+        changes = [(one["label"], one["new"], one["count"]) for one in result["changes"]]
+        if changes:
+            lines[0] += f": {markdown(_named(changes))}"
         lines += [
             f"- {count:,} left as they are: {markdown(why)}"
             for why, count in result["skipped"].items()
@@ -142,6 +174,15 @@ class ReviewLabelIssues(QualityOperator):
                 f"{counted(reviews['flags_reviewed'], 'reviewed flag')} were real"
             )
         return "\n".join(lines)
+
+
+def _named(changes: list[tuple[str, str, int]]) -> str:
+    """Labels before and after: ``crayfish → schooner, 3 × cat → dog, …``."""
+    texts = [
+        f"{old} → {new}" if count == 1 else f"{count:,} × {old} → {new}"
+        for old, new, count in changes[:NAMED]
+    ]
+    return ", ".join(texts + ["…"] * (len(changes) > NAMED))
 
 
 def _judged_runs(dataset: fo.Dataset) -> list[str]:

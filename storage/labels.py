@@ -127,7 +127,6 @@ def label_field_of(target: Target, name: str, parameter: str = "label_field") ->
                 )
         return LabelField(target.patches_field, "label", "label")
     field = target.all_samples.get_field(field_name) if field_name.strip(".$") else None
-    available = ", ".join([*label_fields(target), *label_fields(target, several=True)]) or "none"
     if (
         field is not None
         and name != field_name
@@ -137,7 +136,7 @@ def label_field_of(target: Target, name: str, parameter: str = "label_field") ->
             f"{told} names no labels; those of this field are {parameter}={field_name!r}"
         )
     if field is None:
-        raise UserError(f"{told}: there is no such field; fields with labels: {available}")
+        raise UserError(f"{told}: there is no such field; fields with labels: {_available(target)}")
     found = _described(field_name, field) if field_name not in NO_LABELS - {"tags"} else None
     if found is not None:
         return found
@@ -154,8 +153,12 @@ def label_field_of(target: Target, name: str, parameter: str = "label_field") ->
     what = {"by": "slice", "split": "split"}.get(parameter, "class")
     raise UserError(
         f"{told} holds no {what} for each sample (it is a {_type_name(field)}); fields with "
-        f"labels: {available}"
+        f"labels: {_available(target)}"
     )
+
+
+def _available(target: Target) -> str:
+    return ", ".join([*label_fields(target), *label_fields(target, several=True)]) or "none"
 
 
 def _leads_to_labels(field: Any, rest: str) -> bool:

@@ -1,6 +1,6 @@
 """What is known of samples beside their labels: splits, and the slices of a metadata field."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import fiftyone as fo
@@ -15,6 +15,10 @@ MAX_SLICES = 50
 
 # Tags that name splits. A sample with several belongs to the first.
 SPLIT_TAGS = ("test", "testing", "val", "valid", "validation", "train", "training")
+
+
+# Values that a field of splits may have, in small letters, and how many are looked at first.
+SPLIT_NAMES, FIRST = {*SPLIT_TAGS, "dev", "eval", "holdout"}, 100
 
 
 def read_slices(
@@ -79,9 +83,44 @@ def _few(field: str, texts: list[str | None], target: Target) -> list[str | None
     return texts
 
 
+def names_splits(target: Target, field: str) -> bool:
+    """Whether all values of a field of the samples are names of splits: train, test, …"""
+    path = label_field_of(target.of_samples, field).path
+    if label_field_of(target.of_samples, field).several:
+        return False
+    samples = target.all_samples
+    # A field of many different values, of names say, need not be read to its end.
+    first = {value for value in samples.limit(FIRST).values(path) if value is not None}
+    if not first or not _are_splits(first):
+        return False
+    return _are_splits(samples.distinct(path))
+
+
+def _are_splits(values: Iterable[Any]) -> bool:
+    return all(isinstance(value, str) and value.lower() in SPLIT_NAMES for value in values)
+
+
 def split_fields(target: Target) -> list[str]:
-    """The fields of the samples that may name a split: Classifications, strings and ``tags``."""
-    return ["tags", *label_fields(target.of_samples)]
+    """What may name a split of the samples: ``tags``, and fields that hold no classes.
+
+    A Classification is offered only if its values are names of splits.
+    """
+    samples = target.of_samples
+    schema = target.all_samples.get_field_schema()
+    fields = [
+        name
+        for name in label_fields(samples)
+        if document_type(schema[name]) is not fo.Classification or names_splits(target, name)
+    ]
+    return ["tags", *fields]
+
+
+def default_split(target: Target) -> str | None:
+    """What names train, test, … of the samples: ``"tags"`` or a field; None if nothing does."""
+    if {tag for tag in target.all_samples.distinct("tags") if tag in SPLIT_TAGS}:
+        return "tags"
+    names = label_fields(target.of_samples)
+    return next((name for name in names if names_splits(target, name)), None)
 
 
 def read_splits(

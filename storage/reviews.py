@@ -31,6 +31,9 @@ CORRECTED, VERIFIED = "corrected", "verified"
 
 OF_FLAGS = (ACCEPTED, CHANGED, KEPT)
 
+# Decisions on duplicates and outliers: it is none, or it shall be removed.
+DISTINCT, TYPICAL, REMOVE = "distinct", "typical", "remove"
+
 # What the fields of a run hold.
 REVIEW = Column("review", fo.StringField, "What a person has decided about this label")
 ORIGINAL = Column("original", fo.StringField, "The label before the first decision")
@@ -106,6 +109,14 @@ def read_reviews(target: Target, run: Run | None) -> Reviews:
     return Reviews(decisions, originals, reviewed)
 
 
+def finding_reviews(target: Target, run: Run) -> dict[str, str]:
+    """What people have decided about a run's duplicates or outliers, by id, of all the dataset."""
+    name = f"{run.key}_{REVIEW.name}"
+    reviewed = target.everything.ids(having=name)
+    rows = target.only(reviewed).values(name) if reviewed else {}
+    return {id_: value for id_, (value,) in rows.items() if value is not None}
+
+
 @dataclass(frozen=True)
 class Outcome:
     """What a review does, by the id of the sample or patch.
@@ -116,6 +127,7 @@ class Outcome:
         originals: the label before the first review, or None to remove it
         reviewed: the label after the review, or None to remove it
         flagged: flags to write
+        changes: how many labels become which, by the label before and the label after, as texts
         skipped: how many are left as they are, by reason
     """
 
@@ -124,6 +136,7 @@ class Outcome:
     originals: dict[str, str | None] = field(default_factory=dict)
     reviewed: dict[str, str | None] = field(default_factory=dict)
     flagged: dict[str, bool] = field(default_factory=dict)
+    changes: Counter = field(default_factory=Counter)
     skipped: Counter = field(default_factory=Counter)
 
 

@@ -174,8 +174,7 @@ class Target:
         if not self.has_field(having):
             return []
         if self.patches_field is None:
-            present = set(self.showing(having).exists(having).values("id"))
-            return [id_ for id_ in self.sample_ids if id_ in present]
+            return sorted(set(self.showing(having).exists(having).values("id")))
         samples = self.showing(self.path(having))
         view = samples.filter_labels(self.patches_field, F(having).exists())
         present = {
@@ -197,6 +196,16 @@ class Target:
     @cached_property
     def _names(self) -> "_Names":
         return _Names(self._labels_of_samples(self.all_samples))
+
+    def knowing(self, labels_of_samples: Sequence[tuple[str, list[str | None]]]) -> "Target":
+        """The same patches, called by what these samples alone hold, so that no others are read.
+
+        Args:
+            labels_of_samples: the label ids of all samples that hold one of these patches' ids
+        """
+        told = replace(self)
+        told.__dict__["_names"] = _Names(iter(labels_of_samples))
+        return told
 
     def _labels_of_samples(self, view: Any) -> Iterator[tuple[str, list[str | None]]]:
         """The label ids of each sample of a view."""
@@ -226,10 +235,10 @@ class Target:
 
     def only(self, ids: Sequence[str]) -> "Target":
         """These of the samples or patches."""
+        if self.patches_field is None:
+            return replace(self, view=self.all_samples.select(sorted(ids)), chosen=None)
         samples = sorted({self.everything.sample_ids[id_] for id_ in ids})
         view = self.all_samples.select(samples)
-        if self.patches_field is None:
-            return replace(self, view=view, chosen=None)
         sample_of = self.everything.sample_ids
         chosen = frozenset(zip((sample_of[id_] for id_ in ids), self.label_ids(ids)))
         return replace(self, view=view, chosen=chosen)

@@ -17,7 +17,7 @@ SCREENSHOTS = os.environ.get("SCREENSHOTS")
 
 # What is there is not waited for, so waiting long costs time only where something is wrong; a busy
 # machine may take this long. Milliseconds.
-PATIENCE = 180_000
+PATIENCE = int(os.environ.get("PATIENCE", 180_000))
 
 # Seconds until a picture of something that moves is taken all the same, a spinner say.
 MOVING = 20

@@ -500,6 +500,6 @@ def test_the_form_in_the_app(app, judged_photos, tmp_path):
     field.fill(str(tmp_path / "from-app"))
     expect(form.get_by_text("is no full path of a folder")).to_have_count(0)
     form.get_by_role("button", name="Execute").click()
-    expect(app.dialog.get_by_text("The report was written to")).to_be_visible()
+    expect(app.dialog.get_by_text("written to")).to_be_visible()
     app.screenshot("report-result")
     assert {file.name for file in (tmp_path / "from-app").iterdir()} == FILES

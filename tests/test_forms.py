@@ -20,9 +20,12 @@ ON_SAMPLES = (
 )
 
 
-def form(name: str, dataset: fo.Dataset, view=None, selected=(), **params) -> dict:
+def form(
+    name: str, dataset: fo.Dataset, view=None, selected=(), open_sample=None, **params
+) -> dict:
     """The fields of a form as the App gets them, by name."""
     request = {"dataset_name": dataset.name, "params": params, "selected": list(selected)}
+    request["current_sample"] = open_sample
     if view is not None:
         request["view"] = view._serialize()
     context = ExecutionContext({**request, "operator_uri": PREFIX + name})
@@ -30,7 +33,8 @@ def form(name: str, dataset: fo.Dataset, view=None, selected=(), **params) -> di
 
 
 def offers_a_target(name: str, dataset: fo.Dataset) -> bool:
-    context = ExecutionContext({"dataset_name": dataset.name, "params": {}})
+    request = {"dataset_name": dataset.name, "params": {}, "operator_uri": PREFIX + name}
+    context = ExecutionContext(request)
     foo.get_operator(PREFIX + name).resolve_input(context)
     return context._view_target_resolved
 
@@ -90,7 +94,10 @@ def test_what_must_come_first_is_named(name, message, dataset):
 
 def test_an_audit_offers_what_can_be_chosen(judged):
     fields = form("audit", judged)
-    assert {"tags", "ground_truth"} <= set(fields["split"]["type"]["values"])
+    assert fields["label_field"]["default"] == "ground_truth"
+    # Classes are no splits, and nobody has named any.
+    assert fields["split"]["type"]["values"] == ["(none)", "tags"]
+    assert fields["split"]["default"] == "(none)"
     assert told(fields).startswith("40 samples will be audited")
     assert told(form("audit", judged, judged.limit(1))).startswith("1 sample will be audited")
 
@@ -105,12 +112,69 @@ def test_a_review_of_nothing_says_so(judged):
         "Nothing will be taken back; 40 left as they are: not reviewed"
     )
     text = told(form("review_label_issues", judged, selected=[first]))
-    assert text.startswith("1 label will be reviewed, 1 of them changed. The originals stay")
+    assert text.startswith(
+        "1 label will be reviewed, 1 of them changed (b → a). The originals stay"
+    )
+
+
+def test_a_review_is_of_the_open_sample_whatever_is_ticked(judged):
+    first, second = judged.values("id")[:2]
+    text = told(form("review_label_issues", judged, selected=[second], open_sample=first))
+    assert text.startswith("The open sample: 1 label will be reviewed, 1 of them changed (b → a)")
+
+
+def test_a_label_must_be_chosen_before_it_is_set(judged):
+    first = judged.first().id
+    fields = form("review_label_issues", judged, selected=[first], decision="set")
+    assert fields["label"]["required"] and told(fields) == "Choose the label to set"
+    fields = form("review_label_issues", judged, selected=[first], decision="set", label="new")
+    assert "error" not in fields and "(b → new)" in told(fields)
+
+
+@pytest.fixture
+def boxed(dataset):
+    """Four images with boxes, whose only texts name splits."""
+    for index in range(4):
+        box = fo.Detection(label="ab"[index % 2], bounding_box=[0.1, 0.1, 0.5, 0.5])
+        sample = fo.Sample(f"/none/{index}.png", crates=fo.Detections(detections=[box]))
+        sample["fold"] = ("train", "Val")[index % 2]
+        dataset.add_sample(sample)
+    return dataset
+
+
+def test_an_audit_of_boxes_takes_no_split_for_the_classes(boxed):
+    fields = form("audit", boxed)
+    assert fields["patches_field"]["default"] == "crates" == fields["label_field"]["default"]
+    assert fields["split"]["default"] == "fold" and told(fields).startswith("4 patches will be")
+    # Of whole images there are no labels, unless somebody says so.
+    fields = form("audit", boxed, patches_field="(none)")
+    assert fields["label_field"]["default"] == "(none)" and told(fields).startswith("4 samples")
+    assert fields["split"]["default"] == "fold"
+    boxed.match({"fold": "Val"}).tag_samples("validation")
+    assert form("audit", boxed)["split"]["default"] == "tags"
+    # Only the images have embeddings: they are what is audited.
+    boxed.set_values("vec", [np.ones(4, np.float32)] * 4)
+    assert form("audit", boxed)["patches_field"]["default"] == "(none)"
+    boxed.set_values("kind", [fo.Classification(label=name) for name in "abab"])
+    fields = form("audit", boxed)
+    assert fields["label_field"]["default"] == "kind"
+    assert "kind" not in fields["split"]["type"]["values"]
+
+
+def test_a_report_is_of_the_whole_dataset_unless_another_view_is_chosen(judged):
+    view = judged.limit(3)
+    fields = form("export_report", judged, view)
+    assert fields["reported"]["default"] == "dataset"
+    assert told(fields).startswith("Report on 40 of 40 samples: ")
+    fields = form("export_report", judged, view, reported="view")
+    assert told(fields).startswith("Report on 3 of 40 samples: ")
+    assert "reported" not in form("export_report", judged)
 
 
 def test_only_what_looks_at_samples_asks_for_some(judged):
-    assert all(offers_a_target(name, judged) for name in (*ON_SAMPLES, "export_report"))
-    assert not any(offers_a_target(name, judged) for name in ("list_runs", "delete_run"))
+    assert all(offers_a_target(name, judged) for name in ON_SAMPLES)
+    others = ("list_runs", "delete_run", "export_report", "update_audit")
+    assert not any(offers_a_target(name, judged) for name in others)
 
 
 def test_a_result_leads_to_what_is_there(judged):

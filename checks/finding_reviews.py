@@ -1,0 +1,128 @@
+"""Reviews of duplicates and outliers: what a person says of them sticks, and can be taken back.
+
+``<run_key>_review`` holds the decision. One that is no outlier loses its flag; one that is no
+duplicate is kept, and ``<run_key>_apart`` names those of its group, with which the next run does
+not put it together again. What shall be removed gets the tag ``<run_key>_remove``, nothing else.
+"""
+
+import dataclasses
+from typing import Any
+
+from ..errors import UserError
+from ..storage.few import rows_where
+from ..storage.findings import Column, declare_column
+from ..storage.locks import guard, writing
+from ..storage.reviews import DISTINCT, REMOVE, TYPICAL
+from ..storage.runs import Run, check_unclaimed, write_run
+from ..storage.target import SEPARATOR, Target
+from .contract import REVIEW
+from .duplicates import APART, DUPLICATES
+from .outliers import OUTLIERS
+
+DECISIONS = {DUPLICATES.name: (DISTINCT, REMOVE), OUTLIERS.name: (TYPICAL, REMOVE)}
+
+
+def review_finding(target: Target, run: Run, decision: str) -> int:
+    """Decides about duplicates or outliers, and returns how many were.
+
+    Args:
+        target: the samples or patches
+        run: the run that found them
+        decision: ``"distinct"`` (no duplicate), ``"typical"`` (no outlier), ``"remove"`` (tag it)
+            or ``"undo"``
+
+    Raises:
+        UserError: if the input is at fault, or nothing of it was flagged; nothing is changed then
+    """
+    offered = (*DECISIONS.get(run.operator, ()), "undo")
+    if decision not in offered:
+        raise UserError(f"decision={decision!r} is not known here; choose {', '.join(offered)}")
+    with writing(target.dataset, run.key):
+        return _review(target, run, decision)
+
+
+def _review(target: Target, run: Run, decision: str) -> int:
+    flag = "keep" if run.operator == DUPLICATES.name else "flagged"
+    names = [f"{run.key}_{name}" for name in (flag, REVIEW.name)]
+    found = target.values(*names, f"{run.key}_group")
+    if decision == "undo":
+        chosen = {id_: row for id_, row in found.items() if row[1] is not None}
+    else:
+        chosen = {id_: row for id_, row in found.items() if row[0] == (flag != "keep") or row[1]}
+    if not chosen:
+        why = "nothing was decided about it" if decision == "undo" else "it is not flagged"
+        raise UserError(f"Nothing was changed: {why}")
+    _own(target, run)
+    before = {id_: review for id_, (_, review, _) in chosen.items()}
+    if decision != "undo":
+        _write(target, run, REVIEW, dict.fromkeys(chosen, decision))
+    # What an earlier decision did is taken back first.
+    _tag(target, run, [id_ for id_, review in before.items() if review == REMOVE], add=False)
+    grouped = [id_ for id_, row in chosen.items() if row[2] is not None]
+    if decision == DISTINCT:
+        _write(
+            target,
+            run,
+            APART,
+            {id_: _others_of(target, run, chosen[id_][2], id_) for id_ in grouped},
+        )
+        target.write(names[0], dict.fromkeys(chosen, True), target.sample_ids)
+    elif flag == "keep":
+        again = [id_ for id_, review in before.items() if review == DISTINCT]
+        # What the next run has taken out of its group is redundant to nothing until it runs again.
+        redundant = [id_ for id_ in again if id_ in grouped]
+        target.write(names[0], dict.fromkeys(redundant, False), target.sample_ids)
+        _write(target, run, APART, dict.fromkeys(again))
+    else:
+        value = decision != TYPICAL
+        target.write(names[0], dict.fromkeys(chosen, value), target.sample_ids)
+    if decision == REMOVE:
+        _tag(target, run, list(chosen), add=True)
+    if decision == "undo":
+        _write(target, run, REVIEW, dict.fromkeys(chosen))
+    return len(chosen)
+
+
+def removal_tag(run: Run) -> str:
+    """The tag of what a person wants to be removed."""
+    return f"{run.key}_{REMOVE}"
+
+
+def _own(target: Target, run: Run) -> None:
+    """Makes the fields of decisions the run's, before anything is written to them."""
+    columns = (REVIEW, APART) if run.operator == DUPLICATES.name else (REVIEW,)
+    paths = [target.dataset_path(f"{run.key}_{column.name}") for column in columns]
+    owning = dataclasses.replace(run, fields=tuple(dict.fromkeys((*run.fields, *paths))))
+    check_unclaimed(target.dataset, "run_key", owning)
+    if owning.fields != run.fields:
+        # When the findings were made does not change by a review.
+        write_run(target.dataset, owning, written_at=run.written_at)
+    with guard:
+        for column in columns:
+            declare_column(target, owning, column)
+
+
+def _write(target: Target, run: Run, column: Column, values: dict[str, Any]) -> None:
+    target.write(f"{run.key}_{column.name}", values, target.sample_ids)
+
+
+def _others_of(target: Target, run: Run, group: int, id_: str) -> list[str]:
+    rows = rows_where(target.dataset, run.facts.about, {f"{run.key}_group": [group]})
+    mine = {id_, f"{id_.partition(SEPARATOR)[0]}{SEPARATOR}{target.sample_ids[id_]}"}
+    return [other for (other,) in rows if other not in mine]
+
+
+def _tag(target: Target, run: Run, ids: list[str], add: bool) -> None:
+    if not ids:
+        return
+    tag = removal_tag(run)
+    if target.patches_field is None:
+        view = target.all_samples.select(ids)
+        (view.tag_samples if add else view.untag_samples)(tag)
+        return
+    labels = [
+        {"sample_id": target.sample_ids[id_], "label_id": label_id, "field": target.patches_field}
+        for id_, label_id in zip(ids, target.label_ids(ids))
+    ]
+    view = target.all_samples.select_labels(labels=labels)
+    (view.tag_labels if add else view.untag_labels)(tag, label_fields=target.patches_field)

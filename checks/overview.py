@@ -1,0 +1,286 @@
+"""What the runs of a dataset have found, kept: one finding per line of an audit, with its state.
+
+The audit tells it of its results, the home panel of the stored runs, by the same words.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import fiftyone as fo
+from fiftyone import ViewField as F
+
+from ..errors import UserError
+from ..storage.few import few, media_field, path_of, rows_where
+from ..storage.locks import writing
+from ..storage.runs import Run, plugin_runs, read_run, write_run
+from ..storage.separability import read_separability
+from .clusters import CLUSTERS
+from .comparison import COMPARISON
+from .duplicates import DUPLICATES
+from .label_issue_columns import LABEL_ISSUES
+from .outliers import OUTLIERS
+from .progress import counted
+from .queues import Queue, has_queue, queue_of
+from .separability import SEPARABILITY
+
+# Weakest classes that a finding names, and images that stand for one.
+NAMED, PICTURES = 3, 5
+
+# What a run says of findings that a person has marked as solved.
+SOLVED = "solved"
+
+
+@dataclass(frozen=True)
+class Found:
+    """One thing that a check found.
+
+    Attributes:
+        kind: ``leaks``, ``conflicts``, ``exact``, ``near``, ``label issues``, ``outliers``,
+            ``new``, ``duplicates``, ``missing``, ``clusters`` or ``weak classes``
+        check: the check's name
+        run_key: the run
+        what: how many of what, in words
+        how_sure: how sure that is, or more of it
+        count: how many
+        view: the saved view that shows them, or None
+    """
+
+    kind: str
+    check: str
+    run_key: str
+    what: str
+    how_sure: str
+    count: int
+    view: str | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """As the audit tells it."""
+        names = ("what", "how_sure", "count", "view")
+        return {name: getattr(self, name) for name in names}
+
+
+def findings_of(steps: Mapping[str, Mapping[str, Any]]) -> list[Found]:
+    """What was found, the most urgent first.
+
+    Args:
+        steps: the result of each check, by its name
+    """
+    found: list[Found] = []
+    if duplicates := steps.get(DUPLICATES.name):
+        found += _of_duplicates(duplicates)
+    if issues := steps.get(LABEL_ISSUES.name):
+        share = issues["expected_precision"]
+        sure = "estimated by cleanlab"
+        if share is not None:
+            sure += f", about {share:.0%} of them real" if share >= 0.01 else ", hardly any real"
+        what = counted(issues["flagged"], "label issue")
+        one = _found("label issues", LABEL_ISSUES.name, issues, what, sure, issues["flagged"])
+        found.append(one)
+    if outliers := steps.get(OUTLIERS.name):
+        reasons = ", ".join(f"{count:,} {why}" for why, count in outliers["reasons"].items())
+        what = counted(outliers["flagged"], "outlier")
+        one = _found("outliers", OUTLIERS.name, outliers, what, reasons, outliers["flagged"])
+        found.append(one)
+    if comparison := steps.get(COMPARISON.name):
+        found += _of_comparison(comparison)
+    if clusters := steps.get(CLUSTERS.name):
+        worse = [row for row in clusters["clusters"] if row.get("worse")]
+        named = "; ".join(f"{row['cluster']}: {row['accuracy']:.0%} right" for row in worse[:NAMED])
+        what = f"{counted(len(worse), 'cluster')} worse than the rest"
+        found.append(
+            _found("clusters", CLUSTERS.name, clusters, what, named, len(worse), shown_in="worse")
+        )
+    separability = steps.get(SEPARABILITY.name)
+    if separability and len(separability["classes"]) > 1:
+        weak = [
+            row
+            for row in separability["classes"]
+            if row["f1"] is not None and not row["verdict"].startswith("well separated")
+        ]
+        named = "; ".join(f"{row['label']}: {row['verdict']}" for row in weak[:NAMED])
+        what = counted(len(weak), "weak class")
+        one = _found(
+            "weak classes", SEPARABILITY.name, separability, what, named, len(weak), shown_in=None
+        )
+        found.append(one)
+    return [one for one in found if one.count]
+
+
+def _found(
+    kind: str,
+    check: str,
+    result: Mapping[str, Any],
+    what: str,
+    how_sure: str,
+    count: int,
+    shown_in: str | None = "flagged",
+) -> Found:
+    view = f"{result['run_key']}: {shown_in}"
+    # A view is named only if it was saved.
+    view = view if view in (result.get("views") or ()) else None
+    return Found(kind, check, result["run_key"], what, how_sure, count, view)
+
+
+def _of_comparison(result: Mapping[str, Any]) -> list[Found]:
+    other = result["parameters"]["other"]
+    told = (
+        ("new", f"{result['new']:,} new {result['things']}", f"unlike anything in {other}"),
+        ("duplicates", f"{result['duplicates'] or 0:,} {result['things']} in {other} already", ""),
+        ("missing", f"{result['missing']:,} {result['things']} missing", f"of {other}"),
+    )
+    return [
+        _found(kind, COMPARISON.name, result, what, sure, result[kind] or 0, kind)
+        for kind, what, sure in told
+    ]
+
+
+def _of_duplicates(result: Mapping[str, Any]) -> list[Found]:
+    leaks = sum(leak["groups"] for leak in result["leaks"])
+    between = ", ".join(" and ".join(leak["splits"]) for leak in result["leaks"])
+    # Of groups that hold both, the copies count here.
+    copies = result["exact_redundant"] - (result["redundant"] - result["near_redundant"])
+    beside = f"; {copies:,} of the redundant ones are exact copies" if copies else ""
+    told = (
+        (
+            "leaks",
+            f"{counted(leaks, 'group')} of duplicates across {between}",
+            "proved by the pixels; a score on such a split is too good",
+            leaks,
+            "leaks",
+        ),
+        (
+            "conflicts",
+            f"{counted(result['conflicts'], 'group')} of duplicates with different labels",
+            "at least one label of each is wrong",
+            result["conflicts"],
+            "groups",
+        ),
+        (
+            "exact",
+            f"{counted(result['exact_groups'], 'group')} of exact copies",
+            "the same bytes or pixels",
+            result["exact_groups"],
+            "redundant",
+        ),
+        (
+            "near",
+            f"{counted(result['near_groups'], 'group')} of near-duplicates",
+            f"proved by comparing the pictures{beside}",
+            result["near_groups"],
+            "redundant",
+        ),
+    )
+    return [
+        _found(kind, DUPLICATES.name, result, what, sure, count, view)
+        for kind, what, sure, count, view in told
+    ]
+
+
+# Of stored runs
+
+
+@dataclass(frozen=True)
+class Card:
+    """A finding of a stored run, and how far a person is with it.
+
+    Attributes:
+        found: the finding
+        run: its run
+        queue: what there is to decide, and what is decided; None if it is not decided one by one
+        precision: which share of the reviewed flags was real, or None
+        solved: whether a person has marked it as solved
+    """
+
+    found: Found
+    run: Run
+    queue: Queue | None
+    precision: float | None
+    solved: bool
+
+
+def read_cards(dataset: fo.Dataset) -> list[Card]:
+    """The findings of all finished runs, the most urgent first, those of one run together.
+
+    Raises:
+        UserError: if what a run has stored cannot be read
+    """
+    cards = []
+    runs = [run for run in plugin_runs(dataset) if run.finished and run.unreadable is None]
+    checks = (DUPLICATES, LABEL_ISSUES, OUTLIERS, COMPARISON, CLUSTERS, SEPARABILITY)
+    order = [check.name for check in checks]
+    runs = [run for run in runs if run.operator in order]
+    runs.sort(key=lambda run: (order.index(run.operator), run.key))
+    for run in runs:
+        queue = queue_of(dataset, run) if has_queue(run) and not run.facts.about.frames else None
+        solved = run.facts.special.get(SOLVED) or ()
+        reviews = run.facts.special.get("reviews") or {}
+        for found in findings_of({run.operator: _result(dataset, run)}):
+            precision = reviews.get("measured_precision")
+            cards.append(Card(found, run, queue, precision, found.kind in solved))
+    return cards
+
+
+def _result(dataset: fo.Dataset, run: Run) -> dict[str, Any]:
+    """What a run has stored, as its operator told it."""
+    result = {"run_key": run.key, **run.facts.as_dict(), "views": list(run.views)}
+    if run.operator == SEPARABILITY.name:
+        result["classes"] = read_separability(dataset, run).report["classes"]
+    return result
+
+
+def pictures_of(dataset: fo.Dataset, card: Card) -> list[tuple[str, Any]]:
+    """The files, and the boxes of patches, of a few of what was found, undecided ones first."""
+    if card.queue is None:
+        return []
+    kinds = {"exact": "exact", "near": "near"}
+    queue = card.queue
+    if card.found.kind in kinds:
+        kind = {f"{card.run.key}_kind": [kinds[card.found.kind]]}
+        of_kind = {id_ for (id_,) in rows_where(dataset, card.run.facts.about, kind)}
+        queue = dataclasses.replace(queue, ids=tuple(id_ for id_ in queue.ids if id_ in of_kind))
+    chosen = [id_ for id_ in queue.ids if id_ not in queue.decided][:PICTURES]
+    if not chosen:
+        return []
+    target = few(dataset, card.run.facts.about, chosen)
+    name = media_field(dataset)
+    files = dict(zip(*target.view.values(["id", name])))
+    boxes = {
+        id_: (files[item.sample_id] or item.filepath, box)
+        for item in target.items(set(target.ids()))
+        for id_, box in zip(item.ids, item.boxes or [None])
+    }
+    return list(boxes.values())
+
+
+def groups_view(dataset: fo.Dataset, run: Run) -> Any:
+    """The duplicates of a run, group by group in FiftyOne's own way, the representative first.
+
+    Raises:
+        UserError: if they are patches, which FiftyOne does not group
+    """
+    if run.facts.about.patches_field is not None or run.facts.about.frames:
+        raise UserError("Only whole images are shown in groups; use the saved view of the run")
+    group = path_of(dataset, run.facts.about, f"{run.key}_group")
+    if dataset.get_field(group) is None:
+        raise UserError(f"The run {run.key!r} was deleted")
+    grouped = dataset.match(F(group) != None)  # noqa: E711
+    return grouped.group_by(group, order_by=f"{run.key}_keep", reverse=True)
+
+
+def mark_solved(dataset: fo.Dataset, run_key: str, kind: str, solved: bool) -> None:
+    """Marks a finding of a run as solved, or opens it again; the next run opens it, too.
+
+    Raises:
+        UserError: if the run no longer exists
+    """
+    with writing(dataset, run_key):
+        run = read_run(dataset, run_key)
+        if run is None:
+            raise UserError(f"The run {run_key!r} was deleted")
+        kinds = set(run.facts.special.get(SOLVED) or ()) - {kind}
+        special = {**run.facts.special, SOLVED: sorted(kinds | {kind} if solved else kinds)}
+        facts = dataclasses.replace(run.facts, special=special)
+        # When it was found does not change by that.
+        write_run(dataset, dataclasses.replace(run, facts=facts), written_at=run.written_at)

@@ -1,0 +1,164 @@
+"""The order in which a person decides on what a run found: read from the database, never kept.
+
+What was decided stays in its place, so that one can go back to it, and whoever comes back later
+goes on where the first undecided one is.
+"""
+
+import datetime
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import fiftyone as fo
+
+from ..storage.few import path_of, rows_where, touched_since
+from ..storage.reviews import DISTINCT, OF_FLAGS, TYPICAL
+from ..storage.runs import Run
+from ..storage.staleness import last_touched
+from ..storage.target import SEPARATOR
+from .duplicates import DUPLICATES
+from .label_issue_columns import LABEL_ISSUES
+from .outliers import OUTLIERS
+
+# What is decided on: the flag that says so, and by what it is sorted, the largest first or last.
+_FLAGS = {
+    LABEL_ISSUES.name: ("flagged", True, "quality", 1),
+    DUPLICATES.name: ("keep", False, "group", 1),
+    OUTLIERS.name: ("flagged", True, "score", -1),
+}
+
+
+@dataclass(frozen=True)
+class Queue:
+    """What is decided on, in order.
+
+    Attributes:
+        ids: of samples, or of patches with their samples
+        decided: those of them on which a person has decided
+    """
+
+    ids: tuple[str, ...]
+    decided: frozenset[str] = frozenset()
+
+    @cached_property
+    def _places(self) -> dict[str, int]:
+        # The App names a patch by its label alone.
+        named = {id_.partition(SEPARATOR)[0]: place for place, id_ in enumerate(self.ids)}
+        return named | {id_: place for place, id_ in enumerate(self.ids)}
+
+    @property
+    def num_open(self) -> int:
+        return len(self.ids) - len(self.decided)
+
+    def place(self, id_: str | None) -> int | None:
+        """The place of a sample or patch, from 0; None if it is not in the queue."""
+        return self._places.get(id_ or "", self._places.get((id_ or "").partition(SEPARATOR)[0]))
+
+    def after(self, id_: str | None) -> str | None:
+        """The next one that is not decided, the first again after the last; None if there is none.
+
+        Args:
+            id_: the one that is looked at, which is left out
+        """
+        place = self.place(id_)
+        order = self.ids if place is None else self.ids[place + 1 :] + self.ids[:place]
+        return next((one for one in order if one not in self.decided), None)
+
+    def before(self, id_: str | None) -> str | None:
+        """The one before, decided or not; None before the first."""
+        place = self.place(id_)
+        return self.ids[place - 1] if place else None
+
+
+def has_queue(run: Run) -> bool:
+    return run.operator in _FLAGS
+
+
+def queue_of(dataset: fo.Dataset, run: Run) -> Queue:
+    """All that a run flagged, decided or not, in the order of its saved view.
+
+    What was read before is read again only of samples that were modified since: a decision in a
+    queue of 20,000 costs what one in a queue of ten does.
+    """
+    name = (dataset._doc.id, run.key)
+    with _reading:
+        rows = _read_rows(dataset, run, _known.pop(name, None))
+        _known[name] = rows
+        while len(_known) > MAX_KNOWN:
+            _known.pop(next(iter(_known)))
+    value, direction = _FLAGS[run.operator][1], _FLAGS[run.operator][3]
+
+    def key(row: tuple[Any, ...]) -> tuple[bool, float, str]:
+        return row[2] is None, direction * (row[2] or 0), row[0]
+
+    ordered = sorted(rows.rows.values(), key=key)
+    done = [row[0] for row in ordered if _is_decided(run, row[1] == value, row[3])]
+    return Queue(tuple(row[0] for row in ordered), frozenset(done))
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """What was flagged as it was read: ids, flags, what is sorted by, and decisions, by id.
+
+    Attributes:
+        rows: by id
+        written_at: when the run was stored
+        touched: when a sample was last modified
+        deleted: when one was last deleted
+        reviewed: whether the run had a field of decisions
+    """
+
+    rows: Mapping[str, tuple[Any, ...]]
+    written_at: str | None
+    touched: datetime.datetime
+    deleted: datetime.datetime | None
+    reviewed: bool
+
+
+# Queues that are remembered, and what is held while they are read.
+MAX_KNOWN = 6
+_known: dict[Any, _Rows] = {}
+_reading = threading.Lock()
+
+
+def _read_rows(dataset: fo.Dataset, run: Run, before: _Rows | None) -> _Rows:
+    column, value, order, _ = _FLAGS[run.operator]
+    flag, review = f"{run.key}_{column}", f"{run.key}_review"
+    about = run.facts.about
+    having: dict[str, list[Any]] = {flag: [value]}
+    fields = [flag, f"{run.key}_{order}"]
+    if reviewed := dataset.get_field(path_of(dataset, about, review)) is not None:
+        having[review] = (
+            list(OF_FLAGS)
+            if run.operator == LABEL_ISSUES.name
+            else [
+                DISTINCT,
+                TYPICAL,
+            ]
+        )
+        fields.append(review)
+    # Asked first: what is modified while this reads is read once more the next time.
+    now = _Rows({}, run.written_at, last_touched(dataset), dataset.last_deletion_at, reviewed)
+    same = before is not None and replace(before, rows={}, touched=now.touched) == now
+    rows: dict[str, tuple[Any, ...]] = {}
+    on = None
+    if same:
+        on = touched_since(dataset, before.touched)
+        gone = set(on)
+        rows = {
+            id_: row
+            for id_, row in before.rows.items()
+            if (id_.partition(SEPARATOR)[2] or id_) not in gone
+        }
+    if on is None or on:
+        found = rows_where(dataset, about, having, *fields, on=on)
+        rows |= {row[0]: row if reviewed else (*row, None) for row in found}
+    return replace(now, rows=rows)
+
+
+def _is_decided(run: Run, flagged: bool, review: str | None) -> bool:
+    # Edited after its review, or put together with others by a later run, it is flagged again.
+    again = run.operator == LABEL_ISSUES.name or review in (DISTINCT, TYPICAL)
+    return review is not None and not (flagged and again)

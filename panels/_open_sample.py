@@ -1,0 +1,134 @@
+"""What the open sample is, of which runs, and which comes next: read at each event, never kept.
+
+The target of a decision is the sample or patch that is open in the App, whatever is ticked in the
+grid.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import fiftyone.core.patches as fop
+
+from ..checks.evidence import latest_of
+from ..checks.label_issue_columns import LABEL_ISSUES
+from ..checks.queues import Queue, has_queue, queue_of
+from ..errors import UserError
+from ..storage.runs import Run, plugin_runs
+from ..storage.target import SEPARATOR, About
+from ._state import signature
+
+# Where the panels tell each other what is reviewed, and for how long, in seconds.
+STORE, KEPT_FOR = "@embedding/quality/why_this_sample", 30 * 24 * 3600
+
+# Whose queue comes first where a sample is in several.
+FIRST = LABEL_ISSUES.name
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a person is.
+
+    Attributes:
+        id: the open sample, or patch with its sample; None if none is open
+        about: samples, or patches of a field
+        runs: what is known of them, by the checks' names
+        queue: what comes before and after
+        queued: the run whose findings the queue holds; None if it holds those of a view
+    """
+
+    id: str | None
+    about: About
+    runs: dict[str, Run]
+    queue: Queue
+    queued: Run | None
+
+
+def find_place(ctx: Any) -> Place:
+    """Where a person is.
+
+    Raises:
+        UserError: if the open view is of a kind that is not reviewed one by one
+    """
+    runs = plugin_runs(ctx.dataset)
+    name = ctx.request_params.get("view_name")
+    queued = next((run for run in runs if name in run.views and has_queue(run)), None)
+    if queued is None:
+        queued = _intention(ctx, runs)
+    about = queued.facts.about if queued is not None else _about(ctx)
+    found = latest_of(runs, about)
+    queue = Queue(())
+    if queued is None and _is_view(ctx):
+        queue = Queue(tuple(ctx.view.values("id")))
+    elif queued is None:
+        queued, queue = _likeliest(ctx, found)
+    else:
+        queue = queue_of(ctx.dataset, queued)
+    if queued is not None:
+        found |= {queued.operator: queued}
+    return Place(_open_id(ctx, queue), about, found, queue, queued)
+
+
+def _likeliest(ctx: Any, runs: dict[str, Run]) -> tuple[Run | None, Queue]:
+    """Without a view: the run that has flagged the open sample, or else the first to review."""
+    ordered = sorted(filter(has_queue, runs.values()), key=lambda run: run.operator != FIRST)
+    queues = [(run, queue_of(ctx.dataset, run)) for run in ordered]
+    holding = [one for one in queues if one[1].place(ctx.current_sample) is not None]
+    undecided = [one for one in queues if one[1].num_open]
+    return next(iter([*holding, *undecided, *queues]), (None, Queue(())))
+
+
+def intend(ctx: Any, run: Run) -> None:
+    """Remembers that a run is about to be reviewed, until the App shows its view.
+
+    The App may open a sample, and tell of it, before it has changed the view.
+    """
+    store = ctx.store(STORE)
+    store.set(_intended(ctx), {"run_key": run.key, "view": _view_key(ctx)}, ttl=KEPT_FOR)
+
+
+def _intention(ctx: Any, runs: list[Run]) -> Run | None:
+    told = ctx.store(STORE).get(_intended(ctx)) or {}
+    if told.get("view") != _view_key(ctx):
+        return None
+    return next((run for run in runs if run.key == told.get("run_key")), None)
+
+
+def _intended(ctx: Any) -> str:
+    return f"review {ctx.dataset._doc.id}"
+
+
+def _view_key(ctx: Any) -> str:
+    """Tells the view that the App said it shows from others."""
+    name = ctx.request_params.get("view_name") or ""
+    return f"{name} {signature(ctx.request_params.get('view') or [])}"
+
+
+def _is_view(ctx: Any) -> bool:
+    shown = ("view", "view_name", "filters", "extended")
+    return any(ctx.request_params.get(name) for name in shown)
+
+
+def _about(ctx: Any) -> About:
+    stages = ctx.request_params.get("view") or []
+    kinds = [str(stage.get("_cls", "")).rpartition(".")[2] for stage in stages]
+    if "ToPatches" in kinds or ctx.request_params.get("view_name"):
+        view = ctx.view
+        if isinstance(view, fop.PatchesView) and not isinstance(view, fop.EvaluationPatchesView):
+            return About(patches_field=view.patches_field)
+        if view._is_generated:
+            raise UserError("Views of this kind are not reviewed one by one; open the samples")
+    elif {"ToFrames", "ToClips", "ToEvaluationPatches", "ToTrajectories"} & set(kinds):
+        raise UserError("Views of this kind are not reviewed one by one; open the samples")
+    return About()
+
+
+def _open_id(ctx: Any, queue: Queue) -> str | None:
+    """The open sample or patch, with its sample where the queue knows that."""
+    id_ = ctx.current_sample
+    place = queue.place(id_)
+    return id_ if place is None else queue.ids[place]
+
+
+def app_id(id_: str) -> str:
+    """What the App calls a sample or patch."""
+    return id_.partition(SEPARATOR)[0]

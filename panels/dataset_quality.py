@@ -1,0 +1,206 @@
+"""The panel "Dataset quality": what the runs found, kept, with what there is to do about each.
+
+It reads stored runs and computes nothing. Whether they are out of date takes seconds to tell of
+large datasets, and is asked in an event of its own.
+"""
+
+import functools
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import fiftyone.operators as foo
+import fiftyone.operators.types as types
+
+from ..checks.overview import groups_view, mark_solved, read_cards
+from ..checks.queues import has_queue, queue_of
+from ..checks.update import repeatable, stale_runs
+from ..errors import UserError
+from ..storage.runs import Run, read_run
+from ._open_sample import app_id, intend
+from ._overview import draw_nothing, draw_overview
+from ._state import set_state
+from ._tables import fitted
+
+logger = logging.getLogger(__name__)
+
+PREFIX = "@embedding/quality/"
+
+Handler = Callable[..., Any]
+
+
+def guarded(handler: Handler) -> Handler:
+    """Turns an error of a handler into a message; uncaught, it would replace the whole panel."""
+
+    @functools.wraps(handler)
+    def run(self: "DatasetQuality", ctx: Any) -> Any:
+        try:
+            ctx.dataset.reload()
+            return handler(self, ctx)
+        except UserError as error:
+            ctx.ops.notify(str(error), variant="warning")
+        except Exception as error:
+            logger.exception("%s failed", handler.__name__)
+            ctx.ops.notify(f"Dataset quality: {_unexpected(error)}", variant="error")
+        return None
+
+    return run
+
+
+class DatasetQuality(foo.Panel):
+    """The home of an audit: its findings, how far their review is, and the next step of each."""
+
+    @property
+    def config(self) -> foo.PanelConfig:
+        return foo.PanelConfig(
+            name="dataset_quality",
+            label="Dataset quality",
+            icon="fact_check",
+            help_markdown=(
+                "What the checks of this plugin found on this dataset, and what you have decided "
+                "about it. Show puts it in the grid, Review opens it one by one with "
+                "**Why this sample?** beside it. No file is ever changed."
+            ),
+            surfaces="grid",
+            allow_multiple=False,
+        )
+
+    def execute(self, ctx: Any) -> Any:
+        # Drawn when it ends, the long check would undo what was clicked since it began.
+        if ctx.params.get("__method__") == "check":
+            return self.check(ctx)
+        return super().execute(ctx)
+
+    # Events. FiftyOne repeats them, so that each can run twice without harm.
+
+    @guarded
+    def on_load(self, ctx: Any) -> None:
+        self._ask(ctx)
+
+    @guarded
+    def on_change_dataset(self, ctx: Any) -> None:
+        ctx.panel.state.clear()
+        self._ask(ctx)
+
+    @guarded
+    def on_refresh(self, ctx: Any) -> None:
+        self._ask(ctx)
+
+    @guarded
+    def check(self, ctx: Any) -> dict[str, str] | None:
+        """Which runs are out of date: an event of its own, for it is long."""
+        return {"stale": " ".join(sorted(stale_runs(ctx.dataset)))}
+
+    @guarded
+    def on_checked(self, ctx: Any) -> None:
+        result = ctx.params.get("result") or {}
+        set_state(ctx, {"stale": result.get("stale", "")})
+
+    def _ask(self, ctx: Any) -> None:
+        if ctx.dataset is not None and read_cards(ctx.dataset):
+            ctx.prompt(self.method_to_uri("check"), on_success=self.on_checked, skip_prompt=True)
+
+    # What is clicked
+
+    @guarded
+    def on_show(self, ctx: Any) -> None:
+        ctx.ops.set_view(name=ctx.params["view"])
+
+    @guarded
+    def on_review(self, ctx: Any) -> None:
+        """Puts what was flagged in the grid and opens the first that is not decided."""
+        run = _run_of(ctx)
+        queue = queue_of(ctx.dataset, run) if has_queue(run) else None
+        first = queue.after(None) if queue is not None else None
+        if first is None:
+            raise UserError("Nothing of it is left to decide")
+        intend(ctx, run)
+        ctx.ops.set_view(name=ctx.params["view"])
+        ctx.ops.open_sample(id=app_id(first))
+
+    @guarded
+    def on_groups(self, ctx: Any) -> None:
+        ctx.ops.set_view(view=groups_view(ctx.dataset, _run_of(ctx)))
+
+    @guarded
+    def on_classes(self, ctx: Any) -> None:
+        ctx.ops.open_panel("class_separability", layout="horizontal")
+
+    @guarded
+    def on_solved(self, ctx: Any) -> None:
+        mark_solved(ctx.dataset, ctx.params["run_key"], ctx.params["kind"], ctx.params["solved"])
+
+    @guarded
+    def on_remove(self, ctx: Any) -> None:
+        parameters = {"run_key": ctx.params["run_key"]}
+        ctx.prompt(PREFIX + "remove_redundant", params=parameters, on_success=self.on_refresh)
+
+    @guarded
+    def on_delete(self, ctx: Any) -> None:
+        runs, row = _runs(ctx), int(ctx.params["row"])
+        if not 0 <= row < len(runs):
+            raise UserError("The run was deleted")
+        # Its form names it, and what goes with it, before anything is deleted.
+        parameters = {"run_key": runs[row].key}
+        ctx.prompt(PREFIX + "delete_run", params=parameters, on_success=self.on_refresh)
+
+    @guarded
+    def on_audit(self, ctx: Any) -> None:
+        ctx.prompt(PREFIX + "audit", on_success=self.on_refresh)
+
+    @guarded
+    def on_update(self, ctx: Any) -> None:
+        ctx.prompt(PREFIX + "update_audit", on_success=self.on_refresh, skip_prompt=True)
+
+    @guarded
+    def on_report(self, ctx: Any) -> None:
+        ctx.prompt(PREFIX + "export_report")
+
+    # Showing
+
+    def render(self, ctx: Any) -> types.Property:
+        panel = types.Object()
+        try:
+            self._render(ctx, panel)
+        except UserError as error:
+            panel = types.Object()
+            self._trouble(panel, str(error))
+        except Exception as error:
+            logger.exception("The panel cannot be shown")
+            panel = types.Object()
+            self._trouble(panel, _unexpected(error))
+        view = types.GridView(
+            orientation="vertical", gap=1, align_x="left", componentsProps=fitted()
+        )
+        return types.Property(panel, view=view)
+
+    def _render(self, ctx: Any, panel: types.Object) -> None:
+        if ctx.dataset is None:
+            panel.md("Open a dataset first", name="hint")
+            return
+        runs, cards = _runs(ctx), read_cards(ctx.dataset)
+        if not runs:
+            draw_nothing(panel, self, len(ctx.dataset))
+            return
+        draw_overview(panel, ctx, self, runs, cards)
+
+    def _trouble(self, panel: types.Object, text: str) -> None:
+        panel.view("error", types.Error(label="Dataset quality", description=text))
+        panel.btn("refresh", "Refresh", icon="refresh", on_click=self.on_refresh)
+
+
+def _runs(ctx: Any) -> list[Run]:
+    """The runs that are listed, the latest first."""
+    runs = repeatable(ctx.dataset)
+    return sorted(runs, key=lambda run: (run.written_at or "", run.key), reverse=True)
+
+
+def _run_of(ctx: Any) -> Run:
+    run = read_run(ctx.dataset, ctx.params["run_key"])
+    if run is None:
+        raise UserError("The run was deleted")
+    return run
+
+
+def _unexpected(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}; the server's log has the details"

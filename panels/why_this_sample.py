@@ -1,0 +1,271 @@
+"""The panel "Why this sample?": what the runs know of the open sample or patch, and decisions.
+
+Each button names the sample or patch that it was drawn for, so that a click that comes late never
+decides about another one. Nothing is kept between two events but the last decisions, for Undo: what
+comes next and how many are left is read from the database.
+"""
+
+import functools
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import fiftyone.operators as foo
+import fiftyone.operators.types as types
+
+from ..checks.evidence import read_evidence
+from ..checks.finding_reviews import review_finding
+from ..checks.label_issue_columns import LABEL_ISSUES
+from ..checks.reviews import review_label_issues
+from ..errors import UserError
+from ..storage.few import few
+from ..storage.runs import read_run
+from ._evidence import choice_of, draw_evidence, draw_hint
+from ._open_sample import KEPT_FOR, STORE, Place, app_id, find_place
+from ._state import get_state
+from ._tables import fitted
+
+logger = logging.getLogger(__name__)
+
+# Decisions that Undo takes back one after the other.
+MAX_UNDO = 100
+
+Handler = Callable[..., Any]
+
+
+def guarded(handler: Handler) -> Handler:
+    """Turns an error of a handler into a message; uncaught, it would replace the whole panel."""
+
+    @functools.wraps(handler)
+    def run(self: "WhyThisSample", ctx: Any) -> bool | None:
+        try:
+            ctx.dataset.reload()
+            return handler(self, ctx)
+        except UserError as error:
+            ctx.ops.notify(str(error), variant="warning")
+        except Exception as error:
+            logger.exception("%s failed", handler.__name__)
+            ctx.ops.notify(f"Why this sample: {_unexpected(error)}", variant="error")
+        return None
+
+    return run
+
+
+class WhyThisSample(foo.Panel):
+    """Shows what speaks for and against one sample or patch, and takes a decision per click."""
+
+    @property
+    def config(self) -> foo.PanelConfig:
+        return foo.PanelConfig(
+            name="why_this_sample",
+            label="Why this sample?",
+            icon="help_center",
+            help_markdown=(
+                "What the checks of this plugin know of the open sample or patch. Each decision is "
+                "one click and goes on to the next of the queue; Undo takes the last one back. "
+                "Labels change only by Accept and Set, and files never."
+            ),
+            surfaces="grid modal",
+            allow_multiple=False,
+        )
+
+    def execute(self, ctx: Any) -> Any:
+        # What was left need not be drawn once more: the next one is, when it is open.
+        method = ctx.params.get("__method__")
+        if method in ("on_decide", "on_skip", "on_back", "on_undo"):
+            if getattr(self, method)(ctx):
+                return None
+            ctx.ops.show_panel_output(self.render(ctx))
+            return None
+        return super().execute(ctx)
+
+    # Events. FiftyOne repeats them, so that each can run twice without harm.
+
+    def on_load(self, ctx: Any) -> None:
+        """Drawn afresh, as after each event."""
+
+    def on_change_current_sample(self, ctx: Any) -> None:
+        """Drawn afresh."""
+
+    def on_change_view(self, ctx: Any) -> None:
+        """Drawn afresh: the view tells the queue, and may come after the sample."""
+
+    def on_change_dataset(self, ctx: Any) -> None:
+        ctx.panel.state.clear()
+
+    @guarded
+    def on_start(self, ctx: Any) -> None:
+        _go(ctx, find_place(ctx).queue.after(None))
+
+    @guarded
+    def on_decide(self, ctx: Any) -> bool:
+        """One decision on the open sample, and on to the next; returns whether there is one."""
+        place, decision = _asked(ctx), ctx.params["decision"]
+        label = ctx.params.get("label")
+        if decision == "set" and not label:
+            label = str(get_state(ctx, f"{choice_of(place)}.label") or "").strip()
+            if not label:
+                raise UserError("Choose the label to set first")
+        following = place.queue.after(place.id)
+        key = ctx.params["run_key"]
+        _decide(ctx, key, place, decision, label)
+        _remember(ctx, key, place.id)
+        return _go(ctx, following)
+
+    @guarded
+    def on_undo(self, ctx: Any) -> bool:
+        """Takes back the last decision, and opens what it was about."""
+        history = _history(ctx)
+        if not history:
+            raise UserError("There is nothing to undo")
+        last = history.pop()
+        place = find_place(ctx)
+        _decide(ctx, last["run_key"], place, "undo", None, last["id"])
+        _keep_history(ctx, history)
+        if app_id(last["id"]) == ctx.current_sample:
+            return False
+        return _go(ctx, last["id"])
+
+    @guarded
+    def on_take_back(self, ctx: Any) -> None:
+        """Takes back the decision on the open sample."""
+        place, key = _asked(ctx), ctx.params["run_key"]
+        _decide(ctx, key, place, "undo", None)
+        kept = [one for one in _history(ctx) if (one["run_key"], one["id"]) != (key, place.id)]
+        _keep_history(ctx, kept)
+
+    @guarded
+    def on_skip(self, ctx: Any) -> bool:
+        place = _asked(ctx)
+        return _go(ctx, place.queue.after(place.id))
+
+    @guarded
+    def on_back(self, ctx: Any) -> bool:
+        place = _asked(ctx)
+        before = place.queue.before(place.id)
+        if before is None:
+            raise UserError("This is the first one")
+        return _go(ctx, before)
+
+    @guarded
+    def on_patches(self, ctx: Any) -> None:
+        """From an image to the patches on which there is to decide."""
+        run = read_run(ctx.dataset, ctx.params["run_key"])
+        if run is None or not run.views:
+            raise UserError("The run was deleted; run the operator again")
+        ctx.ops.close_sample()
+        ctx.ops.set_view(name=run.views[0])
+
+    @guarded
+    def on_finish(self, ctx: Any) -> None:
+        ctx.ops.close_sample()
+        ctx.ops.reload_dataset()
+
+    def on_refresh(self, ctx: Any) -> None:
+        """Drawn afresh."""
+
+    def on_label(self, ctx: Any) -> None:
+        """Drawn afresh, with a button that names the label."""
+
+    # Showing
+
+    def render(self, ctx: Any) -> types.Property:
+        panel = types.Object()
+        try:
+            self._render(ctx, panel)
+        except UserError as error:
+            panel = types.Object()
+            self._trouble(panel, str(error))
+        except Exception as error:
+            logger.exception("The panel cannot be shown")
+            panel = types.Object()
+            self._trouble(panel, _unexpected(error))
+        view = types.GridView(
+            orientation="vertical", gap=1, align_x="left", componentsProps=fitted()
+        )
+        return types.Property(panel, view=view)
+
+    def _render(self, ctx: Any, panel: types.Object) -> None:
+        if ctx.dataset is None:
+            panel.md("Open a dataset first", name="hint")
+            return
+        place = find_place(ctx)
+        if place.id is None or not place.runs:
+            draw_hint(panel, self, place)
+            return
+        evidence = read_evidence(ctx.dataset, place.about, place.id, place.runs)
+        draw_evidence(panel, ctx, self, place, evidence, bool(_history(ctx)))
+
+    def _trouble(self, panel: types.Object, text: str) -> None:
+        panel.view("error", types.Error(label="Why this sample?", description=text))
+        panel.btn("refresh", "Refresh", icon="refresh", on_click=self.on_refresh)
+
+
+def _asked(ctx: Any) -> Place:
+    """Where a person is, if that is what the clicked button was drawn for.
+
+    Raises:
+        UserError: if another sample is open by now
+    """
+    place = find_place(ctx)
+    if place.id is None or app_id(place.id) != app_id(ctx.params["id"]):
+        raise UserError("Another sample is open by now; nothing was changed")
+    return place
+
+
+def _decide(
+    ctx: Any, key: str, place: Place, decision: str, label: str | None, id_: str | None = None
+) -> None:
+    """Reviews one sample or patch by a run.
+
+    Raises:
+        UserError: if it cannot be done; nothing is changed then
+    """
+    run = read_run(ctx.dataset, key)
+    if run is None:
+        raise UserError("The run was deleted; nothing was changed")
+    target = few(ctx.dataset, run.facts.about, [id_ or place.id])
+    if run.operator != LABEL_ISSUES.name:
+        review_finding(target, run, decision)
+        return
+    unflagged = decision in ("keep", "set")
+    done = review_label_issues(
+        target, decision=decision, label=label, unflagged=unflagged, run_key=key
+    )
+    if not done["reviewed"]:
+        reasons = ", ".join(done["skipped"]) or "it no longer exists"
+        raise UserError(f"Nothing was changed: {reasons}")
+
+
+def _go(ctx: Any, following: str | None) -> bool:
+    """Opens a sample or patch, and returns whether there is one to open."""
+    if following is None:
+        ctx.ops.notify("Nothing else in this queue is left to decide", variant="success")
+        return False
+    ctx.ops.open_sample(id=app_id(following))
+    return True
+
+
+# The last decisions, for Undo
+
+
+def _history(ctx: Any) -> list[dict[str, str]]:
+    return (ctx.store(STORE).get(_key(ctx)) or {}).get("decided", [])
+
+
+def _remember(ctx: Any, key: str, id_: str) -> None:
+    _keep_history(ctx, [*_history(ctx), {"run_key": key, "id": id_}])
+
+
+def _keep_history(ctx: Any, history: list[dict[str, str]]) -> None:
+    kept = {"decided": history[-MAX_UNDO:]}
+    ctx.store(STORE).set(_key(ctx), kept, ttl=KEPT_FOR, policy="evict")
+
+
+def _key(ctx: Any) -> str:
+    # The App gives a panel of the modal the same id whenever it is opened.
+    return str(ctx.params.get("panel_id"))
+
+
+def _unexpected(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}; the server's log has the details"
