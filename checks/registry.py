@@ -5,7 +5,9 @@ from .duplicates import DUPLICATES
 from .embeddings import EMBEDDINGS
 from .label_issue_columns import LABEL_ISSUES
 from .outliers import OUTLIERS
+from .selection import SELECTION
 from .separability import SEPARABILITY
+from .suggestions import SUGGESTIONS
 from .visualization import VISUALIZATION
 
 CHECKS: tuple[Check, ...] = (
@@ -14,6 +16,8 @@ CHECKS: tuple[Check, ...] = (
     LABEL_ISSUES,
     OUTLIERS,
     SEPARABILITY,
+    SUGGESTIONS,
+    SELECTION,
     VISUALIZATION,
 )
 

@@ -11,6 +11,8 @@ from .find_label_issues import FindLabelIssues
 from .find_outliers import FindOutliers
 from .list_runs import ListRuns
 from .review_label_issues import ReviewLabelIssues
+from .select_samples import SelectSamples
+from .suggest_labels import SuggestLabels
 
 OPERATORS = (
     Audit,
@@ -22,6 +24,8 @@ OPERATORS = (
     FindLabelIssues,
     ReviewLabelIssues,
     ComputeSeparability,
+    SelectSamples,
+    SuggestLabels,
     ListRuns,
     DeleteRun,
 )

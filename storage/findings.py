@@ -36,6 +36,9 @@ from .target import Target
 
 LIBRARIES = ("fiftyone", "numpy", "scikit-learn", "torch", "cleanlab")
 
+# Default run keys of operators whose name without its verb would not tell what was written.
+DEFAULT_KEYS = {"select_samples": "selection", "suggest_labels": "suggestions"}
+
 # Documents inserted at once.
 BATCH = 10_000
 
@@ -105,8 +108,8 @@ def plan_findings(
 
 
 def default_run_key(target: Target, operator: str) -> str:
-    """The operator's name without its verb; with the patches' field if that is in use elsewhere."""
-    name = operator.partition("_")[2]
+    """The operator's name without its verb, or a shorter word; with the patches' field if that is in use elsewhere."""
+    name = DEFAULT_KEYS.get(operator) or operator.partition("_")[2]
     before = read_run(target.dataset, name)
     if before is None or before.operator != operator or not _is_elsewhere(target, before):
         return name
