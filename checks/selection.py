@@ -106,8 +106,8 @@ def select_samples(
     parameters = {
         "num_samples": num_samples,
         "strategy": strategy,
-        "around": around if isinstance(around, str) or around is None else list(around),
-        "start_from": start_from if isinstance(start_from, str | None) else list(start_from),
+        "around": _named(around),
+        "start_from": _named(start_from),
         "by": by,
     }
     facts = inputs.facts(parameters, GROUPS)
@@ -116,6 +116,7 @@ def select_samples(
         seconds=round(time.monotonic() - started, 2),
         special={
             "selected": len(found.order),
+            "strategy": strategy,
             "wanted": max(count, 1),
             "started_with": int(start.sum()),
             "coverage": _coverage(found),
@@ -171,6 +172,11 @@ def checked_number(num_samples: int | float) -> float:
     return float(num_samples)
 
 
+def _named(named: str | Sequence[str] | None) -> str | None:
+    """What a run remembers of a parameter: a name, or how many ids there were."""
+    return named if named is None or isinstance(named, str) else f"{len(named):,} ids"
+
+
 def _meant(inputs: Inputs, named: str | Sequence[str], parameter: str) -> np.ndarray:
     return np.array(read_chosen(inputs.target, named, inputs.ids, parameter), bool)
 
@@ -203,12 +209,8 @@ def _values_of(inputs: Inputs, by: str) -> np.ndarray:
 def _counts(values: np.ndarray, inputs: Inputs, by: str, order: np.ndarray) -> dict[str, int]:
     """How many of each value were chosen."""
     counts = np.bincount(values[order], minlength=int(values.max()) + 1)
-    return {
-        "field": by,
-        "values": len(counts),
-        "least": int(counts.min()),
-        "most": int(counts.max()),
-    }
+    least, most = int(counts.min()), int(counts.max())
+    return {"field": by, "values": len(counts), "least": least, "most": most}
 
 
 def _knows_classes(inputs: Inputs) -> bool:

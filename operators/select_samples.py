@@ -170,7 +170,7 @@ class SelectSamples(QualityOperator):
         noun, key = result["things"], result["run_key"]
         lines = [
             f"**{counted_of(result['selected'], noun)}** of {result['judged']:,} chosen "
-            f"({result['parameters']['strategy']}): saved view "
+            f"({result['strategy']}): saved view "
             f"{code(f'{key}: selected')}, the first choice first"
         ]
         if result["selected"] < result["wanted"]:

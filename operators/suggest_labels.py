@@ -110,9 +110,8 @@ class SuggestLabels(QualityOperator):
                 else ""
             )
         )
-        table = [
-            f"{row['suggested']:,} at {row['precision']:.0%}" for row in result["at_precision"]
-        ]
+        counts = result["at_precision"]
+        table = [f"{row['suggested']:,} at {row['precision']:.0%}" for row in counts]
         lines.append(f"- labels at which precision: {', '.join(table)}")
         if result["held_out"]:
             lines.append(

@@ -42,6 +42,8 @@ def leads(contents: "Contents") -> list[Lead]:
         "find_label_issues": _of_label_issues,
         "find_outliers": _of_outliers,
         "compute_separability": _of_separability,
+        "suggest_labels": _of_suggestions,
+        "select_samples": _of_selection,
     }
     found = []
     for name, of in made.items():
@@ -170,6 +172,21 @@ def _of_separability(reported: "ReportedRun") -> list[Lead]:
     worst = "; ".join(f"{row['label']}, {row['verdict']}" for row in classes[:NAMED])
     title = _noun(len(classes), "class", "classes") + f" with F1 below {percent(GOOD_F1)}"
     return [Lead(1, f"{len(classes):,}", title, f"Weakest: {worst}.", anchor)]
+
+
+def _of_suggestions(reported: "ReportedRun") -> list[Lead]:
+    count, facts = len(reported.findings), reported.facts
+    text = f"{facts['abstained']:,} {reported.things} are left to review."
+    if facts.get("expected_precision") is not None:
+        text = f"{percent(facts['expected_precision'])} are expected to be right. {text}"
+    title = _noun(count, "suggested label", "suggested labels")
+    return [Lead(1 if count else 2, f"{count:,}", title, text, f"run-{reported.run.key}")]
+
+
+def _of_selection(reported: "ReportedRun") -> list[Lead]:
+    count, covered = len(reported.findings), reported.facts["coverage"][-1]["covered"]
+    text = f"Label, review or keep them first, in their order: {percent(covered)} are near one."
+    return [Lead(2, f"{count:,}", f"selected {reported.things}", text, f"run-{reported.run.key}")]
 
 
 def _noun(count: int, one: str, many: str) -> str:

@@ -108,7 +108,7 @@ def plan_findings(
 
 
 def default_run_key(target: Target, operator: str) -> str:
-    """The operator's name without its verb, or a shorter word; with the patches' field if that is in use elsewhere."""
+    """The operator's name without its verb; with the patches' field if that is in use elsewhere."""
     name = DEFAULT_KEYS.get(operator) or operator.partition("_")[2]
     before = read_run(target.dataset, name)
     if before is None or before.operator != operator or not _is_elsewhere(target, before):
