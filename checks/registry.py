@@ -7,7 +7,9 @@ from .duplicates import DUPLICATES
 from .embeddings import EMBEDDINGS
 from .label_issue_columns import LABEL_ISSUES
 from .outliers import OUTLIERS
+from .selection import SELECTION
 from .separability import SEPARABILITY
+from .suggestions import SUGGESTIONS
 from .visualization import VISUALIZATION
 
 CHECKS: tuple[Check, ...] = (
@@ -18,6 +20,8 @@ CHECKS: tuple[Check, ...] = (
     SEPARABILITY,
     CLUSTERS,
     COMPARISON,
+    SUGGESTIONS,
+    SELECTION,
     VISUALIZATION,
 )
 

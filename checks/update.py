@@ -13,6 +13,8 @@ from ..storage.runs import Run, plugin_runs
 from ..storage.staleness import Reader, run_ids, stale_reasons
 from ..storage.target import Target
 from ..storage.targets import about_of
+from .clusters import CLUSTERS, find_clusters
+from .comparison import COMPARISON, compare_datasets
 from .duplicates import DUPLICATES, find_duplicates
 from .embeddings import EMBEDDINGS, alias_of, compute_embeddings, plan_embeddings
 from .inputs import Inputs
@@ -20,11 +22,16 @@ from .label_issue_columns import LABEL_ISSUES
 from .label_issues import find_label_issues
 from .outliers import OUTLIERS, find_outliers
 from .progress import Progress
+from .selection import SELECTION, select_samples
 from .separability import SEPARABILITY, compute_separability
+from .suggestions import SUGGESTIONS, suggest_labels
 from .visualization import VISUALIZATION, compute_visualization, layout_of
 
 # In the order of their needs.
-ORDER = (EMBEDDINGS, DUPLICATES, OUTLIERS, LABEL_ISSUES, VISUALIZATION, SEPARABILITY)
+ORDER = (
+    *(EMBEDDINGS, DUPLICATES, OUTLIERS, LABEL_ISSUES, VISUALIZATION, SEPARABILITY),
+    *(CLUSTERS, COMPARISON, SUGGESTIONS, SELECTION),
+)
 
 
 def repeatable(dataset: fo.Dataset) -> list[Run]:
@@ -187,6 +194,17 @@ def _again_visualization(dataset: fo.Dataset, run: Run, shared: _Shared) -> dict
     return compute_visualization(inputs, layout_of(before), brain_key=run.key)
 
 
+def _again(check: Callable[..., dict[str, Any]], *names: str) -> Callable[..., dict[str, Any]]:
+    """Repeats a check with those of its parameters."""
+
+    def repeat(dataset: fo.Dataset, run: Run, shared: _Shared) -> dict[str, Any]:
+        given = run.facts.parameters
+        parameters = {name: given[name] for name in names if given.get(name) is not None}
+        return check(shared.inputs(dataset, run, _first(run)), run_key=run.key, **parameters)
+
+    return repeat
+
+
 _REPEATED: dict[str, Callable[[fo.Dataset, Run, _Shared], dict[str, Any]]] = {
     EMBEDDINGS.name: _again_embeddings,
     DUPLICATES.name: _again_duplicates,
@@ -194,4 +212,8 @@ _REPEATED: dict[str, Callable[[fo.Dataset, Run, _Shared], dict[str, Any]]] = {
     LABEL_ISSUES.name: _again_label_issues,
     SEPARABILITY.name: _again_separability,
     VISUALIZATION.name: _again_visualization,
+    CLUSTERS.name: _again(find_clusters, "names", "min_size"),
+    COMPARISON.name: _again(compare_datasets, "other", "check_pictures"),
+    SUGGESTIONS.name: _again(suggest_labels, "precision"),
+    SELECTION.name: _again(select_samples, "num_samples", "strategy", "around", "start_from", "by"),
 }

@@ -14,6 +14,8 @@ from .find_outliers import FindOutliers
 from .list_runs import ListRuns
 from .remove_redundant import RemoveRedundant
 from .review_label_issues import ReviewLabelIssues
+from .select_samples import SelectSamples
+from .suggest_labels import SuggestLabels
 from .update_audit import UpdateAudit
 
 OPERATORS = (
@@ -30,6 +32,8 @@ OPERATORS = (
     ComputeSeparability,
     FindClusters,
     CompareDatasets,
+    SelectSamples,
+    SuggestLabels,
     ListRuns,
     DeleteRun,
 )

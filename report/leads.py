@@ -43,6 +43,8 @@ def leads(contents: "Contents") -> list[Lead]:
         "find_outliers": _of_outliers,
         "compute_separability": _of_separability,
         "find_clusters": _of_clusters,
+        "suggest_labels": _of_suggestions,
+        "select_samples": _of_selection,
     }
     found = []
     for name, of in made.items():
@@ -172,6 +174,21 @@ def _of_clusters(reported: "ReportedRun") -> list[Lead]:
     )
     title = _noun(len(worse), "cluster", "clusters") + " worse than the rest"
     return [Lead(1, f"{len(worse):,}", title, f"Held-out predictions: {names}.", anchor)]
+
+
+def _of_suggestions(reported: "ReportedRun") -> list[Lead]:
+    count, facts = len(reported.findings), reported.facts
+    text = f"{facts['abstained']:,} {reported.things} are left to review."
+    if facts.get("expected_precision") is not None:
+        text = f"{percent(facts['expected_precision'])} are expected to be right. {text}"
+    title = _noun(count, "suggested label", "suggested labels")
+    return [Lead(1 if count else 2, f"{count:,}", title, text, f"run-{reported.run.key}")]
+
+
+def _of_selection(reported: "ReportedRun") -> list[Lead]:
+    count, covered = len(reported.findings), reported.facts["coverage"][-1]["covered"]
+    text = f"Label, review or keep them first, in their order: {percent(covered)} are near one."
+    return [Lead(2, f"{count:,}", f"selected {reported.things}", text, f"run-{reported.run.key}")]
 
 
 def _noun(count: int, one: str, many: str) -> str:

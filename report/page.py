@@ -31,6 +31,13 @@ MAX_IN_GALLERY, MAX_MEMBERS = 40, 6
 LEAKS, LABELS = "Leaks between splits", "Unequal labels"
 EXACT, NEAR = "Exact duplicates", "Near-duplicates"
 
+# Findings that are shown in one gallery, in their order, and what that is called.
+IN_ONE_GALLERY = {
+    "find_label_issues": "Worst first",
+    "suggest_labels": "Least sure first",
+    "select_samples": "First choices",
+}
+
 # Rows of the table of classes, and bars of a chart.
 MAX_CLASSES, MAX_BARS = 200, 12
 
@@ -171,11 +178,11 @@ def _groups(reported: "ReportedRun", room: int) -> list[Gallery]:
 def _by_reason(reported: "ReportedRun", room: int) -> list[Gallery]:
     """Outliers by reason, for dark pictures say nothing about the score of strange ones.
 
-    Label issues, the reasons for which are all different, in one gallery.
+    What has no reasons, or all different ones, is in one gallery.
     """
-    if reported.run.operator == "find_label_issues":
+    if (heading := IN_ONE_GALLERY.get(reported.run.operator)) is not None:
         findings = reported.findings
-        return [Gallery("Worst first", findings[: min(room, MAX_IN_GALLERY)], len(findings))]
+        return [Gallery(heading, findings[: min(room, MAX_IN_GALLERY)], len(findings))]
     reasons: dict[str, list[Finding]] = {}
     for finding in reported.findings:
         reasons.setdefault(finding.reason or "flagged", []).append(finding)

@@ -22,7 +22,11 @@ SPLIT_NAMES, FIRST = {*SPLIT_TAGS, "dev", "eval", "holdout"}, 100
 
 
 def read_slices(
-    target: Target, field: str, ids: Sequence[str], sample_ids: Sequence[str]
+    target: Target,
+    field: str,
+    ids: Sequence[str],
+    sample_ids: Sequence[str],
+    most: int = MAX_SLICES,
 ) -> list[str | None]:
     """The value of a metadata field of samples, or of an attribute of patches, as text.
 
@@ -33,12 +37,13 @@ def read_slices(
             the patches
         ids: the samples or patches
         sample_ids: the sample of each
+        most (50): different values
 
     Raises:
         UserError: if there is no such field, or it has one value only, or too many
     """
     if field == "tags":
-        return _few(field, read_splits(target, field, sample_ids, "by"), target)
+        return _few(field, read_splits(target, field, sample_ids, "by"), target, most)
     attribute = field.removeprefix(target.root)
     if target.patches_field is not None and target.has_field(attribute):
         found = target.all_samples.get_field(target.path(attribute))
@@ -51,10 +56,10 @@ def read_slices(
             )
         values = target.values(attribute)
         texts = [None if (value := values[id_][0]) is None else str(value) for id_ in ids]
-        return _few(field, texts, target)
+        return _few(field, texts, target, most)
     samples = target.of_samples
     described = label_field_of(samples, field, "by")
-    return _few(field, _texts(samples, described, sample_ids), target)
+    return _few(field, _texts(samples, described, sample_ids), target, most)
 
 
 def _texts(samples: Target, field: LabelField, sample_ids: Sequence[str]) -> list[str | None]:
@@ -73,12 +78,12 @@ def _several(samples: Target, field: LabelField) -> dict[str, list[str]]:
     return {id_: [value for value in values or () if value] for id_, values in found.items()}
 
 
-def _few(field: str, texts: list[str | None], target: Target) -> list[str | None]:
+def _few(field: str, texts: list[str | None], target: Target, most: int) -> list[str | None]:
     number = len(set(texts) - {None})
-    if not 2 <= number <= MAX_SLICES:
+    if not 2 <= number <= most:
         raise UserError(
             f"by={field!r} has {number:,} different values on these {target.noun}; name a field "
-            f"with 2 to {MAX_SLICES}"
+            f"with 2 to {most:,}"
         )
     return texts
 

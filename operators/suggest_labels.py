@@ -1,0 +1,124 @@
+"""``suggest_labels``: labels for what has none, with how sure they are."""
+
+from typing import Any
+
+import fiftyone.operators.types as types
+
+from ..checks.inputs import Inputs
+from ..checks.progress import Progress, counted, duration
+from ..checks.suggestions import SUGGESTIONS, checked_precision, columns_of, suggest_labels
+from ..markup import code, markdown
+from ..storage.targets import resolve_target
+from .base import QualityOperator
+from .form_fields import (
+    embeddings_input,
+    judging_notice,
+    labels_input,
+    patches_input,
+    run_key_input,
+)
+from .words import counted_of, skipped_lines
+
+# For the forecast in the form, on two cores.
+SECONDS_PER_EMBEDDING, STARTING_SECONDS = 1e-4, 4
+
+
+class SuggestLabels(QualityOperator):
+    name = SUGGESTIONS.name
+    label = "Quality: suggest labels"
+    description = (
+        "Suggest labels for samples or patches without one, from those that have one (a few of "
+        "each class are enough), with a calibrated confidence; accepts those that are sure "
+        "enough, and leaves out what may be of none of the classes"
+    )
+    icon = "new_label"
+
+    def run(
+        self,
+        samples: Any,
+        progress: Progress,
+        *,
+        embeddings: str,
+        label_field: str,
+        precision: float = 0.95,
+        patches_field: str | None = None,
+        run_key: str | None = None,
+        seed: int = 51,
+    ) -> dict[str, Any]:
+        """Suggests labels for what has none. No label is written into ``label_field``.
+
+        Args:
+            samples: a dataset or view, some of it labeled and some not
+            embeddings: the field of the embeddings
+            label_field: the labels: a Classification, string, integer or boolean field; of
+                patches, the patches field
+            precision (0.95): the share of the accepted suggestions that shall be right; the rest
+                is left to review. It holds for what is of one of the classes
+            patches_field (None): the field of the patches whose labels are suggested
+            run_key (None): the name of the run, by default ``suggestions``
+            seed (51): of the neighbor search, where that is approximate, and of the classifier
+
+        Returns:
+            a dict with ``suggested`` (accepted ones), ``abstained``, ``unlike`` (of these, may be
+            of none of the classes), ``expected_precision``, ``at_precision`` (how many would be
+            accepted at which precision), ``warnings``, …
+
+        Raises:
+            UserError: if the input is at fault; an earlier run of the name then stays
+        """
+        inputs = Inputs(
+            resolve_target(samples, patches_field),
+            progress,
+            embeddings=embeddings,
+            label_field=label_field,
+            seed=seed,
+        )
+        return suggest_labels(inputs, precision=precision, run_key=run_key)
+
+    def form(self, ctx: Any, samples: Any, inputs: types.Object) -> None:
+        patches_field = patches_input(ctx, samples, inputs, "Suggest for")
+        target = resolve_target(samples, patches_field)
+        embeddings = embeddings_input(ctx, target, inputs)
+        labels_input(target, inputs, "Suggested where it is empty")
+        inputs.float(
+            "precision",
+            default=0.95,
+            label="Precision",
+            description="The share of the accepted suggestions that shall be right",
+        )
+        run_key_input(ctx, target, self.name, columns_of(target), [*SUGGESTIONS.views], inputs)
+        checked_precision(ctx.params.get("precision") or 0.95)
+        judging_notice(target, embeddings, inputs, STARTING_SECONDS, SECONDS_PER_EMBEDDING)
+
+    def summary(self, result: dict[str, Any]) -> str:
+        noun, key = result["things"], result["run_key"]
+        lines = [
+            f"**{counted(result['suggested'], 'label')}** suggested for the "
+            f"{result['suggested'] + result['abstained']:,} {noun} without one, from "
+            f"{result['labeled']:,} labels"
+        ]
+        if result["suggested"]:
+            lines[0] += f": saved view {code(f'{key}: accepted')}, the least sure first"
+            lines.append(f"- {result['expected_precision']:.0%} of them are expected to be right")
+        lines.append(
+            f"- {counted_of(result['abstained'], noun)} left to you: saved view "
+            f"{code(f'{key}: to review')}"
+            + (
+                f"; {result['unlike']:,} of them may be of none of the classes, so without a "
+                "suggestion"
+                if result["unlike"]
+                else ""
+            )
+        )
+        counts = result["at_precision"]
+        table = [f"{row['suggested']:,} at {row['precision']:.0%}" for row in counts]
+        lines.append(f"- labels at which precision: {', '.join(table)}")
+        if result["held_out"]:
+            lines.append(
+                f"- {result['held_out_accuracy']:.0%} of {counted(result['held_out'], 'label')} "
+                "predicted right from the others"
+            )
+        lines += [f"- **{markdown(warning)}**" for warning in result["warnings"]]
+        lines += skipped_lines(result)
+        lines.append(f"- {duration(result['seconds'])} in all")
+        return "\n".join(lines)
