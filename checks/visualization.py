@@ -16,6 +16,8 @@ from ..storage.vectors import VectorSet
 from .contract import EMBEDDINGS, Check
 from .inputs import Inputs
 
+IMPLEMENTATIONS = ("auto", "umap-learn")
+
 METHODS = {"umap": "UMAP", "tsne": "t-SNE", "pca": "PCA"}
 
 VISUALIZATION = Check(name="compute_visualization", needs=frozenset({EMBEDDINGS}))
@@ -32,6 +34,8 @@ class Layout:
         perplexity: of t-SNE
         label_field: UMAP: pulls samples of the same label together
         seed: of everything random; None draws one
+        implementation: of UMAP: ``auto`` (the plugin's own, fast) or ``umap-learn``
+        options: of umap-learn: further arguments of ``umap.UMAP``
 
     Raises:
         UserError: that names a parameter that is out of range
@@ -44,6 +48,8 @@ class Layout:
     perplexity: float = 30.0
     label_field: str | None = None
     seed: int | None = 51
+    implementation: str = "auto"
+    options: dict[str, Any] | None = None
 
     def __post_init__(self) -> None:
         if self.method not in METHODS:
@@ -63,6 +69,13 @@ class Layout:
             raise UserError(
                 f"label_field= pulls labels together in UMAP only, not in {self.method!r}"
             )
+        if self.implementation not in IMPLEMENTATIONS:
+            names = " or ".join(map(repr, IMPLEMENTATIONS))
+            raise UserError(f"implementation={self.implementation!r} must be {names}")
+        if self.implementation != "auto" and self.method != "umap":
+            raise UserError(f"implementation= is of UMAP, not of {self.method!r}")
+        if self.options and self.implementation != "umap-learn":
+            raise UserError("options= are umap-learn's; pass implementation='umap-learn' as well")
 
 
 def default_brain_key(target: Target, embeddings: str, method: str) -> str:
@@ -133,7 +146,8 @@ def compute_visualization(
 def layout_of(before: StoredMap) -> Layout:
     """The layout of a stored visualization."""
     names = {one.name for one in dataclasses.fields(Layout)} - {"num_dims"}
-    known = {name: before.facts.parameters[name] for name in names}
+    stored = before.facts.parameters
+    known = {name: stored[name] for name in names if name in stored}
     return Layout(num_dims=before.points.shape[1], **known)
 
 
@@ -157,19 +171,24 @@ def _lay_out(inputs: Inputs, layout: Layout) -> tuple[np.ndarray, dict[str, Any]
         if layout.label_field is not None:
             names = read_labels(inputs.target, layout.label_field, inputs.vectors.ids)
             labels = np.array(class_codes(names)[1])
-        made = umap_layout(
-            matrix,
-            graph,
-            layout.num_dims,
-            layout.n_neighbors,
-            layout.min_dist,
-            layout.seed,
-            labels,
-        )
+        shape = (layout.num_dims, layout.n_neighbors, layout.min_dist, layout.seed, labels)
+        if layout.implementation == "auto":
+            made = umap_layout(matrix, graph, *shape)
+        else:
+            made = _by_umap_learn(matrix, graph, *shape, layout.options)
     return made.points, {
         "notes": list(made.notes),
         "graph": {"method": graph.method, "recall": round(graph.recall, 4), "reused": stored},
     }
+
+
+def _by_umap_learn(*arguments: Any) -> Any:
+    from ..analysis.umap_reference import umap_learn_layout
+
+    try:
+        return umap_learn_layout(*arguments)
+    except (ValueError, TypeError) as error:
+        raise UserError(f"implementation='umap-learn': {error}") from None
 
 
 def _principal_components(inputs: Inputs, num_dims: int) -> tuple[np.ndarray, dict[str, Any]]:

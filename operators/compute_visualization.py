@@ -27,7 +27,13 @@ from .words import skipped_lines
 SECONDS_PER_POINT = {"umap": 2e-4, "tsne": 1e-3, "pca": 2e-5}
 
 # The parameters of a layout.
-LAYOUT = ("method", "num_dims", "n_neighbors", "min_dist", "perplexity", "label_field", "seed")
+LAYOUT = (
+    *("method", "num_dims", "n_neighbors", "min_dist", "perplexity", "label_field", "seed"),
+    *("implementation", "options"),
+)
+
+# What a form that shows another method still sends.
+UMAP_ONLY = {"label_field": None, "implementation": "auto", "options": None}
 
 
 class ComputeVisualization(QualityOperator):
@@ -55,6 +61,8 @@ class ComputeVisualization(QualityOperator):
         label_field: str | None = None,
         spatial_index: bool = False,
         update: bool = False,
+        implementation: str = "auto",
+        options: dict | None = None,
         seed: int | None = 51,
     ) -> dict[str, Any]:
         """Maps stored vectors and stores the map as FiftyOne's brain run of the method.
@@ -75,6 +83,9 @@ class ComputeVisualization(QualityOperator):
             spatial_index (False): create FiftyOne's spatial index, for lassos on large sets
             update (False): place samples that are not in the UMAP or PCA map yet into it; the
                 points of the others stay where they are
+            implementation ("auto"): of UMAP: ``"umap-learn"`` runs that library on the stored
+                neighbors, which takes longer; the default is the plugin's own
+            options (None): of umap-learn: further arguments of ``umap.UMAP``, ``densmap`` say
             seed (51): the same seed gives the same map, for whatever order of the samples;
                 None draws one. It costs no speed
 
@@ -85,7 +96,8 @@ class ComputeVisualization(QualityOperator):
         Raises:
             UserError: if the input is at fault; an earlier map then stays
         """
-        layout = Layout(method, num_dims, n_neighbors, min_dist, perplexity, label_field, seed)
+        shape = (method, num_dims, n_neighbors, min_dist, perplexity, label_field)
+        layout = Layout(*shape, seed, implementation, options)
         inputs = Inputs(
             resolve_target(samples, patches_field),
             progress,
@@ -101,7 +113,7 @@ class ComputeVisualization(QualityOperator):
         )
 
     def shown(self, parameters: dict[str, Any]) -> dict[str, Any]:
-        hidden = {} if parameters["method"] == "umap" else {"label_field": None}
+        hidden = {} if parameters["method"] == "umap" else UMAP_ONLY
         if parameters["method"] == "tsne":
             hidden["update"] = False
         return parameters | hidden
@@ -186,6 +198,12 @@ def _more_inputs(target: Target, method: str, inputs: types.Object) -> None:
             label="Pull together the labels of",
             description="Supervised UMAP: shows the labels as much as the vectors",
             none="Nothing",
+        )
+        choice_input(
+            inputs,
+            "implementation",
+            {"auto": "The plugin's own, fast", "umap-learn": "umap-learn, the reference"},
+            label="Implementation",
         )
     if method == "tsne":
         inputs.float(

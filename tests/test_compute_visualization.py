@@ -351,3 +351,38 @@ def test_a_map_of_the_users_own_is_not_replaced(clustered, compute_visualization
     with pytest.raises(ValueError, match=r"brain_key='mine'.*did not make"):
         compute_visualization(clustered, embeddings="vectors", brain_key="mine")
     assert np.array_equal(clustered.load_brain_results("mine").points, np.zeros((80, 2)))
+
+
+@pytest.mark.slow
+def test_umap_learn_by_name(clustered, compute_visualization):
+    """The reference itself, on the stored neighbors, with options of its own."""
+    given = {"embeddings": "vectors", "implementation": "umap-learn", "n_neighbors": 10}
+    result = compute_visualization(clustered, **given, options={"n_epochs": 100, "init": "random"})
+    assert result["trustworthiness"] > 0.75 and _purity(clustered, "vectors_umap") > 0.95
+    stored = clustered.get_brain_info("vectors_umap").config
+    assert (stored.method, stored.num_neighbors) == ("umap", 10)
+    assert result["parameters"]["implementation"] == "umap-learn"
+    assert result["parameters"]["options"] == {"n_epochs": 100, "init": "random"}
+    again = compute_visualization(clustered, **given, options={"n_epochs": 100, "init": "random"})
+    assert again["trustworthiness"] == result["trustworthiness"]
+    for option, message in (
+        ({"metric": "euclidean"}, "metric cannot be chosen"),
+        ({"n_neighbours": 3}, "has no 'n_neighbours'; it has"),
+        ({"min_dist": 0.2}, "min_dist is a parameter of its own"),
+        ({"n_epochs": "many"}, "implementation='umap-learn': "),
+    ):
+        with pytest.raises(ValueError, match=message):
+            compute_visualization(clustered, **given, options=option)
+
+
+@pytest.mark.parametrize(
+    "parameters, message",
+    [
+        ({"implementation": "cuml"}, "must be 'auto' or 'umap-learn'"),
+        ({"implementation": "umap-learn", "method": "pca"}, "is of UMAP, not of 'pca'"),
+        ({"options": {"n_epochs": 9}}, "pass implementation='umap-learn' as well"),
+    ],
+)
+def test_refused_implementations(clustered, compute_visualization, parameters, message):
+    with pytest.raises(ValueError, match=message):
+        compute_visualization(clustered, embeddings="vectors", **parameters)
