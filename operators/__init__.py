@@ -10,6 +10,7 @@ from .find_duplicates import FindDuplicates
 from .find_label_issues import FindLabelIssues
 from .find_outliers import FindOutliers
 from .list_runs import ListRuns
+from .open_dataset_quality import OpenDatasetQuality
 from .remove_redundant import RemoveRedundant
 from .review_label_issues import ReviewLabelIssues
 from .update_audit import UpdateAudit
@@ -28,4 +29,5 @@ OPERATORS = (
     ComputeSeparability,
     ListRuns,
     DeleteRun,
+    OpenDatasetQuality,
 )

@@ -36,6 +36,9 @@ from .target import Target
 
 LIBRARIES = ("fiftyone", "numpy", "scikit-learn", "torch", "cleanlab")
 
+# How often a field is declared that is not there when it was.
+DECLARED_AGAIN = 5
+
 # Documents inserted at once.
 BATCH = 10_000
 
@@ -241,8 +244,12 @@ def declare_marked(
     path = target.dataset_path(name)
     marked = mark(run.operator, run.key, path, **more)
     described = {"description": meaning, "info": marked}
-    target.declare(name, field_type, **(options or {}), **described)
-    stored = target.dataset.get_field(path)
+    for _ in range(DECLARED_AGAIN):
+        target.declare(name, field_type, **(options or {}), **described)
+        # The App's server loads the dataset anew in other threads, perhaps as it was before.
+        if (stored := target.dataset.get_field(path)) is not None:
+            break
+        target.dataset.reload()
     if (stored.info or {}).get(MARK) != marked[MARK]:
         stored.description, stored.info = meaning, {**(stored.info or {}), **marked}
         # FiftyOne does not find a field within the labels of frames again; it has its first mark.
