@@ -254,6 +254,20 @@ def pictures_of(dataset: fo.Dataset, card: Card) -> list[tuple[str, Any]]:
     return list(boxes.values())
 
 
+def shown_fields(run: Run) -> list[str]:
+    """The fields that tell of a run's findings in the grid: its labels, and what was found."""
+    told = {
+        LABEL_ISSUES.name: ("suggested",),
+        DUPLICATES.name: ("kind", "change"),
+        OUTLIERS.name: ("reason",),
+    }
+    about = run.facts.about
+    labels = about.patches_field or run.facts.label_field
+    # What is told of patches are attributes of theirs, which the App shows with them.
+    own = [f"{run.key}_{name}" for name in told.get(run.operator, ())]
+    return [name for name in (labels, *([] if about.patches_field else own)) if name]
+
+
 def groups_view(dataset: fo.Dataset, run: Run) -> Any:
     """The duplicates of a run, group by group in FiftyOne's own way, the representative first.
 

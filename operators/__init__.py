@@ -12,6 +12,7 @@ from .find_duplicates import FindDuplicates
 from .find_label_issues import FindLabelIssues
 from .find_outliers import FindOutliers
 from .list_runs import ListRuns
+from .open_dataset_quality import OpenDatasetQuality
 from .remove_redundant import RemoveRedundant
 from .review_label_issues import ReviewLabelIssues
 from .select_samples import SelectSamples
@@ -36,4 +37,5 @@ OPERATORS = (
     SuggestLabels,
     ListRuns,
     DeleteRun,
+    OpenDatasetQuality,
 )

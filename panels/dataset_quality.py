@@ -12,10 +12,11 @@ from typing import Any
 import fiftyone.operators as foo
 import fiftyone.operators.types as types
 
-from ..checks.overview import groups_view, mark_solved, read_cards
+from ..checks.overview import groups_view, mark_solved, read_cards, shown_fields
 from ..checks.queues import has_queue, queue_of
 from ..checks.update import repeatable, stale_runs
 from ..errors import UserError
+from ..storage.locks import guard
 from ..storage.runs import Run, read_run
 from ._open_sample import app_id, intend
 from ._overview import draw_nothing, draw_overview
@@ -35,7 +36,8 @@ def guarded(handler: Handler) -> Handler:
     @functools.wraps(handler)
     def run(self: "DatasetQuality", ctx: Any) -> Any:
         try:
-            ctx.dataset.reload()
+            with guard:
+                ctx.dataset.reload()
             return handler(self, ctx)
         except UserError as error:
             ctx.ops.notify(str(error), variant="warning")
@@ -105,6 +107,7 @@ class DatasetQuality(foo.Panel):
     @guarded
     def on_show(self, ctx: Any) -> None:
         ctx.ops.set_view(name=ctx.params["view"])
+        ctx.ops.set_active_fields(shown_fields(_run_of(ctx)))
 
     @guarded
     def on_review(self, ctx: Any) -> None:
@@ -116,11 +119,14 @@ class DatasetQuality(foo.Panel):
             raise UserError("Nothing of it is left to decide")
         intend(ctx, run)
         ctx.ops.set_view(name=ctx.params["view"])
+        ctx.ops.set_active_fields(shown_fields(run))
         ctx.ops.open_sample(id=app_id(first))
 
     @guarded
     def on_groups(self, ctx: Any) -> None:
-        ctx.ops.set_view(view=groups_view(ctx.dataset, _run_of(ctx)))
+        run = _run_of(ctx)
+        ctx.ops.set_view(view=groups_view(ctx.dataset, run))
+        ctx.ops.set_active_fields(shown_fields(run))
 
     @guarded
     def on_classes(self, ctx: Any) -> None:

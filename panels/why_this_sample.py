@@ -19,6 +19,7 @@ from ..checks.label_issue_columns import LABEL_ISSUES
 from ..checks.reviews import review_label_issues
 from ..errors import UserError
 from ..storage.few import few
+from ..storage.locks import guard
 from ..storage.runs import read_run
 from ._evidence import choice_of, draw_evidence, draw_hint
 from ._open_sample import KEPT_FOR, STORE, Place, app_id, find_place
@@ -39,7 +40,8 @@ def guarded(handler: Handler) -> Handler:
     @functools.wraps(handler)
     def run(self: "WhyThisSample", ctx: Any) -> bool | None:
         try:
-            ctx.dataset.reload()
+            with guard:
+                ctx.dataset.reload()
             return handler(self, ctx)
         except UserError as error:
             ctx.ops.notify(str(error), variant="warning")

@@ -43,6 +43,9 @@ RUN_KEYS = {
     "suggest_labels": "suggestions",
 }
 
+# How often a field is declared that is not there when it was.
+DECLARED_AGAIN = 5
+
 # Documents inserted at once.
 BATCH = 10_000
 
@@ -248,8 +251,12 @@ def declare_marked(
     path = target.dataset_path(name)
     marked = mark(run.operator, run.key, path, **more)
     described = {"description": meaning, "info": marked}
-    target.declare(name, field_type, **(options or {}), **described)
-    stored = target.dataset.get_field(path)
+    for _ in range(DECLARED_AGAIN):
+        target.declare(name, field_type, **(options or {}), **described)
+        # The App's server loads the dataset anew in other threads, perhaps as it was before.
+        if (stored := target.dataset.get_field(path)) is not None:
+            break
+        target.dataset.reload()
     if (stored.info or {}).get(MARK) != marked[MARK]:
         stored.description, stored.info = meaning, {**(stored.info or {}), **marked}
         # FiftyOne does not find a field within the labels of frames again; it has its first mark.

@@ -112,6 +112,9 @@ def test_each_finding_leads_on(app, digits_with_copies):
     expect(panel.get_by_text("out of date").first).to_be_visible()
     app.screenshot("quality-stale")
     panel.get_by_role("button", name="Update audit").click()
+    expect(app.dialog.get_by_text("updated in")).to_be_visible()
+    app.screenshot("quality-updated")
+    app.dialog.get_by_role("button", name="Done").click()
     expect(panel.get_by_text("out of date")).to_have_count(0)
     dataset.reload()
     assert dataset.count_values("label_issues_review")["accepted"] == 3
