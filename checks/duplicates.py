@@ -17,8 +17,9 @@ from ..storage.fingerprints import FILES as READ_FILES
 from ..storage.fingerprints import SPLITS as READ_SPLITS
 from ..storage.groups import DuplicateGroups
 from ..storage.metadata import read_splits
+from ..storage.patch_names import SEPARATOR
 from ..storage.runs import Run
-from ..storage.target import SEPARATOR, Target
+from ..storage.target import Target
 from .contract import FILES, REVIEW, Check, Finding
 from .inputs import Inputs
 from .parameters import checked_threshold

@@ -13,19 +13,11 @@ from ..errors import UserError
 from ..storage.background import BackgroundWriter
 from ..storage.findings import Column, declare_marked
 from ..storage.locks import guard, writing
+from ..storage.names import check_name, check_unclaimed
 from ..storage.ownership import mark_of
 from ..storage.paths import delete_field
 from ..storage.references import delete_brain_run
-from ..storage.runs import (
-    UNDER_REMOVAL,
-    Run,
-    RunFacts,
-    check_name,
-    check_unclaimed,
-    embeddings_key,
-    embeddings_run,
-    write_run,
-)
+from ..storage.runs import UNDER_REMOVAL, Run, RunFacts, embeddings_key, embeddings_run, write_run
 from ..storage.target import Item, Target
 from ..storage.text_search import check_index_key, create_text_index, is_our_index
 from .contract import FILES, Check

@@ -12,9 +12,11 @@ from ..errors import UserError
 from ..storage.few import rows_where
 from ..storage.findings import Column, declare_column
 from ..storage.locks import guard, writing
+from ..storage.names import check_unclaimed
+from ..storage.patch_names import SEPARATOR
 from ..storage.reviews import DISTINCT, REMOVE, TYPICAL
-from ..storage.runs import Run, check_unclaimed, write_run
-from ..storage.target import SEPARATOR, Target
+from ..storage.runs import Run, write_run
+from ..storage.target import Target
 from .contract import REVIEW
 from .duplicates import APART, DUPLICATES
 from .outliers import OUTLIERS

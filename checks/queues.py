@@ -14,10 +14,10 @@ from typing import Any
 import fiftyone as fo
 
 from ..storage.few import path_of, rows_where, touched_since
+from ..storage.patch_names import SEPARATOR
 from ..storage.reviews import DISTINCT, OF_FLAGS, TYPICAL
 from ..storage.runs import Run
 from ..storage.staleness import last_touched
-from ..storage.target import SEPARATOR
 from .duplicates import DUPLICATES
 from .label_issue_columns import LABEL_ISSUES
 from .outliers import OUTLIERS

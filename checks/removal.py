@@ -8,9 +8,9 @@ import fiftyone as fo
 from ..errors import UserError
 from ..storage.few import path_of, rows_where
 from ..storage.locks import writing
+from ..storage.patch_names import SEPARATOR
 from ..storage.reviews import REMOVE
 from ..storage.runs import Run, plugin_runs, read_run
-from ..storage.target import SEPARATOR
 from .duplicates import DUPLICATES
 from .finding_reviews import removal_tag
 

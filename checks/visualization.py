@@ -10,7 +10,8 @@ from ..analysis.trust import MapTrust, map_trust
 from ..errors import UserError
 from ..storage.labels import class_codes, read_labels
 from ..storage.maps import StoredMap, read_map, write_map
-from ..storage.runs import check_name, embeddings_key
+from ..storage.names import check_name
+from ..storage.runs import embeddings_key
 from ..storage.target import Target
 from ..storage.vectors import VectorSet
 from .contract import EMBEDDINGS, Check

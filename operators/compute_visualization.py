@@ -16,7 +16,7 @@ from ..checks.visualization import (
 from ..markup import code, markdown
 from ..storage.labels import label_fields
 from ..storage.maps import read_map
-from ..storage.runs import check_name
+from ..storage.names import check_name
 from ..storage.target import Target
 from ..storage.targets import resolve_target
 from .base import QualityOperator

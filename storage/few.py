@@ -11,8 +11,9 @@ from typing import Any
 import fiftyone as fo
 
 from ..errors import UserError
+from .patch_names import SEPARATOR
 from .paths import patches_root
-from .target import SEPARATOR, About, Target, image_slices
+from .target import About, Target, image_slices
 
 
 def few(dataset: fo.Dataset, about: About, ids: Sequence[str]) -> Target:

@@ -17,21 +17,11 @@ from bson import ObjectId
 
 from ..errors import UserError
 from .locks import guard, writing
+from .names import check_name, check_unclaimed, free_view_name, own_views, owns_field
 from .ownership import MARK, mark, view_description
 from .paths import check_writable, delete_field
 from .references import delete_view
-from .runs import (
-    Run,
-    RunFacts,
-    check_name,
-    check_unclaimed,
-    free_view_name,
-    own_views,
-    owns_field,
-    read_run,
-    write_results,
-    write_run,
-)
+from .runs import Run, RunFacts, read_run, write_results, write_run
 from .target import Target
 
 LIBRARIES = ("fiftyone", "numpy", "scikit-learn", "torch", "cleanlab")

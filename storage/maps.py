@@ -10,9 +10,10 @@ import numpy as np
 from ..errors import UserError
 from .arrays import decode, encode
 from .locks import writing
+from .names import is_used
 from .ownership import MARK
 from .references import delete_brain_run, replace_brain_run, sweep
-from .runs import Run, RunFacts, is_used
+from .runs import Run, RunFacts
 from .target import About, Target
 from .vectors import VectorSet
 

@@ -11,18 +11,11 @@ from .findings import passing_collection
 from .graphs import OPERATOR as GRAPH
 from .locks import guard, writing
 from .maps import begin_removal, stored_maps
+from .names import own_views, owns_field
 from .ownership import marked_fields, marked_views
 from .paths import delete_field
 from .references import delete_brain_run, delete_run, delete_view, sweep
-from .runs import (
-    UNDER_REMOVAL,
-    Run,
-    own_views,
-    owns_field,
-    plugin_runs,
-    read_run,
-    write_run,
-)
+from .runs import UNDER_REMOVAL, Run, plugin_runs, read_run, write_run
 from .text_search import is_our_index
 
 

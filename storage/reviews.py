@@ -20,8 +20,9 @@ import numpy as np
 
 from .findings import Column, declare_column
 from .locks import guard
+from .names import check_unclaimed
 from .paths import check_writable
-from .runs import Run, check_unclaimed, write_run
+from .runs import Run, write_run
 from .target import Target
 
 # Decisions on flagged labels: the suggestion was taken, another label was set, or the label stays;

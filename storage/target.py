@@ -4,7 +4,6 @@ Everything that differs between plain datasets, grouped datasets, frames views, 
 patches is settled here once, so that the rest reads ids and files and writes values by id.
 """
 
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -14,6 +13,7 @@ import fiftyone as fo
 import fiftyone.core.video as fovi
 from fiftyone import ViewField as F
 
+from .patch_names import SEPARATOR, PatchNames
 from .paths import patches_root
 
 # Patches of one image that are read, and so decoded, together.
@@ -26,10 +26,6 @@ CHOOSING = (
     *(fo.SelectGroupSlices, fo.Shuffle, fo.Skip, fo.SortBy, fo.SortBySimilarity, fo.Take),
     *(fo.ToFrames, fo.GeoNear, fo.GeoWithin, fo.Flatten, fo.GroupBy),
 )
-
-# Two patches of different samples may have the same id (labels that were copied with their ids);
-# such a patch is called by its id and its sample.
-SEPARATOR = "@"
 
 
 @dataclass(frozen=True)
@@ -194,8 +190,8 @@ class Target:
         return self._names.of(sample_id, label_id)
 
     @cached_property
-    def _names(self) -> "_Names":
-        return _Names(self._labels_of_samples(self.all_samples))
+    def _names(self) -> PatchNames:
+        return PatchNames(self._labels_of_samples(self.all_samples))
 
     def knowing(self, labels_of_samples: Sequence[tuple[str, list[str | None]]]) -> "Target":
         """The same patches, called by what these samples alone hold, so that no others are read.
@@ -204,7 +200,7 @@ class Target:
             labels_of_samples: the label ids of all samples that hold one of these patches' ids
         """
         told = replace(self)
-        told.__dict__["_names"] = _Names(iter(labels_of_samples))
+        told.__dict__["_names"] = PatchNames(iter(labels_of_samples))
         return told
 
     def _labels_of_samples(self, view: Any) -> Iterator[tuple[str, list[str | None]]]:
@@ -375,26 +371,6 @@ class Target:
         if self.dataset.media_type == fo.core.media.GROUP:
             return self.dataset.select_group_slices(image_slices(self.dataset))
         return self.dataset
-
-
-class _Names:
-    """What patches are called: by their ids, and their samples where an id is not unique."""
-
-    def __init__(self, labels_of_samples: Iterator[tuple[str, list[str | None]]]) -> None:
-        pairs = Counter(
-            (sample_id, label_id)
-            for sample_id, label_ids in labels_of_samples
-            for label_id in label_ids
-        )
-        samples = Counter(label_id for _, label_id in pairs)
-        self._shared = {label_id for label_id, count in samples.items() if count > 1}
-        self._ambiguous = {pair for pair, count in pairs.items() if count > 1 and pair[1]}
-
-    def of(self, sample_id: str, label_id: str) -> str:
-        return f"{label_id}{SEPARATOR}{sample_id}" if label_id in self._shared else label_id
-
-    def is_ambiguous(self, sample_id: str, label_id: str | None) -> bool:
-        return bool(self._ambiguous) and (sample_id, label_id) in self._ambiguous
 
 
 def image_slices(samples: Any) -> list[str]:

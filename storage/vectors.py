@@ -14,8 +14,8 @@ import numpy as np
 from bson import ObjectId
 
 from ..errors import UserError
+from .names import is_used
 from .paths import is_patches, list_name, patches_root
-from .runs import is_used
 from .target import Target
 
 logger = logging.getLogger(__name__)
