@@ -52,6 +52,7 @@ def choose_flags(
     candidates: np.ndarray,
     order: np.ndarray,
     agreed: np.ndarray,
+    sure: np.ndarray,
     labels: np.ndarray,
     noise: LabelNoise,
     small: np.ndarray,
@@ -61,13 +62,14 @@ def choose_flags(
     Args:
         candidates: (n,) bool, labels that another class suits better
         order: (n,) rows, the worst label first
-        agreed: (n,) bool, all witnesses are for the same other class, and sure
+        agreed: (n,) bool, all witnesses are for the same other class
+        sure: (n,) bool, that class is far likelier
         labels: (n,) int64
         small: (c,) bool, classes with too few rows to judge their labels
     """
     sizes = np.bincount(labels, minlength=len(small))
     most_of_class = np.where(small, SMALL_CLASS_SHARE * sizes, sizes)
-    possible = candidates & (agreed | ~small[labels])
+    possible = candidates & ((agreed & sure) | ~small[labels])
     if noise.told:
         most = round(FLAGS_PER_WRONG * noise.expected)
     else:

@@ -160,7 +160,7 @@ def find_label_issues(
     joint, count = _confident_joint(labels[labeled], known)
     likely = _likely_wrong(standing, count)
     agreed = probe_suggested[labeled] == standing.suggested
-    agreed &= (neighbors_suggested[labeled] == standing.suggested) & (standing.ratio < SURE)
+    agreed &= neighbors_suggested[labeled] == standing.suggested
     claimed = np.ones(len(labeled), bool) if outliers is None else ~outliers[labeled]
     flags = _flags(known, labels[labeled], groups[labeled], standing, likely, agreed, claimed)
 
@@ -302,7 +302,7 @@ def _flags(
         probabilities, labels, groups: of the n labeled rows
         standing: of these rows
         likely: (n,) bool, labels that another class suits better
-        agreed: (n,) bool, all witnesses are for the same other class, and sure
+        agreed: (n,) bool, all witnesses are for the same other class
         claimed: (n,) bool, rows that are no outliers
     """
     unknown = (float("nan"),) * 3
@@ -313,8 +313,11 @@ def _flags(
     in_group = np.bincount(np.maximum(groups, 0))[np.maximum(groups, 0)]
     noise = estimate_noise(probabilities, labels, 1 / np.where(groups >= 0, in_group, 1))
     order = np.lexsort((standing.ratio, standing.quality))
-    flagged = choose_flags(likely, order, agreed, labels, noise, small) & claimed
-    precision = noise.precision(flagged) if noise.told and flagged.any() else unknown
+    sure = standing.ratio < SURE
+    flagged = choose_flags(likely, order, agreed, sure, labels, noise, small) & claimed
+    # A wrong label among few spoils what is learned of their class, so that right ones disagree.
+    known = noise.told and 2 * np.count_nonzero(small[labels[flagged]]) < np.count_nonzero(flagged)
+    precision = noise.precision(flagged) if known else unknown
     shared, looks = shared_classes(probabilities, labels)
     # Both classes of such a pair are predicted for all of its rows: the noise tells nothing there.
     for pair in shared:
