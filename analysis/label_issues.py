@@ -11,16 +11,28 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ._label_flags import (
+    SMALL_CLASS,
+    UNTOLD_SHARE,
+    SharedClass,
+    choose_flags,
+    shared_classes,
+    small_classes,
+)
+from ._label_noise import estimate_noise
 from .class_probe import ClassEvidence
 from .model_predictions import CheckedPredictions, check_predictions, given_probabilities
 from .multilabel_issues import MultilabelIssues, find_multilabel_issues
 from .neighbors import NeighborGraph
 
 __all__ = [
+    "SMALL_CLASS",
+    "UNTOLD_SHARE",
     "CheckedPredictions",
     "ClassOverlap",
     "LabelIssues",
     "MultilabelIssues",
+    "SharedClass",
     "check_predictions",
     "find_label_issues",
     "find_multilabel_issues",
@@ -41,11 +53,6 @@ SURE = 1 / 8
 # Evidence that is less than this much better than knowing the shares of the classes is none. By log
 # loss, which the temperature of the evidence minimises: vectors without content reach the shares.
 LEAST_GAIN = 0.02
-
-# Share of the rows, the surest ones, whose disagreement with the labels is taken for label noise.
-# With a half, precision on clean labels is overestimated; with a quarter, that on noisy ones is
-# underestimated, because people err on hard pictures.
-SUREST_SHARE = 1 / 3
 
 
 @dataclass(frozen=True)
@@ -69,9 +76,14 @@ class LabelIssues:
             (row); rows sum to 1
         overlaps: pairs of classes that are confused most, the most first
         expected_precision: estimated share of the flagged labels that are wrong, in [0, 1]; NaN
-            when none is flagged
+            when none is flagged or when it cannot be estimated
+        precision_range: the lowest and highest share that the evidence allows, or NaN
+        noise_told: whether the evidence tells label noise from its own mistakes; where it does not,
+            little is flagged
         class_counts: (c,) int64, labeled rows of each class
         class_flagged: (c,) int64, flagged ones among them
+        class_small: (c,) bool, classes with too few independent rows to judge their labels
+        shared: pairs of classes of which one is found within the other
     """
 
     quality: np.ndarray
@@ -87,8 +99,12 @@ class LabelIssues:
     noise: np.ndarray
     overlaps: tuple[ClassOverlap, ...]
     expected_precision: float
+    precision_range: tuple[float, float]
+    noise_told: bool
     class_counts: np.ndarray
     class_flagged: np.ndarray
+    class_small: np.ndarray
+    shared: tuple[SharedClass, ...]
 
 
 @dataclass(frozen=True)
@@ -117,9 +133,11 @@ def find_label_issues(
     """Finds labels that are likely wrong.
 
     As many are flagged as cleanlab counts (``prune_by_noise_rate``), those of lowest quality, and
-    beyond that any label beside which another one is far likelier. On all ground-truth sets, this
-    has both a higher precision and a higher recall than the rows that cleanlab picks. What is
-    flagged as an outlier is not flagged here: no class claims it.
+    beyond that any label beside which another one is far likelier; but no more than the noise
+    allows that the evidence can tell from its own mistakes, and of small classes only what all
+    witnesses agree on (``choose_flags``). What is flagged as an outlier is not flagged here: no
+    class claims it. Where one class is found within another, the rows with the other label are
+    flagged.
 
     Args:
         labels: (n,) integers, -1 = unlabeled
@@ -136,16 +154,18 @@ def find_label_issues(
     labeled = np.flatnonzero(labels >= 0)
     everything = len(labeled) == num_rows
     known = evidence.probabilities if everything else evidence.probabilities[labeled]
-    standing = _standing(known, labels[labeled])
-    joint, count = _confident_joint(labels[labeled], known)
-    flagged = np.zeros(num_rows, bool)
-    flagged[labeled] = _likely_wrong(standing, count)
-    if outliers is not None:
-        flagged &= ~outliers
-
-    quality = _spread(standing.quality, labeled, num_rows, np.float32(np.nan))
     probe_suggested, probe_confidence = _witness(evidence.probe, labels)
     neighbors_suggested, neighbors_confidence = _witness(evidence.votes, labels)
+    standing = _standing(known, labels[labeled])
+    joint, count = _confident_joint(labels[labeled], known)
+    likely = _likely_wrong(standing, count)
+    agreed = probe_suggested[labeled] == standing.suggested
+    agreed &= neighbors_suggested[labeled] == standing.suggested
+    claimed = np.ones(len(labeled), bool) if outliers is None else ~outliers[labeled]
+    flags = _flags(known, labels[labeled], groups[labeled], standing, likely, agreed, claimed)
+
+    flagged = _spread(flags.flagged, labeled, num_rows, False)
+    quality = _spread(standing.quality, labeled, num_rows, np.float32(np.nan))
     against = _against(labels, neighbors_suggested, graph, groups)
     if num_classes > 1:
         neighbors_suggested[neighbors_confidence <= 1.0001 / num_classes] = -1
@@ -162,9 +182,13 @@ def find_label_issues(
         order=labeled[np.lexsort((labeled, quality[labeled], ~flagged[labeled]))],
         noise=_noise(joint),
         overlaps=_overlaps(joint, len(labeled)),
-        expected_precision=_expected_precision(known, labels[labeled], int(flagged.sum())),
+        expected_precision=flags.precision[0],
+        precision_range=flags.precision[1:],
+        noise_told=flags.noise_told,
         class_counts=np.bincount(labels[labeled], minlength=num_classes),
         class_flagged=np.bincount(labels[flagged], minlength=num_classes),
+        class_small=flags.small,
+        shared=flags.shared,
     )
 
 
@@ -246,6 +270,62 @@ def _likely_wrong(standing: _Standing, count: int) -> np.ndarray:
     return (wrong & (standing.ratio < 0.5)) | (standing.ratio < SURE)
 
 
+@dataclass(frozen=True)
+class _Flags:
+    """Which of n labeled rows are flagged, and what is known of that.
+
+    Attributes:
+        flagged: (n,) bool
+        precision: estimate, lowest and highest share that is wrong; NaN where not known
+        noise_told, small, shared: as in ``LabelIssues``
+    """
+
+    flagged: np.ndarray
+    precision: tuple[float, float, float]
+    noise_told: bool
+    small: np.ndarray
+    shared: tuple[SharedClass, ...]
+
+
+def _flags(
+    probabilities: np.ndarray,
+    labels: np.ndarray,
+    groups: np.ndarray,
+    standing: _Standing,
+    likely: np.ndarray,
+    agreed: np.ndarray,
+    claimed: np.ndarray,
+) -> _Flags:
+    """Which labels are flagged, and how many of them are expected to be wrong.
+
+    Args:
+        probabilities, labels, groups: of the n labeled rows
+        standing: of these rows
+        likely: (n,) bool, labels that another class suits better
+        agreed: (n,) bool, all witnesses are for the same other class
+        claimed: (n,) bool, rows that are no outliers
+    """
+    unknown = (float("nan"),) * 3
+    num_classes = probabilities.shape[1]
+    small = small_classes(labels, groups, num_classes)
+    if len(labels) == 0 or num_classes < 2:
+        return _Flags(likely, unknown, False, small, ())
+    in_group = np.bincount(np.maximum(groups, 0))[np.maximum(groups, 0)]
+    noise = estimate_noise(probabilities, labels, 1 / np.where(groups >= 0, in_group, 1))
+    order = np.lexsort((standing.ratio, standing.quality))
+    sure = standing.ratio < SURE
+    flagged = choose_flags(likely, order, agreed, sure, labels, noise, small) & claimed
+    # A wrong label among few spoils what is learned of their class, so that right ones disagree.
+    known = noise.told and 2 * np.count_nonzero(small[labels[flagged]]) < np.count_nonzero(flagged)
+    precision = noise.precision(flagged) if known else unknown
+    shared, looks = shared_classes(probabilities, labels)
+    # Both classes of such a pair are predicted for all of its rows: the noise tells nothing there.
+    for pair in shared:
+        flagged &= ~((labels == pair.label) & (standing.suggested == pair.other))
+    flagged |= (looks >= 0) & (looks == standing.suggested) & claimed
+    return _Flags(flagged, precision, noise.told, small, shared)
+
+
 def _spread(values: np.ndarray, rows: np.ndarray, num_rows: int, fill: float) -> np.ndarray:
     """The values at these rows, and ``fill`` at all others: (num_rows,)."""
     spread = np.full(num_rows, fill, values.dtype)
@@ -314,20 +394,6 @@ def _noise(joint: np.ndarray) -> np.ndarray:
     true = joint.sum(axis=0)
     given = joint.T / np.maximum(true, 1e-30)[:, None]
     return np.where(true[:, None] > 0, given, np.eye(len(true)))
-
-
-def _expected_precision(probabilities: np.ndarray, labels: np.ndarray, num_flagged: int) -> float:
-    """Estimated share of the flagged labels that are wrong; NaN when none is flagged.
-
-    Where the evidence is surest, disagreement is label noise; elsewhere, it is the probe's own
-    mistakes as well. So the noise of the surest rows is taken for that of all.
-    """
-    if num_flagged == 0:
-        return float("nan")
-    surest = np.argsort(-probabilities.max(axis=1), kind="stable")
-    surest = surest[: max(1, round(len(labels) * SUREST_SHARE))]
-    noise = (probabilities[surest].argmax(axis=1) != labels[surest]).mean()
-    return float(min(1.0, noise * len(labels) / num_flagged))
 
 
 def _overlaps(joint: np.ndarray, num_labeled: int) -> tuple[ClassOverlap, ...]:

@@ -24,7 +24,7 @@ from .found_issues import FoundIssues, numbers
 from .inputs import Inputs
 from .label_issue_columns import LABEL_ISSUES, columns_of
 from .multilabel_issues import judge_sets
-from .verdicts import in_sample_warning
+from .verdicts import evidence_warnings, in_sample_warning
 
 if TYPE_CHECKING:
     from ..analysis.label_issues import LabelIssues
@@ -171,7 +171,8 @@ def _judge(inputs: Inputs, predictions_field: str | None, reviews: Reviews) -> F
     outliers = inputs.outliers.flagged
     found = issues_of(codes, evidence, inputs.graph, inputs.groups, outliers)
     from_embeddings = predictions_field is None or boxes is not None
-    if from_embeddings and len(names) > 1 and not tells_classes_apart(evidence, codes):
+    apart = not from_embeddings or len(names) < 2 or tells_classes_apart(evidence, codes)
+    if not apart:
         found = replace(found, flagged=np.zeros(len(codes), bool))
         warnings.append(
             f"The vectors in {inputs.embeddings!r} do not tell these classes apart, or there are "
@@ -183,6 +184,8 @@ def _judge(inputs: Inputs, predictions_field: str | None, reviews: Reviews) -> F
         found, names, more, of_detector = with_detector(inputs, found, boxes)
         warnings += more.pop("warnings")
     flagged = found.flagged & ~reviews.settled(inputs.ids, inputs.stored_labels)
+    if apart:
+        warnings += evidence_warnings(found, names, int(flagged.sum()))
     given = evidence.probabilities[np.arange(len(codes)), np.maximum(codes, 0)]
     pairs = _pairs(names, codes, found.suggested, flagged)
     return FoundIssues(
@@ -232,9 +235,21 @@ def _result(
     return {
         "flagged": int(flagged.sum()),
         "expected_precision": round(float(precision), 3) if estimated else None,
+        "precision_range": [round(end, 3) for end in found.precision_range] if estimated else None,
         "classes": [
-            {"label": name, "count": int(count), "flagged": int(number)}
-            for name, count, number in zip(inputs.class_names, found.class_counts, of_class)
+            {"label": name, "count": int(count), "flagged": int(number), "too_few": bool(few)}
+            for name, count, number, few in zip(
+                inputs.class_names, found.class_counts, of_class, found.class_small
+            )
+        ],
+        "shared": [
+            {
+                "label": names[pair.label],
+                "other": names[pair.other],
+                "count": pair.count,
+                "looks": pair.looks,
+            }
+            for pair in found.shared
         ],
         "noise": _noise(found.noise, names),
         "overlaps": [

@@ -37,6 +37,7 @@ def judge_sets(inputs: Inputs, reviews: Reviews) -> FoundIssues:
     result = {
         "flagged": len(flagged),
         "expected_precision": None,
+        "precision_range": None,
         "classes": [
             {
                 "label": name,
@@ -48,6 +49,7 @@ def judge_sets(inputs: Inputs, reviews: Reviews) -> FoundIssues:
         ],
         "noise": [],
         "overlaps": [],
+        "shared": [],
         "warnings": [],
     }
     values = {

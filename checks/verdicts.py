@@ -9,16 +9,20 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..analysis.label_issues import SMALL_CLASS, UNTOLD_SHARE
 from ..analysis.separability import MIN_CONFUSION
 
 if TYPE_CHECKING:
     from ..analysis.compare import EmbeddingComparison, FieldPrediction, Slices
-    from ..analysis.label_issues import CheckedPredictions
+    from ..analysis.label_issues import CheckedPredictions, LabelIssues
     from ..analysis.separability import ClassMeasures, Separability
 
 # Fewer samples say nothing; nor does an interval that spans half of what is possible.
 MIN_COUNT = 5
 MAX_INTERVAL = 0.5
+
+# Classes that a warning names.
+MAX_NAMED = 5
 
 # Recall and precision of nine in ten are good.
 GOOD = 0.9
@@ -164,3 +168,39 @@ def _points(share: float) -> str:
 
 def _percent(share: float) -> str:
     return f"{100 * share:.0f} %"
+
+
+def evidence_warnings(found: LabelIssues, names: tuple[str, ...], count: int) -> list[str]:
+    """What the evidence cannot tell of the labels, in plain words.
+
+    Args:
+        found: of classes with these names
+        count: of labels that are flagged
+    """
+    warnings = []
+    if count and not found.noise_told:
+        warnings.append(
+            "Too few to tell how many of the flags are real: the labels disagree with the "
+            "embeddings no more than the classifier's own mistakes explain. Only what the "
+            "classifier and the neighbors agree on is flagged, at most "
+            f"{UNTOLD_SHARE * 100:.0f} % of the labels"
+        )
+    elif count and np.isnan(found.expected_precision):
+        warnings.append(
+            "Too few to tell how many of the flags are real: most are labels of classes with fewer "
+            f"than {SMALL_CLASS} samples"
+        )
+    small = [names[label] for label in np.flatnonzero(found.class_small)]
+    if small:
+        listed = ", ".join(small[:MAX_NAMED]) + (", …" if len(small) > MAX_NAMED else "")
+        what = "1 class has" if len(small) == 1 else f"{len(small):,} classes have"
+        warnings.append(
+            f"{what} fewer than {SMALL_CLASS} samples, too few to judge their labels: only what "
+            f"the classifier and the neighbors agree on is flagged ({listed})"
+        )
+    for pair in found.shared:
+        warnings.append(
+            f"{pair.count:,} of the {pair.looks:,} that look like {names[pair.label]!r} are "
+            f"labeled {names[pair.other]!r}: they are mislabeled, or one class is part of the other"
+        )
+    return warnings

@@ -77,8 +77,10 @@ class FindLabelIssues(QualityOperator):
 
         Returns:
             a dict with ``flagged``, ``expected_precision`` (the share of the flags that are
-            estimated to be real), ``classes``, ``noise``, ``overlaps``, ``warnings``, …; with
-            predicted boxes, ``misplaced`` and ``missing``
+            estimated to be real; None where label noise cannot be told from the classifier's own
+            mistakes) and ``precision_range`` ([lowest, highest]), ``classes``, ``noise``,
+            ``overlaps``, ``shared`` (classes of which a part is labeled as another one),
+            ``warnings``, …; with predicted boxes, ``misplaced`` and ``missing``
 
         Raises:
             UserError: if the input is at fault; an earlier run of the name then stays
@@ -123,8 +125,8 @@ class FindLabelIssues(QualityOperator):
         if result["expected_precision"] is not None:
             lines.append(
                 f"- about **{round(result['flagged'] * result['expected_precision']):,}** of them "
-                f"are expected to be real ({result['expected_precision']:.0%}); review the first "
-                "ones with `Quality: review label issues`"
+                f"are expected to be real ({_precision(result)}); review the first ones with "
+                "`Quality: review label issues`"
             )
         reviews = result["reviews"]
         if reviews["flags_reviewed"] >= MIN_REVIEWS:
@@ -154,3 +156,10 @@ def _holds_predictions(target: Target, name: str) -> bool:
     if document_type(target.view.get_field(name)) is not fo.Classification:
         return False
     return target.view.exists(f"{name}.confidence").limit(1).count() > 0
+
+
+def _precision(result: dict[str, Any]) -> str:
+    """The estimate and its range: ``64 %, between 54 % and 90 %``."""
+    low, high = result["precision_range"]
+    share = result["expected_precision"]
+    return f"{share:.0%}, between {low:.0%} and {high:.0%}".replace("%", " %")

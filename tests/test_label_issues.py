@@ -109,11 +109,13 @@ def test_human_label_noise(shared, column, floor):
 
 
 @pytest.mark.slow
-def test_clean_labels_are_flagged_rarely_and_not_trusted(shared):
-    rows, _, truth = cifar(shared, "aggre_label", 5)
+@pytest.mark.parametrize("every", [5, 50, 125])
+def test_clean_labels_are_flagged_rarely_and_not_trusted(shared, every):
+    """Up to 500, 50 and 20 pictures of each class, which the vectors do not tell apart well."""
+    rows, _, truth = cifar(shared, "aggre_label", every)
     found, *_ = issues_of(rows, truth, 10)
-    assert found.flagged.mean() < 0.13
-    assert found.expected_precision < 0.35
+    assert found.flagged.mean() <= 0.03
+    assert not found.noise_told and np.isnan(found.expected_precision)
 
 
 def test_what_no_class_claims_is_not_flagged():
