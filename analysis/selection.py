@@ -33,7 +33,7 @@ QUARTILES = 1.349
 
 # Rows among which those like given ones are chosen, for each that is chosen; and what the farthest
 # of them is worth beside one that is equal to a given one: e to minus this power.
-AROUND, FALLING = 3, 4.0
+AROUND, FALLING = 3, 8.0
 
 # Numbers of chosen rows at which the coverage is told.
 TOLD = tuple(step * 10**power for power in range(9) for step in (1, 2, 5))
@@ -121,7 +121,8 @@ def select_rows(
     space = rows
     if not diverse:
         neighbors = _Neighborhoods(rows, graph, groups)
-        space = neighbors.averaged
+        # Of what is like the same rows, averages would hardly differ.
+        space = neighbors.averaged if around is None else rows
         worth = worth * neighbors.typicality
     distances = np.ones(len(rows), np.float32)
     if start.any():
