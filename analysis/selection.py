@@ -31,8 +31,9 @@ TYPICALITY = 1 / 3
 # The upper and the lower quartile of a normal distribution, in standard deviations apart.
 QUARTILES = 1.349
 
-# Rows among which those like given ones are chosen, for each that is chosen.
-AROUND = 3
+# Rows among which those like given ones are chosen, for each that is chosen; and what the farthest
+# of them is worth beside one that is equal to a given one: e to minus this power.
+AROUND, FALLING = 3, 8.0
 
 # Numbers of chosen rows at which the coverage is told.
 TOLD = tuple(step * 10**power for power in range(9) for step in (1, 2, 5))
@@ -113,13 +114,15 @@ def select_rows(
     allowed &= _first_of_group(groups, allowed, start)
     if around is not None:
         allowed &= ~around
-        allowed &= _nearest_to(rows, around, allowed, AROUND * num_chosen)
-
     worth = np.ones(len(rows)) if weights is None else weights.astype(np.float64)
+    if around is not None:
+        likeness = _likeness(rows, around, allowed, AROUND * num_chosen)
+        allowed, worth = allowed & (likeness > 0), worth * likeness
     space = rows
     if not diverse:
         neighbors = _Neighborhoods(rows, graph, groups)
-        space = neighbors.averaged
+        # Of what is like the same rows, averages would hardly differ.
+        space = neighbors.averaged if around is None else rows
         worth = worth * neighbors.typicality
     distances = np.ones(len(rows), np.float32)
     if start.any():
@@ -174,16 +177,16 @@ def _first_of_group(groups: np.ndarray, allowed: np.ndarray, start: np.ndarray) 
     return first
 
 
-def _nearest_to(
-    rows: np.ndarray, around: np.ndarray, allowed: np.ndarray, count: int
-) -> np.ndarray:
-    """The allowed rows that are nearest to one of the given ones: (n,) bool."""
+def _likeness(rows: np.ndarray, around: np.ndarray, allowed: np.ndarray, count: int) -> np.ndarray:
+    """How like the given rows the nearest allowed ones are: (n,) float64, 0 for all others."""
     places = np.flatnonzero(allowed)
-    nearest = np.zeros(len(rows), bool)
+    likeness = np.zeros(len(rows))
     if len(places) and around.any():
         distances = nearest_rows(rows[places], rows[around], 1).distances[:, 0]
-        nearest[places[np.argsort(distances, kind="stable")[:count]]] = True
-    return nearest
+        nearest = np.argsort(distances, kind="stable")[:count]
+        share = distances[nearest] / max(float(distances[nearest].max()), 1e-6)
+        likeness[places[nearest]] = np.exp(-FALLING * share)
+    return likeness
 
 
 def _chosen(

@@ -53,7 +53,10 @@ MIN_KNOWN, MIN_CALIBRATED = 10, 50
 
 # Of rows like the labeled ones this share is given up for the sake of unknown ones, of which at
 # most that share may pass, by the estimate; it is no better where they are few.
-GIVEN_UP, LET_PASS = 0.1, 0.03
+GIVEN_UP, LET_PASS = 0.15, 0.03
+
+# Standard errors that the share of unknown rows is estimated on the low side.
+SLACK = 0.5
 
 # No suggestion is accepted that is more likely wrong than right.
 LEAST_CONFIDENCE = 0.5
@@ -295,7 +298,10 @@ def _known(
     of_known = 1 - below[np.searchsorted(reference, thresholds)]
     place = np.searchsorted(np.sort(looks[unlabeled]), thresholds)
     of_all = 1 - place / unlabeled.sum()
-    share = min(1.0, float((of_all / of_known).min()))
+    # So many labeled rows of equal weight would leave the same doubt about their shares.
+    size = weights.sum() ** 2 / (weights**2).sum()
+    doubt = SLACK * np.sqrt(of_known * (1 - of_known) / size)
+    share = min(1.0, float((of_all / np.maximum(of_known - doubt, 1e-3)).min()))
     threshold = reference[np.searchsorted(below[1:], GIVEN_UP)]
     if share < 0.99:
         passing = (of_all - share * of_known) / (1 - share)

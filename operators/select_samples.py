@@ -42,7 +42,7 @@ WORDS = {
 }
 
 # How many are chosen where the form is left as it is.
-DEFAULT_NUMBER = "100"
+DEFAULT_NUMBER = 100
 
 
 class SelectSamples(QualityOperator):
@@ -120,9 +120,11 @@ class SelectSamples(QualityOperator):
         )
 
     def from_form(self, given: dict[str, Any]) -> dict[str, Any]:
-        if isinstance(given.get("num_samples"), str):
-            given["num_samples"] = _number(given["num_samples"] or DEFAULT_NUMBER)
-        given.setdefault("num_samples", _number(DEFAULT_NUMBER))
+        number = given.get("num_samples")
+        if number is None:
+            given["num_samples"] = DEFAULT_NUMBER
+        elif isinstance(number, float) and number.is_integer():
+            given["num_samples"] = int(number)
         return given
 
     def shown(self, parameters: dict[str, Any]) -> dict[str, Any]:
@@ -136,7 +138,7 @@ class SelectSamples(QualityOperator):
         patches_field = patches_input(ctx, samples, inputs, "Choose from")
         target = resolve_target(samples, patches_field)
         embeddings = embeddings_input(ctx, target, inputs)
-        inputs.str(
+        inputs.float(
             "num_samples",
             default=DEFAULT_NUMBER,
             label="How many",
@@ -193,14 +195,6 @@ class SelectSamples(QualityOperator):
         lines += skipped_lines(result)
         lines.append(f"- {duration(result['seconds'])} in all")
         return "\n".join(lines)
-
-
-def _number(text: str) -> int | float:
-    try:
-        number = float(text)
-    except ValueError:
-        raise UserError(f"num_samples={text!r} must be a number, or a share below 1") from None
-    return int(number) if number == int(number) else number
 
 
 def _named_input(

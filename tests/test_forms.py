@@ -17,6 +17,8 @@ ON_SAMPLES = (
     "find_outliers",
     "find_label_issues",
     "compute_separability",
+    "select_samples",
+    "suggest_labels",
 )
 
 
@@ -82,6 +84,8 @@ def test_nothing_to_work_on(name, dataset):
         ("find_outliers", "run 'Quality: compute embeddings'"),
         ("find_label_issues", "run 'Quality: compute embeddings'"),
         ("compute_separability", "run 'Quality: compute embeddings'"),
+        ("select_samples", "run 'Quality: compute embeddings'"),
+        ("suggest_labels", "run 'Quality: compute embeddings'"),
         ("review_label_issues", "run 'Quality: find label issues' first"),
         ("export_report", "nothing to report yet; run find_duplicates"),
         ("delete_run", "no runs on this dataset"),

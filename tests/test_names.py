@@ -49,6 +49,9 @@ def check_all(dataset, samples, name, tmp_path):
     assert audited["left_out"] == {} and audited["things"] == "patches"
     flagged = audited["steps"]["find_label_issues"]["flagged"]
     assert audited["judged"] == 60 and flagged >= 4
+    operator("select_samples")(samples, **common, num_samples=9, by=name)
+    chosen = dataset.load_saved_view("selection: selected")
+    assert chosen.values(f"{name}.selection_rank") == list(range(1, 10))
     rows = {row["run_key"]: row for row in operator("list_runs")(dataset)["runs"]}
     stale = {key: row["reasons"] for key, row in rows.items() if row["stale"]}
     assert stale == {} and {"label_issues", "outliers", "duplicates", "separability"} <= rows.keys()
