@@ -6,7 +6,7 @@ goes on where the first undecided one is.
 
 import datetime
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -55,6 +55,12 @@ class Queue:
     def place(self, id_: str | None) -> int | None:
         """The place of a sample or patch, from 0; None if it is not in the queue."""
         return self._places.get(id_ or "", self._places.get((id_ or "").partition(SEPARATOR)[0]))
+
+    def within(self, app_ids: Iterable[str]) -> "Queue":
+        """The part of the queue that a view shows, whose patches the App names by their labels."""
+        shown = set(app_ids)
+        ids = tuple(id_ for id_ in self.ids if id_.partition(SEPARATOR)[0] in shown)
+        return Queue(ids, self.decided & set(ids))
 
     def after(self, id_: str | None) -> str | None:
         """The next one that is not decided, the first again after the last; None if there is none.

@@ -20,6 +20,9 @@ from ._state import signature
 # Where the panels tell each other what is reviewed, and for how long, in seconds.
 STORE, KEPT_FOR = "@embedding/quality/why_this_sample", 30 * 24 * 3600
 
+# The saved views that show all of a queue; others show a part, as those of a pair of classes do.
+WHOLE = (": redundant", ": flagged")
+
 # Whose queue comes first where a sample is in several.
 FIRST = LABEL_ISSUES.name
 
@@ -65,6 +68,8 @@ def find_place(ctx: Any) -> Place:
         queued, queue = _likeliest(ctx, found)
     else:
         queue = queue_of(ctx.dataset, queued)
+        if name in queued.views and not name.endswith(WHOLE):
+            queue = queue.within(ctx.view.values("id"))
     if queued is not None:
         found |= {queued.operator: queued}
     others = tuple(
@@ -104,8 +109,7 @@ def open_queue(ctx: Any, run: Run) -> None:
     if first is None:
         raise UserError("Nothing of it is left to decide")
     intend(ctx, run)
-    wanted = (": redundant", ": flagged")
-    view = next((name for name in run.views if name.endswith(wanted)), run.views[0])
+    view = next((name for name in run.views if name.endswith(WHOLE)), run.views[0])
     ctx.ops.set_view(name=view)
     ctx.ops.open_sample(id=app_id(first))
 

@@ -107,3 +107,36 @@ def test_what_is_gone_or_unknown_is_said(several):
     foo.get_operator("@embedding/quality/delete_run")(several, run_key="label_issues")
     _, shown = event(several, "on_load", several.first().id, view=None)
     assert "Nothing is known yet" in shown
+
+
+def test_a_view_of_a_part_of_the_queue_is_gone_through_alone(dataset):
+    random = np.random.default_rng(51)
+    for index in range(200):
+        place = index % 4
+        vector = random.normal(scale=0.5, size=16)
+        vector[place] += 4
+        # Of each class the first five have the name of the next one.
+        name = f"k{place if index >= 20 else (place + 1) % 4}"
+        sample = fo.Sample(f"/none/{index}.png", vec=vector.astype(np.float32))
+        sample["one"] = fo.Classification(label=name)
+        dataset.add_sample(sample)
+    find = foo.get_operator("@embedding/quality/find_label_issues")
+    result = find(dataset, embeddings="vec", label_field="one")
+    pair = result["pair_views"][0]
+    ids = dataset.load_saved_view(pair["name"]).values("id")
+    assert 3 <= len(ids) == pair["count"] < result["flagged"]
+    seen = [ids[0]]
+    for _ in ids[1:]:
+        asked, _ = event(
+            dataset, "on_decide", seen[-1], pair["name"],
+            id=seen[-1], run_key="label_issues", decision="accept",
+        )  # fmt: skip
+        seen.append(asked["open_sample"]["id"])
+    assert sorted(seen) == sorted(ids)
+    asked, _ = event(
+        dataset, "on_decide", seen[-1], pair["name"],
+        id=seen[-1], run_key="label_issues", decision="accept",
+    )  # fmt: skip
+    assert "open_sample" not in asked
+    dataset.reload()
+    assert dataset.count_values("label_issues_review")["accepted"] == len(ids)
