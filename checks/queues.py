@@ -112,6 +112,7 @@ class _Rows:
         rows: by id
         written_at: when the run was stored
         touched: when a sample was last modified
+        settled: whether that was long before this was read, so that nothing more of that time comes
         deleted: when one was last deleted
         reviewed: whether the run had a field of decisions
     """
@@ -119,9 +120,13 @@ class _Rows:
     rows: Mapping[str, tuple[Any, ...]]
     written_at: str | None
     touched: datetime.datetime
+    settled: bool
     deleted: datetime.datetime | None
     reviewed: bool
 
+
+# How long after a time nothing is written any more that says that it was modified then.
+SETTLED = datetime.timedelta(seconds=3)
 
 # Queues that are remembered, and what is held while they are read.
 MAX_KNOWN = 6
@@ -146,12 +151,16 @@ def _read_rows(dataset: fo.Dataset, run: Run, before: _Rows | None) -> _Rows:
         )
         fields.append(review)
     # Asked first: what is modified while this reads is read once more the next time.
-    now = _Rows({}, run.written_at, last_touched(dataset), dataset.last_deletion_at, reviewed)
-    same = before is not None and replace(before, rows={}, touched=now.touched) == now
+    touched = last_touched(dataset)
+    settled = datetime.datetime.now(datetime.timezone.utc) - touched > SETTLED
+    now = _Rows({}, run.written_at, touched, settled, dataset.last_deletion_at, reviewed)
+    same = before is not None and replace(before, rows={}, touched=touched, settled=settled) == now
     rows: dict[str, tuple[Any, ...]] = {}
     on = None
     if same:
-        on = touched_since(dataset, before.touched)
+        # A run writes to all samples at one time: these are not read again and again.
+        since = before.touched + datetime.timedelta(milliseconds=before.settled)
+        on = touched_since(dataset, since) if touched >= since else []
         gone = set(on)
         rows = {
             id_: row
