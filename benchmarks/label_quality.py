@@ -3,8 +3,8 @@
     python benchmarks/label_quality.py [DATA] [--only WORD] [--no-peer]
 
 Sets of ``label_sets``: few per class, imbalance, noise of any class and between similar classes,
-half of a class mislabeled, human noise, clean labels. The peer is what cleanlab's Datalab flags from
-probabilities of 5-fold logistic regression; it tells no precision.
+half of a class mislabeled, human noise, clean labels. The peer is what cleanlab's Datalab flags
+from probabilities of 5-fold logistic regression; it tells no precision.
 """
 
 from __future__ import annotations

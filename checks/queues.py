@@ -6,7 +6,7 @@ goes on where the first undecided one is.
 
 import datetime
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -55,6 +55,12 @@ class Queue:
     def place(self, id_: str | None) -> int | None:
         """The place of a sample or patch, from 0; None if it is not in the queue."""
         return self._places.get(id_ or "", self._places.get((id_ or "").partition(SEPARATOR)[0]))
+
+    def within(self, app_ids: Iterable[str]) -> "Queue":
+        """The part of the queue that a view shows, whose patches the App names by their labels."""
+        shown = set(app_ids)
+        ids = tuple(id_ for id_ in self.ids if id_.partition(SEPARATOR)[0] in shown)
+        return Queue(ids, self.decided & set(ids))
 
     def after(self, id_: str | None) -> str | None:
         """The next one that is not decided, the first again after the last; None if there is none.
@@ -106,6 +112,7 @@ class _Rows:
         rows: by id
         written_at: when the run was stored
         touched: when a sample was last modified
+        settled: whether that was long before this was read, so that nothing more of that time comes
         deleted: when one was last deleted
         reviewed: whether the run had a field of decisions
     """
@@ -113,9 +120,13 @@ class _Rows:
     rows: Mapping[str, tuple[Any, ...]]
     written_at: str | None
     touched: datetime.datetime
+    settled: bool
     deleted: datetime.datetime | None
     reviewed: bool
 
+
+# How long after a time nothing is written any more that says that it was modified then.
+SETTLED = datetime.timedelta(seconds=3)
 
 # Queues that are remembered, and what is held while they are read.
 MAX_KNOWN = 6
@@ -140,12 +151,16 @@ def _read_rows(dataset: fo.Dataset, run: Run, before: _Rows | None) -> _Rows:
         )
         fields.append(review)
     # Asked first: what is modified while this reads is read once more the next time.
-    now = _Rows({}, run.written_at, last_touched(dataset), dataset.last_deletion_at, reviewed)
-    same = before is not None and replace(before, rows={}, touched=now.touched) == now
+    touched = last_touched(dataset)
+    settled = datetime.datetime.now(datetime.timezone.utc) - touched > SETTLED
+    now = _Rows({}, run.written_at, touched, settled, dataset.last_deletion_at, reviewed)
+    same = before is not None and replace(before, rows={}, touched=touched, settled=settled) == now
     rows: dict[str, tuple[Any, ...]] = {}
     on = None
     if same:
-        on = touched_since(dataset, before.touched)
+        # A run writes to all samples at one time: these are not read again and again.
+        since = before.touched + datetime.timedelta(milliseconds=before.settled)
+        on = touched_since(dataset, since) if touched >= since else []
         gone = set(on)
         rows = {
             id_: row

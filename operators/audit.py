@@ -139,12 +139,13 @@ class Audit(QualityOperator):
     def links(self, result: dict[str, Any]) -> list[tuple[str, str, dict[str, Any]]]:
         views = dict.fromkeys(finding["view"] for finding in result["findings"])
         links = [(f"Show {view}", SET_VIEW, {"name": view}) for view in views if view]
-        panels = []
+        home = {"name": "dataset_quality", "layout": "horizontal"}
+        panels = [("Open dataset quality", OPEN_PANEL, home)]
         if SEPARABILITY.name in result["steps"]:
             panel = {"name": PANEL, "layout": "horizontal"}
             panels.append(("Open class separability", OPEN_PANEL, panel))
         if VISUALIZATION.name in result["steps"]:
-            panel = {"name": "Embeddings", "layout": "horizontal"}
+            panel = {"name": "Embeddings"}
             panels.append(("Open the visualization", OPEN_PANEL, panel))
         return links + panels
 

@@ -1,44 +1,42 @@
 """What "Why this sample?" shows of one sample or patch: a section for each run, with decisions."""
 
-from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import fiftyone.operators.types as types
 
 from ..checks.evidence import Evidence, Known, Other
-from ..checks.label_issue_columns import LABEL_ISSUES
-from ..checks.reviews import known_classes
 from ..markup import code, markdown
-from ..storage.labels import label_field_of
 from ..storage.reviews import DISTINCT, REMOVE, TYPICAL
+from ._label_evidence import draw_decided, draw_label
 from ._measures import percent
-from ._open_sample import Place, app_id
-from ._state import get_state
+from ._open_sample import Place
+from ._strips import LARGE, draw_strip, short
 from ._tables import fitted_row
 
 if TYPE_CHECKING:
     from .why_this_sample import WhyThisSample
 
-WORDS = {
-    "accepted": "the suggestion was accepted",
-    "changed": "another label was set",
-    "kept": "the label was kept",
-    "corrected": "another label was set",
-    "verified": "the label was kept",
-    DISTINCT: "not a duplicate",
-    TYPICAL: "not an outlier",
-    REMOVE: "tagged to be removed",
-}
-
-# Classes that the choice of a label offers; others can be typed.
-MAX_CLASSES = 1000
-
-# Width and height of thumbnails on the screen.
-SMALL, LARGE = ("96px", "76px"), ("200px", "160px")
+# Runs on something else that are offered.
+MAX_OTHERS = 6
 
 
 def draw_hint(panel: types.Object, events: "WhyThisSample", place: Place) -> None:
     """Adds what to do where nothing is open, or nothing is known."""
+    if not place.runs and place.others:
+        panel.md(
+            f"**The checks are not of {place.about.words}**, but of what these open:",
+            name="hint",
+        )
+        for number, run in enumerate(place.others[:MAX_OTHERS]):
+            panel.btn(
+                f"other{number}",
+                short(f"Review {run.key}: {run.facts.about.words}", 60),
+                icon="rate_review",
+                variant="outlined",
+                on_click=events.on_other,
+                params={"run_key": run.key},
+            )
+        return
     if not place.runs:
         panel.md(
             "**Nothing is known yet**\n\nRun **Quality: audit**; this panel then shows what its "
@@ -84,7 +82,7 @@ def draw_evidence(
     """
     _progress(panel, events, place, undo)
     sections = [
-        (evidence.label, lambda known: _label(panel, ctx, events, place, evidence, known)),
+        (evidence.label, lambda known: draw_label(panel, ctx, events, place, evidence, known)),
         (evidence.duplicate, lambda known: _duplicate(panel, events, place, evidence, known)),
         (evidence.outlier, lambda known: _outlier(panel, events, place, known)),
     ]
@@ -96,7 +94,7 @@ def draw_evidence(
         panel.md("No check found anything about it.", name="nothing")
     if evidence.duplicate is None or not evidence.duplicate.others:
         seen = [evidence.seen]
-        _strip(panel, "open", None, seen, lambda other: other.label or "no label", LARGE)
+        draw_strip(panel, "open", None, seen, lambda other: other.label or "no label", LARGE)
     _facts(panel, evidence)
 
 
@@ -121,149 +119,6 @@ def _progress(panel: types.Object, events: "WhyThisSample", place: Place, undo: 
         finish.btn("close", "Finish", icon="done", variant="contained", on_click=events.on_finish)
 
 
-# Label issues
-
-
-def _label(
-    panel: types.Object,
-    ctx: Any,
-    events: "WhyThisSample",
-    place: Place,
-    evidence: Evidence,
-    known: Known,
-) -> bool:
-    facts, label, run_key = known.facts, evidence.seen.label, known.run.key
-    suggested = facts.get("suggested")
-    decided = facts["review"] is not None and not facts["flagged"]
-    if decided:
-        _decided(panel, events, place, known, _change(evidence))
-    elif facts["flagged"] and suggested is not None:
-        sure = percent(facts.get("suggested_confidence"))
-        text = f"**{markdown(label)} → {markdown(suggested)}**, {sure} sure"
-        panel.md(text, name="label_title")
-    elif facts["flagged"]:
-        panel.md(f"**{markdown(label)}** is likely wrong{_told(facts)}", name="label_title")
-    else:
-        panel.md(f"Label **{markdown(label)}**: not flagged", name="label_title")
-    if not decided:
-        _label_decisions(panel, ctx, events, place, evidence, known)
-    panel.md(_witnesses(facts), name="witnesses")
-    if known.others:
-        title = "Neighbors that speak against the label"
-        if known.num_others > len(known.others):
-            title += f" ({len(known.others)} of {known.num_others:,})"
-        _strip(panel, "against", title, known.others, lambda other: other.label or "no label")
-    return bool(facts["flagged"] or decided or run_key)
-
-
-def _change(evidence: Evidence) -> str:
-    now, before = evidence.seen.label, evidence.original
-    if before is None or before == now:
-        return f"**{markdown(now)}**"
-    return f"**{markdown(before)} → {markdown(now)}**"
-
-
-def _told(facts: dict[str, Any]) -> str:
-    parts = [markdown(facts["reason"])] if facts.get("reason") else []
-    for what in ("wrong", "missing"):
-        if facts.get(what) and all(isinstance(name, str) for name in facts[what]):
-            parts.append(f"{what}: {markdown(', '.join(facts[what]))}")
-    return f" ({'; '.join(parts)})" if parts else ""
-
-
-def _witnesses(facts: dict[str, Any]) -> str:
-    said = []
-    for name, who in (("probe", "Classifier"), ("neighbors", "Neighbors")):
-        if facts.get(name) is not None:
-            sure = facts.get(f"{name}_confidence")
-            share = f" {percent(sure)}" if sure is not None else ""
-            said.append(f"{who}: **{markdown(facts[name])}**{share}")
-    if facts["quality"] is not None:
-        said.append(f"Label quality {percent(facts['quality'])}")
-    return " · ".join(said) or "No other label is likelier"
-
-
-def _label_decisions(
-    panel: types.Object,
-    ctx: Any,
-    events: "WhyThisSample",
-    place: Place,
-    evidence: Evidence,
-    known: Known,
-) -> None:
-    facts, label = known.facts, evidence.seen.label
-    asked = {"id": place.id, "run_key": known.run.key}
-    row = panel.h_stack("decisions", gap=1, align_y="center", componentsProps=fitted_row())
-
-    def decide(name: str, text: str, icon: str, look: str, **more: Any) -> None:
-        row.btn(
-            name,
-            text,
-            icon=icon,
-            variant=look,
-            on_click=events.on_decide,
-            params={**asked, **more},
-        )
-
-    accepts = facts["flagged"] and (
-        facts.get("suggested") or facts.get("wrong") or facts["missing"]
-    )
-    if accepts:
-        text = f"Accept {facts['suggested']}" if facts.get("suggested") else "Accept"
-        decide("accept", _short(text), "check", "contained", decision="accept")
-    decide("keep", _short(f"Keep {label}"), "shield", "outlined", decision="keep")
-    others = dict.fromkeys((facts.get("probe"), facts.get("neighbors")))
-    for number, other in enumerate(others):
-        if other and other not in (label, facts.get("suggested")):
-            decide(
-                f"other{number}", _short(f"Set {other}"), "edit", "outlined",
-                decision="set", label=other,
-            )  # fmt: skip
-    _choice(panel, ctx, events, place, asked, evidence, known)
-
-
-def _choice(
-    panel: types.Object,
-    ctx: Any,
-    events: "WhyThisSample",
-    place: Place,
-    asked: dict[str, str],
-    evidence: Evidence,
-    known: Known,
-) -> None:
-    """The choice of any other label, with a button that can be pressed when there is one."""
-    names = types.AutocompleteView(space=6)
-    several = label_field_of(evidence.target, known.run.facts.label_field).several
-    for name in _classes(evidence, known)[:MAX_CLASSES]:
-        names.add_choice(name, label=name)
-    wide = {"gridTemplateColumns": "minmax(0, 320px) max-content", "alignItems": "end"}
-    row = panel.h_stack(choice_of(place), gap=1, componentsProps={"grid": {"sx": wide}})
-    title = "Other labels, with commas between them" if several else "Another label"
-    row.str("label", label=title, view=names, on_change=events.on_label)
-    chosen = str(get_state(ctx, f"{choice_of(place)}.label") or "").strip()
-    row.btn(
-        "set",
-        _short(f"Set {chosen}") if chosen else "Set",
-        icon="edit",
-        variant="outlined",
-        on_click=events.on_decide,
-        params={**asked, "decision": "set"},
-        disabled=not chosen,
-    )
-
-
-def choice_of(place: Place) -> str:
-    """The part of the panel's state that holds a label, of this sample alone."""
-    return f"choice_{app_id(place.id)}"
-
-
-def _classes(evidence: Evidence, known: Known) -> list[str]:
-    told = known.run.facts.special.get("classes") or ()
-    if names := [row["label"] for row in told if row.get("label")]:
-        return names
-    return known_classes(evidence.target, known.run.facts.label_field)
-
-
 # Duplicates and outliers
 
 
@@ -283,13 +138,13 @@ def _duplicate(
         text += f": {markdown(facts['change'])}{sure}"
     panel.md(text, name="duplicate_title")
     if facts["review"] is not None:
-        _decided(panel, events, place, known, "")
+        draw_decided(panel, events, place, known, "")
     elif not kept:
         _decisions(
             panel, "duplicate", events, place, known,
             ((DISTINCT, "Not a duplicate", "call_split"), (REMOVE, "Tag to remove", "delete")),
         )  # fmt: skip
-    _strip(panel, "members", "Its group", known.others, lambda other: _member(other, place))
+    draw_strip(panel, "members", "Its group", known.others, lambda other: _member(other, place))
     return True
 
 
@@ -312,7 +167,7 @@ def _outlier(panel: types.Object, events: "WhyThisSample", place: Place, known: 
         text += f", score {facts['score']:.2f}"
     panel.md(text, name="outlier_title")
     if facts["review"] is not None:
-        _decided(panel, events, place, known, "")
+        draw_decided(panel, events, place, known, "")
     else:
         _decisions(
             panel, "outlier", events, place, known,
@@ -341,70 +196,6 @@ def _decisions(
         )
 
 
-def _decided(
-    panel: types.Object, events: "WhyThisSample", place: Place, known: Known, what: str
-) -> None:
-    of_label = known.run.operator == LABEL_ISSUES.name
-    row = panel.h_stack(f"decided_{known.run.operator}", gap=1, align_y="center")
-    words = WORDS.get(known.facts["review"], markdown(known.facts["review"]))
-    row.md(f"{what}{': ' if of_label else 'Decided: '}{words}", name="decided")
-    row.btn(
-        "take_back",
-        "Take back",
-        icon="undo",
-        variant="outlined",
-        on_click=events.on_take_back,
-        params={"id": place.id, "run_key": known.run.key},
-    )
-
-
-# Images and facts
-
-
-def _strip(
-    panel: types.Object,
-    name: str,
-    title: str | None,
-    others: Sequence[Other],
-    caption: Callable[[Other], str],
-    size: tuple[str, str] = SMALL,
-) -> None:
-    """Adds a row of captioned thumbnails."""
-    from ..report.thumbnails import make_thumbnails
-
-    if title is not None:
-        panel.md(title, name=f"{name}_title")
-    width, height = size
-    made = make_thumbnails((other.filepath, other.box) for other in others)
-    strip = panel.h_stack(name, gap=1, width="100%", componentsProps=_wrapping(width))
-    for number, other in enumerate(others):
-        thumbnail, text = made[(other.filepath, other.box)], _short(caption(other), 32)
-        if thumbnail.uri is None:
-            strip.md(f"{markdown(text)}: cannot be read", name=f"{name}{number}")
-            continue
-        strip.view(
-            f"{name}{number}",
-            types.ImageView(width=width, height=height, alt=text),
-            default=thumbnail.uri,
-            label=text,
-        )
-
-
-def _wrapping(width: str) -> dict[str, Any]:
-    """Properties of a row of pictures that goes on below, with room for its captions."""
-    columns = f"repeat(auto-fill, {width})"
-    return {
-        "grid": {
-            "sx": {
-                "gridAutoFlow": "row",
-                "gridTemplateColumns": columns,
-                "pb": 6,
-                "alignItems": "end",
-            }
-        }
-    }
-
-
 def _facts(panel: types.Object, evidence: Evidence) -> None:
     parts = [code(evidence.seen.filepath.replace("\\", "/").rpartition("/")[2])]
     measured = evidence.measured
@@ -415,11 +206,3 @@ def _facts(panel: types.Object, evidence: Evidence) -> None:
     if evidence.seen.split:
         parts.append(markdown(evidence.seen.split))
     panel.md(" · ".join(parts), name="facts")
-
-
-def _short(text: str, length: int = 36) -> str:
-    """A text for a button or caption; a long one is cut in its middle."""
-    if len(text) <= length:
-        return text
-    half = (length - 1) // 2
-    return f"{text[:half]}…{text[-half:]}"

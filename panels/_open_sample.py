@@ -20,6 +20,9 @@ from ._state import signature
 # Where the panels tell each other what is reviewed, and for how long, in seconds.
 STORE, KEPT_FOR = "@embedding/quality/why_this_sample", 30 * 24 * 3600
 
+# The saved views that show all of a queue; others show a part, as those of a pair of classes do.
+WHOLE = (": redundant", ": flagged")
+
 # Whose queue comes first where a sample is in several.
 FIRST = LABEL_ISSUES.name
 
@@ -34,6 +37,7 @@ class Place:
         runs: what is known of them, by the checks' names
         queue: what comes before and after
         queued: the run whose findings the queue holds; None if it holds those of a view
+        others: what was found of something else than what is open: patches, say, of an image
     """
 
     id: str | None
@@ -41,6 +45,7 @@ class Place:
     runs: dict[str, Run]
     queue: Queue
     queued: Run | None
+    others: tuple[Run, ...] = ()
 
 
 def find_place(ctx: Any) -> Place:
@@ -55,7 +60,7 @@ def find_place(ctx: Any) -> Place:
     if queued is None:
         queued = _intention(ctx, runs)
     about = queued.facts.about if queued is not None else _about(ctx)
-    found = latest_of(runs, about)
+    found = latest_of([run for run in runs if has_queue(run)], about)
     queue = Queue(())
     if queued is None and _is_view(ctx):
         queue = Queue(tuple(ctx.view.values("id")))
@@ -63,9 +68,16 @@ def find_place(ctx: Any) -> Place:
         queued, queue = _likeliest(ctx, found)
     else:
         queue = queue_of(ctx.dataset, queued)
+        if name in queued.views and not name.endswith(WHOLE):
+            queue = queue.within(ctx.view.values("id"))
     if queued is not None:
         found |= {queued.operator: queued}
-    return Place(_open_id(ctx, queue), about, found, queue, queued)
+    others = tuple(
+        run
+        for run in runs
+        if run.finished and has_queue(run) and run.facts.about != about and run.views
+    )
+    return Place(_open_id(ctx, queue), about, found, queue, queued, others)
 
 
 def _likeliest(ctx: Any, runs: dict[str, Run]) -> tuple[Run | None, Queue]:
@@ -84,6 +96,22 @@ def intend(ctx: Any, run: Run) -> None:
     """
     store = ctx.store(STORE)
     store.set(_intended(ctx), {"run_key": run.key, "view": _view_key(ctx)}, ttl=KEPT_FOR)
+
+
+def open_queue(ctx: Any, run: Run) -> None:
+    """Puts what a run flagged in the grid, and opens the first that is not decided.
+
+    Raises:
+        UserError: if there is nothing left to decide
+    """
+    queue = queue_of(ctx.dataset, run) if has_queue(run) and run.views else Queue(())
+    first = queue.after(None)
+    if first is None:
+        raise UserError("Nothing of it is left to decide")
+    intend(ctx, run)
+    view = next((name for name in run.views if name.endswith(WHOLE)), run.views[0])
+    ctx.ops.set_view(name=view)
+    ctx.ops.open_sample(id=app_id(first))
 
 
 def _intention(ctx: Any, runs: list[Run]) -> Run | None:

@@ -151,8 +151,7 @@ def _actions(panel: types.Object, events: "DatasetQuality", number: int, card: C
 
     reviewable = card.queue is not None and card.queue.num_open and not card.solved
     if reviewable and card.run.views:
-        view = _view_of_queue(card)
-        action("review", "Review", "rate_review", events.on_review, view=view, variant="contained")
+        action("review", "Review", "rate_review", events.on_review, variant="contained")
     if found.view is not None:
         action("show", "Show", "visibility", events.on_show, view=found.view)
     if found.check == DUPLICATES.name and card.run.facts.about.patches_field is None:
@@ -164,12 +163,6 @@ def _actions(panel: types.Object, events: "DatasetQuality", number: int, card: C
     text, icon = ("Reopen", "undo") if card.solved else ("Solved", "done")
     solved = not card.solved
     action("solved", text, icon, events.on_solved, kind=found.kind, solved=solved)
-
-
-def _view_of_queue(card: Card) -> str:
-    """The saved view of what is decided one by one: redundant duplicates, or what is flagged."""
-    wanted = (": redundant", ": flagged")
-    return next((view for view in card.run.views if view.endswith(wanted)), card.run.views[0])
 
 
 def _runs(panel: types.Object, events: "DatasetQuality", runs: list[Run], stale: set[str]) -> None:

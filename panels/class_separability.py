@@ -235,10 +235,11 @@ class ClassSeparability(foo.Panel):
 
     @guarded
     def on_map(self, ctx: Any) -> None:
-        """Opens FiftyOne's Embeddings panel beside this one, or the form that makes a map."""
+        """Opens FiftyOne's Embeddings panel beside the samples, or the form that makes a map."""
         stored, _ = seen_runs(ctx)
         if store.map_key(ctx.dataset, stored) is not None:
-            ctx.ops.open_panel("Embeddings", layout="horizontal")
+            # A tab beside the samples: a third column would leave none of them room.
+            ctx.ops.open_panel("Embeddings")
             return
         parameters = {"embeddings": stored.embeddings}
         if stored.patches_field is not None:

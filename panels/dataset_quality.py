@@ -13,12 +13,11 @@ import fiftyone.operators as foo
 import fiftyone.operators.types as types
 
 from ..checks.overview import groups_view, mark_solved, read_cards, shown_fields
-from ..checks.queues import has_queue, queue_of
 from ..checks.update import repeatable, stale_runs
 from ..errors import UserError
 from ..storage.locks import guard
 from ..storage.runs import Run, read_run
-from ._open_sample import app_id, intend
+from ._open_sample import open_queue
 from ._overview import draw_nothing, draw_overview
 from ._state import set_state
 from ._tables import fitted
@@ -113,14 +112,8 @@ class DatasetQuality(foo.Panel):
     def on_review(self, ctx: Any) -> None:
         """Puts what was flagged in the grid and opens the first that is not decided."""
         run = _run_of(ctx)
-        queue = queue_of(ctx.dataset, run) if has_queue(run) else None
-        first = queue.after(None) if queue is not None else None
-        if first is None:
-            raise UserError("Nothing of it is left to decide")
-        intend(ctx, run)
-        ctx.ops.set_view(name=ctx.params["view"])
+        open_queue(ctx, run)
         ctx.ops.set_active_fields(shown_fields(run))
-        ctx.ops.open_sample(id=app_id(first))
 
     @guarded
     def on_groups(self, ctx: Any) -> None:

@@ -21,8 +21,9 @@ from ..errors import UserError
 from ..storage.few import few
 from ..storage.locks import guard
 from ..storage.runs import read_run
-from ._evidence import choice_of, draw_evidence, draw_hint
-from ._open_sample import KEPT_FOR, STORE, Place, app_id, find_place
+from ._evidence import draw_evidence, draw_hint
+from ._label_evidence import choice_of
+from ._open_sample import KEPT_FOR, STORE, Place, app_id, find_place, open_queue
 from ._state import get_state
 from ._tables import fitted
 
@@ -150,13 +151,12 @@ class WhyThisSample(foo.Panel):
         return _go(ctx, before)
 
     @guarded
-    def on_patches(self, ctx: Any) -> None:
-        """From an image to the patches on which there is to decide."""
+    def on_other(self, ctx: Any) -> None:
+        """From an image to the patches on which there is to decide, or back."""
         run = read_run(ctx.dataset, ctx.params["run_key"])
         if run is None or not run.views:
             raise UserError("The run was deleted; run the operator again")
-        ctx.ops.close_sample()
-        ctx.ops.set_view(name=run.views[0])
+        open_queue(ctx, run)
 
     @guarded
     def on_finish(self, ctx: Any) -> None:

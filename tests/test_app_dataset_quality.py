@@ -43,7 +43,9 @@ def _card(panel: Locator, text: str) -> Locator:
 def test_from_nothing_to_what_was_found(app, digits_with_copies):
     dataset = digits_with_copies
     app.open(dataset.name)
-    panel = app.open_panel(PANEL)
+    # A button above the grid opens it.
+    app.page.locator("[data-item-id='@embedding/quality/open_dataset_quality']").click()
+    panel = app.page.locator(f"[data-cy=panel-content-{PANEL}]")
     expect(panel.get_by_text("Nothing is known of these 155 samples yet")).to_be_visible()
     app.screenshot("quality-nothing")
     panel.get_by_role("button", name="Run audit").click()

@@ -235,9 +235,10 @@ def test_patches_one_click_each(app, doubted_boxes):
 
     before = names()
     app.open(dataset.name)
-    app.open_saved_view("label-issues-flagged")
-    app.expect_count(f"{total} patches")
+    # From an image, of which nothing was evaluated, to the patches.
     panel = _open_modal(app)
+    panel.get_by_role("button", name="Review label_issues: the patches of 'beasts'").click()
+    expect(panel.get_by_text(f"1 of {total} in label_issues, 0 decided")).to_be_visible()
     expect(panel.get_by_text(f"{labels[0]} → {suggestions[0]}")).to_be_visible()
     app.screenshot("why-patch")
     panel.get_by_role("button", name=f"Accept {suggestions[0]}").click()

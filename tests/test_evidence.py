@@ -198,3 +198,28 @@ def test_no_outlier_is_remembered_and_removal_is_a_tag_of_its_own(photos, tmp_pa
     ordinary = photos.match(fo.ViewField("outliers_flagged") == False).first().id  # noqa: E712
     with pytest.raises(UserError, match="not flagged"):
         review_finding(few(photos, About(), [ordinary]), run, "typical")
+
+
+def test_a_queue_sees_what_others_have_written(doubted):
+    """It is read again only where samples were modified, whoever has done that."""
+    dataset, about, _ = doubted
+    run = latest_runs(dataset, about)["find_label_issues"]
+    ids = queue_of(dataset, run).ids
+    other = fo.Dataset._make_instance(name=dataset.name, _create=False)
+    place = other[ids[1].partition("@")[2] or ids[1]]
+    if about == About():
+        place["label_issues_flagged"] = False
+        place["label_issues_quality"] = None
+    else:
+        place.things.detections[0]["label_issues_flagged"] = False
+    place.save()
+    assert queue_of(dataset, run).ids == (ids[0], *ids[2:])
+    dataset.delete_samples([ids[0].partition("@")[2] or ids[0]])
+    assert queue_of(dataset, run).ids == ids[2:]
+    # A sample whose flag comes back is at its place again.
+    if about == About():
+        place["label_issues_flagged"], place["label_issues_quality"] = True, 0.0
+    else:
+        place.things.detections[0]["label_issues_flagged"] = True
+    place.save()
+    assert set(queue_of(dataset, run).ids) == set(ids[1:])
