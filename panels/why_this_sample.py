@@ -39,17 +39,16 @@ def guarded(handler: Handler) -> Handler:
     """Turns an error of a handler into a message; uncaught, it would replace the whole panel."""
 
     @functools.wraps(handler)
-    def run(self: "WhyThisSample", ctx: Any) -> bool | None:
+    def run(self: "WhyThisSample", ctx: Any) -> None:
         try:
             with guard:
                 ctx.dataset.reload()
-            return handler(self, ctx)
+            handler(self, ctx)
         except UserError as error:
             ctx.ops.notify(str(error), variant="warning")
         except Exception as error:
             logger.exception("%s failed", handler.__name__)
             ctx.ops.notify(f"Why this sample: {_unexpected(error)}", variant="error")
-        return None
 
     return run
 
@@ -72,16 +71,6 @@ class WhyThisSample(foo.Panel):
             allow_multiple=False,
         )
 
-    def execute(self, ctx: Any) -> Any:
-        # What was left need not be drawn once more: the next one is, when it is open.
-        method = ctx.params.get("__method__")
-        if method in ("on_decide", "on_skip", "on_back", "on_undo"):
-            if getattr(self, method)(ctx):
-                return None
-            ctx.ops.show_panel_output(self.render(ctx))
-            return None
-        return super().execute(ctx)
-
     # Events. FiftyOne repeats them, so that each can run twice without harm.
 
     def on_load(self, ctx: Any) -> None:
@@ -101,8 +90,8 @@ class WhyThisSample(foo.Panel):
         _go(ctx, find_place(ctx).queue.after(None))
 
     @guarded
-    def on_decide(self, ctx: Any) -> bool:
-        """One decision on the open sample, and on to the next; returns whether there is one."""
+    def on_decide(self, ctx: Any) -> None:
+        """One decision on the open sample, and on to the next."""
         place, decision = _asked(ctx), ctx.params["decision"]
         label = ctx.params.get("label")
         if decision == "set" and not label:
@@ -111,12 +100,15 @@ class WhyThisSample(foo.Panel):
                 raise UserError("Choose the label to set first")
         following = place.queue.after(place.id)
         key = ctx.params["run_key"]
-        _decide(ctx, key, place, decision, label)
-        _remember(ctx, key, place.id)
-        return _go(ctx, following)
+        queued = place.queued is not None and place.queued.key == key
+        # The second half of a double click: its buttons are not drawn for what is decided.
+        if not (queued and place.id in place.queue.decided):
+            _decide(ctx, key, place, decision, label)
+            _remember(ctx, key, place.id)
+        _go(ctx, following)
 
     @guarded
-    def on_undo(self, ctx: Any) -> bool:
+    def on_undo(self, ctx: Any) -> None:
         """Takes back the last decision, and opens what it was about."""
         history = _history(ctx)
         if not history:
@@ -125,9 +117,8 @@ class WhyThisSample(foo.Panel):
         place = find_place(ctx)
         _decide(ctx, last["run_key"], place, "undo", None, last["id"])
         _keep_history(ctx, history)
-        if app_id(last["id"]) == ctx.current_sample:
-            return False
-        return _go(ctx, last["id"])
+        if app_id(last["id"]) != ctx.current_sample:
+            _go(ctx, last["id"])
 
     @guarded
     def on_take_back(self, ctx: Any) -> None:
@@ -138,17 +129,17 @@ class WhyThisSample(foo.Panel):
         _keep_history(ctx, kept)
 
     @guarded
-    def on_skip(self, ctx: Any) -> bool:
+    def on_skip(self, ctx: Any) -> None:
         place = _asked(ctx)
-        return _go(ctx, place.queue.after(place.id))
+        _go(ctx, place.queue.after(place.id))
 
     @guarded
-    def on_back(self, ctx: Any) -> bool:
+    def on_back(self, ctx: Any) -> None:
         place = _asked(ctx)
         before = place.queue.before(place.id)
         if before is None:
             raise UserError("This is the first one")
-        return _go(ctx, before)
+        _go(ctx, before)
 
     @guarded
     def on_other(self, ctx: Any) -> None:
@@ -239,13 +230,13 @@ def _decide(
         raise UserError(f"Nothing was changed: {reasons}")
 
 
-def _go(ctx: Any, following: str | None) -> bool:
-    """Opens a sample or patch, and returns whether there is one to open."""
+def _go(ctx: Any, following: str | None) -> None:
+    """Opens a sample or patch, if there is one, and draws it already while the App opens it."""
     if following is None:
         ctx.ops.notify("Nothing else in this queue is left to decide", variant="success")
-        return False
+        return
     ctx.ops.open_sample(id=app_id(following))
-    return True
+    ctx.request_params["current_sample"] = app_id(following)
 
 
 # The last decisions, for Undo

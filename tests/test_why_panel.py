@@ -65,10 +65,17 @@ def test_every_kind_of_labels_is_decided_and_taken_back(several):
     ids = several.load_saved_view(VIEW).values("id")
     _, shown = event(several, "on_load", ids[0])
     assert f"1 of {len(ids)} in `label_issues`, 0 decided" in shown and "Accept" in shown
+    asked, shown = event(
+        several, "on_decide", ids[0], id=ids[0], run_key="label_issues", decision="accept"
+    )
+    # The next one is drawn at once, not when the App says that it is open.
+    assert asked["open_sample"]["id"] == ids[1]
+    assert f"2 of {len(ids)} in `label_issues`, 1 decided" in shown
+    # A double click decides once, and moves on once.
     asked, _ = event(
         several, "on_decide", ids[0], id=ids[0], run_key="label_issues", decision="accept"
     )
-    assert asked["open_sample"]["id"] == ids[1] and "show_panel_output" not in asked
+    assert asked["open_sample"]["id"] == ids[1] and "notify" not in asked
     _, shown = event(several, "on_change_current_sample", ids[0])
     assert "the suggestion was accepted" in shown and " → " in shown
     several.reload()
