@@ -104,7 +104,7 @@ def test_label_issues_are_found_reviewed_and_taken_back(app, flipped):
     expect(form.get_by_text("200 of 200 samples have vectors and will be judged")).to_be_visible()
     app.screenshot("label-issues-form")
     form.get_by_role("button", name="Execute").click()
-    expect(app.dialog.get_by_text("are expected to be real")).to_be_visible()
+    expect(app.dialog.get_by_text("flagged among the labels of 200 samples")).to_be_visible()
     app.screenshot("label-issues-result")
     app.settle()  # the App loads the dataset again, which would undo a click meanwhile
     # The result leads to what it found.
