@@ -168,8 +168,7 @@ def copy_evidence(
     entity = entities(copies)
     others = np.flatnonzero(entity != np.arange(len(copies)))
     pairs = np.stack([entity[others], others], axis=1)
-    same_size = small.num_bytes[pairs[:, 0]] == small.num_bytes[pairs[:, 1]]
-    kinds = tuple(COPIES[0] if same else COPIES[1] for same in same_size)
+    kinds = tuple(COPIES[not small.same_bytes(*pair)] for pair in pairs.tolist())
     return PairEvidence(pairs, _similarity(pairs, rows), np.ones(len(pairs), np.float32), kinds)
 
 

@@ -22,6 +22,7 @@ from ..storage.target import Target
 from .contract import FILES, Check, Finding
 from .inputs import Inputs
 from .parameters import checked_threshold
+from .progress import counted_notes
 
 if TYPE_CHECKING:
     from ..analysis.duplicates import Duplicates
@@ -85,10 +86,10 @@ def find_duplicates(
     target, progress = inputs.target, inputs.progress
     wanted = checked_threshold(threshold)
     run = plan_findings(target, DUPLICATES.name, run_key, DUPLICATES.columns, [*DUPLICATES.views])
-    found = _judge(inputs, split, wanted)
+    found, notes = _judge(inputs, split, wanted)
     groups = ordered_groups(found)
     changes = changes_from_kept(found)
-    result = _result(found, changes)
+    result = {**_result(found, changes), "notes": notes}
     facts = inputs.facts({"split": split, "threshold": threshold}, READ_FILES, READ_SPLITS)
     facts = replace(
         facts,
@@ -112,7 +113,10 @@ def find_duplicates(
     return {"run_key": run.key, **facts.as_dict(), "views": list(saved)}
 
 
-def _judge(inputs: Inputs, split: str | list | None, threshold: float | None) -> "Duplicates":
+def _judge(
+    inputs: Inputs, split: str | list | None, threshold: float | None
+) -> tuple["Duplicates", list[str]]:
+    """What is found, and what is to be told of how images were read."""
     from ..analysis.duplicates import find_duplicates as duplicates_of
     from ..pictures.file_copies import exact_copies
     from ..pictures.small_pictures import Picture, read_small_pictures
@@ -126,7 +130,7 @@ def _judge(inputs: Inputs, split: str | list | None, threshold: float | None) ->
     with inputs.progress.share("Comparing the images", len(images), noun) as report:
         small = read_small_pictures(images, part_of(report, 0.0, 0.6))
         copies = exact_copies(small, part_of(report, 0.6, 0.7))
-        return duplicates_of(
+        found = duplicates_of(
             small,
             copies,
             rows,
@@ -136,6 +140,7 @@ def _judge(inputs: Inputs, split: str | list | None, threshold: float | None) ->
             splits=splits,
             progress=part_of(report, 0.7, 1.0),
         )
+        return found, counted_notes(small.notes.values(), noun)
 
 
 def _result(found: "Duplicates", changes: dict[int, tuple[str, float, float]]) -> dict[str, Any]:

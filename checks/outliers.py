@@ -16,6 +16,7 @@ from ..storage.target import Target
 from .contract import EMBEDDINGS, FLAGGED, Check, Finding
 from .inputs import Inputs
 from .parameters import checked_threshold
+from .progress import counted_notes
 
 OUTLIERS = Check(
     name="find_outliers",
@@ -66,9 +67,9 @@ def find_outliers(
     names = {outliers.OF_THE_SET: OF_THE_SET, outliers.OF_ITS_CLASS: OF_ITS_CLASS}
     reasons = [names.get(int(reason)) for reason in found.reason]
     skipped: dict[str, int] = {}
-    common: list[str] = []
+    common, notes = [], []
     if check_pictures:
-        reasons, common, skipped = _look_at_pixels(inputs, reasons)
+        reasons, common, skipped, notes = _look_at_pixels(inputs, reasons)
     read = (READ_FILES, GROUPS) if check_pictures else (GROUPS,)
     facts = inputs.facts({"threshold": threshold, "check_pictures": check_pictures}, *read)
     facts = replace(
@@ -79,6 +80,7 @@ def find_outliers(
             "flagged": sum(reason is not None for reason in reasons),
             "reasons": dict(Counter(reason for reason in reasons if reason).most_common()),
             "common": common,
+            "notes": notes,
             "threshold": round(found.threshold, 4),
             "duplicates": inputs.duplicates.run_key if inputs.duplicates else None,
         },
@@ -104,8 +106,8 @@ def find_outliers(
 
 def _look_at_pixels(
     inputs: Inputs, reasons: list[str | None]
-) -> tuple[list[str | None], list[str], dict[str, int]]:
-    """Adds what the pixels say: reasons, what most of the set has in common, what failed."""
+) -> tuple[list[str | None], list[str], dict[str, int], list[str]]:
+    """Adds what the pixels say: reasons, what most of the set has in common, what failed, notes."""
     from ..analysis.uninformative import find_uninformative
     from ..pictures.measures import measure_files
 
@@ -115,7 +117,8 @@ def _look_at_pixels(
     seen = find_uninformative(measures)
     reasons = [reason or other for reason, other in zip(seen.reasons, reasons)]
     failed = Counter(f"pixels not judged: {error}" for error in measures.errors.values())
-    return reasons, list(seen.common), dict(failed)
+    notes = counted_notes(measures.notes.values(), inputs.target.noun)
+    return reasons, list(seen.common), dict(failed), notes
 
 
 def _views(target: Target, run: Run) -> Views:

@@ -137,6 +137,7 @@ class FindDuplicates(QualityOperator):
             lines.append(f"- what tells them from the one to keep: {changes}")
         if not result["embeddings"]:
             lines.append("- exact copies only: choose embeddings to find near-duplicates")
+        lines += [f"- {markdown(note)}" for note in result["notes"]]
         lines += skipped_lines(result)
         if groups:
             lines.append(

@@ -10,13 +10,13 @@ import os
 import tempfile
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from ..cores import num_cores
 from ..steps import Progress
-from .images import Box, UnreadableImageError, load_image
+from .images import Box, UnreadableImageError, full_size, load_image
 
 # Pixels per side. Squashed to a square, so that a change of the aspect ratio is no change, and a
 # crop with another one is an affine map like any other.
@@ -53,6 +53,8 @@ class SmallPictures:
         num_pixels: (n,) int64, of the picture (or of the box) at full size; 0 where unreadable
         num_bytes: (n,) int64, of the file; 0 where unreadable
         reasons: why a picture could not be read, by its row
+        reduced: (n,) bool, decoded at a fraction of its size; None where that is not known
+        notes: what is to be known of how a picture was read, by its row
     """
 
     pictures: Sequence[Picture]
@@ -61,6 +63,8 @@ class SmallPictures:
     num_pixels: np.ndarray
     num_bytes: np.ndarray
     reasons: dict[int, str]
+    reduced: np.ndarray | None = None
+    notes: dict[int, str] = field(default_factory=dict)
 
     @property
     def readable(self) -> np.ndarray:
@@ -71,6 +75,11 @@ class SmallPictures:
     def whole(self) -> bool:
         """None of them is an object in a picture."""
         return all(picture.box is None for picture in self.pictures)
+
+    def same_bytes(self, row: int, other: int) -> bool:
+        """Whether the files of two rows hold the same bytes."""
+        one, two = self.pictures[row].path, self.pictures[other].path
+        return self.num_bytes[row] == self.num_bytes[other] and (one == two or _equal(one, two))
 
 
 def read_small_pictures(
@@ -91,7 +100,8 @@ def read_small_pictures(
         grey = np.memmap(tempfile.TemporaryFile(), np.uint8, "w+", shape=shape)  # noqa: SIM115
     color = np.zeros(num_pictures, np.float32)
     num_pixels, num_bytes = np.zeros((2, num_pictures), np.int64)
-    reasons = {}
+    reduced = np.zeros(num_pictures, bool)
+    reasons, notes = {}, {}
     rows_of: dict[str, list[int]] = {}
     for row, picture in enumerate(pictures):
         rows_of.setdefault(picture.path, []).append(row)
@@ -101,10 +111,13 @@ def read_small_pictures(
         rows = rows_of[path]
         whole = all(pictures[row].box is None for row in rows)
         try:
-            pixels, full = _decode(path, whole)
+            pixels, full, note = _decode(path, whole)
         except UnreadableImageError as error:
             reasons.update(dict.fromkeys(rows, str(error)))
             return
+        reduced[rows] = pixels.shape[0] * pixels.shape[1] < full
+        if note:
+            notes.update(dict.fromkeys(rows, note))
         for row in rows:
             try:
                 grey[row], color[row], num_pixels[row] = _small(pixels, full, pictures[row].box)
@@ -118,19 +131,27 @@ def read_small_pictures(
             list(pool.map(read, block))
             if progress is not None:
                 progress((start + len(block)) / len(files))
-    return SmallPictures(
-        pictures, grey, color, num_pixels, num_bytes, dict(sorted(reasons.items()))
-    )
+    reasons, notes = dict(sorted(reasons.items())), dict(sorted(notes.items()))
+    return SmallPictures(pictures, grey, color, num_pixels, num_bytes, reasons, reduced, notes)
 
 
-def _decode(path: str, whole: bool) -> tuple[np.ndarray, int]:
-    """The pixels of a file, perhaps at a fraction of its size, and their number at full size."""
-    from PIL import Image
-
+def _decode(path: str, whole: bool) -> tuple[np.ndarray, int, str | None]:
+    """The pixels of a file, perhaps reduced, their number at full size, and a note."""
     # Objects need more of the picture than the whole does.
-    pixels = np.asarray(load_image(path, min_side=2 * SIDE if whole else 16 * SIDE))
-    with Image.open(path) as header:
-        return pixels, header.width * header.height
+    image = load_image(path, min_side=2 * SIDE if whole else 16 * SIDE)
+    width, height = full_size(path, image)
+    return np.asarray(image), width * height, image.info.get("note")
+
+
+def _equal(one: str, two: str) -> bool:
+    try:
+        with open(one, "rb") as mine, open(two, "rb") as theirs:
+            while (block := mine.read(2**20)) == theirs.read(2**20):
+                if not block:
+                    return True
+    except OSError:
+        pass
+    return False
 
 
 def _small(pixels: np.ndarray, num_pixels: int, box: Box | None) -> tuple[np.ndarray, float, int]:
