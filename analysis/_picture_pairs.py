@@ -83,7 +83,7 @@ def compare_pairs(
     orientation = np.zeros(len(pairs), np.int8)
     placed = np.tile(IDENTITY, (len(pairs), 1, 1))
     other_overlap = MIN_OVERLAP if of_objects else MIN_OTHER_OVERLAP
-    with _threads() as pool:
+    with threads() as pool:
         for start in range(0, len(pairs), BLOCK):
             block = pairs[start : start + BLOCK]
             for place, found in _compare_block(grey, block, other_overlap, pool):
@@ -196,7 +196,7 @@ COLUMNS = np.tile(np.arange(SIDE, dtype=np.float32), (SIDE, 1))
 
 
 @contextmanager
-def _threads() -> Iterator[ThreadPoolExecutor]:
+def threads() -> Iterator[ThreadPoolExecutor]:
     """One thread per core, that hand on the interpreter's lock sooner: OpenCV's calls are short."""
     with short_turns(), one_opencv_thread(), ThreadPoolExecutor(num_cores()) as pool:
         yield pool

@@ -46,8 +46,12 @@ MIN_CHANCE_PICTURES = 100
 # not known; and where they are labeled differently.
 SAME_OBJECT_OVERLAP, SAME_BOX_OVERLAP = 0.75, 0.95
 
-# The kinds of evidence that make two images exact copies of each other.
-COPIES = ("copy", "same pixels")
+# The kinds of evidence that make two images exact copies of each other, and of a change that could
+# not be measured.
+COPIES, UNCLEAR = ("copy", "same pixels"), "unclear"
+
+# Agreement from which a pair may be the same though this set asks for more: it is looked at closely.
+WEAK_AGREEMENT = 0.6
 
 
 @dataclass(frozen=True)
@@ -60,14 +64,28 @@ class PairEvidence:
         agreement: (m,) float32, agreement of the aligned pictures' details in [-1, 1]; NaN where
             they were not compared
         kind: m names of the change: "copy" (same bytes), "same pixels", "mirror", "rotation",
-            "crop", "rescale", "gray", "tone", "blur", "recompression", "retouched", "box" (the same
-            object of one image twice), "embedding" (by the vectors alone)
+            "crop", "rescale", "gray", "tone", "blur", "recompression", "retouched", "unclear" (none
+            of these was measured), "box" (the same object of one image twice), "embedding" (by the
+            vectors alone)
     """
 
     pairs: np.ndarray
     similarity: np.ndarray
     agreement: np.ndarray
     kind: tuple[str, ...]
+
+    def chosen(self, which: np.ndarray) -> PairEvidence:
+        """The evidence for some of the pairs: (m,) bool."""
+        kinds = tuple(kind for kind, one in zip(self.kind, which) if one)
+        return PairEvidence(self.pairs[which], self.similarity[which], self.agreement[which], kinds)
+
+
+def directed(pairs: np.ndarray, order: np.ndarray) -> np.ndarray:
+    """Pairs (m, 2) with the better one first; the other is aligned with it."""
+    place = np.empty(len(order), np.int64)
+    place[order] = np.arange(len(order))
+    worse_first = place[pairs[:, 0]] > place[pairs[:, 1]]
+    return np.where(worse_first[:, None], pairs[:, ::-1], pairs)
 
 
 def chance_agreement(small: SmallPictures, graph: NeighborGraph) -> float:
@@ -95,7 +113,7 @@ def confirm_pairs(
     order: np.ndarray,
     threshold: float,
     progress: Progress | None = None,
-) -> PairEvidence:
+) -> tuple[PairEvidence, PairEvidence]:
     """Compares the pictures of candidate pairs and keeps the pairs that are the same.
 
     A pair with an unreadable picture is believed by its vectors only when they are overwhelming.
@@ -107,6 +125,9 @@ def confirm_pairs(
             is aligned with
         threshold: agreement from which a pair is believed that the vectors do not speak against
         progress: called with the share of the pairs that is done
+
+    Returns:
+        the pairs that are the same, and weak ones that may be, of unclear kind
     """
     from ._picture_pairs import compare_pairs, kinds_of_change
 
@@ -114,11 +135,8 @@ def confirm_pairs(
     readable = small.readable[pairs].all(axis=1)
     agreement = np.full(len(pairs), np.nan, np.float32)
     compared = np.flatnonzero(readable)
-    place = np.empty(len(order), np.int64)
-    place[order] = np.arange(len(order))
-    worse_first = place[pairs[:, 0]] > place[pairs[:, 1]]
-    directed = np.where(worse_first[:, None], pairs[:, ::-1], pairs)
-    found = compare_pairs(small.grey, directed[compared], not small.whole, progress)
+    better_first = directed(pairs, order)
+    found = compare_pairs(small.grey, better_first[compared], not small.whole, progress)
     agreement[compared] = found[0]
     against = np.clip((relative - NEAR) / (FAR - NEAR), 0, 1)
     needed = np.tanh(math.atanh(min(threshold, 0.999)) + SURPRISE * against)
@@ -126,10 +144,12 @@ def confirm_pairs(
     kinds = np.full(len(pairs), "embedding", object)
     confirmed = same[compared]
     kinds[compared[confirmed]] = kinds_of_change(
-        small, directed[compared[confirmed]], found[1][confirmed], found[2][confirmed]
+        small, better_first[compared[confirmed]], found[1][confirmed], found[2][confirmed]
     )
-    similarity = candidates.similarity[same]
-    return PairEvidence(pairs[same], similarity, agreement[same], tuple(kinds[same]))
+    weak = readable & ~same & (agreement >= WEAK_AGREEMENT)
+    kinds[weak] = UNCLEAR
+    evidence = PairEvidence(pairs, candidates.similarity, agreement, tuple(kinds))
+    return evidence.chosen(same), evidence.chosen(weak)
 
 
 def same_boxes(

@@ -14,7 +14,12 @@ import numpy as np
 
 from ..pictures.small_pictures import SmallPictures
 from ..steps import Progress, part_of
-from .duplicate_candidates import near_candidates, pair_candidates, representative_pairs
+from .duplicate_candidates import (
+    Candidates,
+    near_candidates,
+    pair_candidates,
+    representative_pairs,
+)
 from .duplicate_evidence import (
     DEFAULT_AGREEMENT,
     PairEvidence,
@@ -26,6 +31,7 @@ from .duplicate_evidence import (
     same_boxes,
 )
 from .duplicate_groups import find_conflicts, find_leaks, group_duplicates, keep_order
+from .duplicate_looks import settled, strong_pairs
 from .neighbors import NeighborGraph
 
 # How often representatives are compared with what may belong to them.
@@ -132,18 +138,28 @@ def _near_evidence(
     """
     candidates = near_candidates(graph, copies, image_numbers(small.pictures))
     compared = candidates.pairs
-    comparing = part_of(progress, 0.0, 0.85)
-    near = [confirm_pairs(small, candidates, order, threshold, comparing)]
+    standing = merged(known)
+    seen: dict[tuple[int, int], tuple[bool, str]] = {}
+
+    def found_in(candidates: Candidates, progress: Progress | None) -> list[PairEvidence]:
+        sure, weak = confirm_pairs(small, candidates, order, threshold, progress)
+        return [sure, strong_pairs(small, weak, order)] if small.whole else [sure]
+
+    def without_refuted(near: list[PairEvidence]) -> PairEvidence:
+        near = merged(near)
+        return settled(small, standing, near, copies, order, seen) if small.whole else near
+
+    near = without_refuted(found_in(candidates, part_of(progress, 0.0, 0.5)))
     for _ in range(REPRESENTATIVE_ROUNDS):
-        links = merged([*known, *near]).pairs
+        links = merged([*known, near]).pairs
         group, keep = group_duplicates(len(copies), links, copies, order)
         asked = representative_pairs(group, keep, copies, links, graph, compared)
-        found = confirm_pairs(small, pair_candidates(asked, rows, graph), order, threshold)
-        if len(found.pairs) == 0:
+        found = found_in(pair_candidates(asked, rows, graph), None)
+        if sum(len(one.pairs) for one in found) == 0:
             break
-        near.append(found)
+        near = without_refuted([near, *found])
         compared = np.concatenate([compared, asked])
-    return near
+    return [near]
 
 
 def _check(num_pictures, copies, rows, graph, threshold, labels, splits) -> None:

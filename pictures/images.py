@@ -83,6 +83,29 @@ def load_image(path: str, min_side: int = 0) -> Image.Image:
         raise UnreadableImageError(_reason(path, error)) from error
 
 
+def load_frames(path: str, min_side: int = 0) -> list[Image.Image]:
+    """An image as ``load_image`` gives it, and of several frames the middle and the last one, too.
+
+    Raises:
+        UnreadableImageError: as ``load_image``, or if a frame cannot be read
+    """
+    frames = [load_image(path, min_side)]
+    try:
+        with opened(path) as image:
+            # The others of an MPO are views of the same scene.
+            last = 0 if image.format == "MPO" else getattr(image, "n_frames", 1) - 1
+            for place in sorted({last // 2, last} - {0}):
+                image.seek(place)
+                deep = deep_pixels(image, path)
+                frame = image.copy() if deep is None else rgb_of_numbers(deep)
+                frames.append(frame if deep is not None else _to_rgb(upright(frame, image)))
+    except UnidentifiedImageError:
+        pass  # read by OpenCV, the first page alone
+    except Exception as error:
+        raise UnreadableImageError(_reason(path, error)) from error
+    return frames
+
+
 @contextlib.contextmanager
 def opened(path: str) -> Iterator[Image.Image]:
     """A file opened by Pillow, whose pixels ``load()`` decodes.

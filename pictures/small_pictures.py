@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
@@ -16,6 +16,7 @@ import numpy as np
 
 from ..cores import num_cores
 from ..steps import Progress
+from .closer import CloserPictures, Picture, cut
 from .images import Box, UnreadableImageError, full_size, load_image
 
 # Pixels per side. Squashed to a square, so that a change of the aspect ratio is no change, and a
@@ -27,19 +28,6 @@ MAX_HELD = 2**17
 
 # Files handed to the threads at once: their futures must not grow with the set.
 BLOCK = 1024
-
-
-@dataclass(frozen=True)
-class Picture:
-    """A picture file, or an object in it.
-
-    Attributes:
-        path: the file
-        box: relative ``(x, y, width, height)`` of the object, None for the whole picture
-    """
-
-    path: str
-    box: Box | None = None
 
 
 @dataclass(frozen=True)
@@ -55,6 +43,8 @@ class SmallPictures:
         reasons: why a picture could not be read, by its row
         reduced: (n,) bool, decoded at a fraction of its size; None where that is not known
         notes: what is to be known of how a picture was read, by its row
+        frames: reads the frames of a row at a size at which words can be told apart, as
+            ``closer.CloserPictures.frames``; None where there are no files
     """
 
     pictures: Sequence[Picture]
@@ -65,6 +55,7 @@ class SmallPictures:
     reasons: dict[int, str]
     reduced: np.ndarray | None = None
     notes: dict[int, str] = field(default_factory=dict)
+    frames: Callable[[int], list[np.ndarray]] | None = None
 
     @property
     def readable(self) -> np.ndarray:
@@ -132,7 +123,9 @@ def read_small_pictures(
             if progress is not None:
                 progress((start + len(block)) / len(files))
     reasons, notes = dict(sorted(reasons.items())), dict(sorted(notes.items()))
-    return SmallPictures(pictures, grey, color, num_pixels, num_bytes, reasons, reduced, notes)
+    closer = CloserPictures(pictures).frames
+    facts = (color, num_pixels, num_bytes, reasons, reduced, notes)
+    return SmallPictures(pictures, grey, *facts, closer)
 
 
 def _decode(path: str, whole: bool) -> tuple[np.ndarray, int, str | None]:
@@ -160,24 +153,10 @@ def _small(pixels: np.ndarray, num_pixels: int, box: Box | None) -> tuple[np.nda
 
     if box is not None:
         full = pixels
-        pixels = _cut(full, box)
+        pixels = cut(full, box)
         num_pixels = max(1, round(num_pixels * pixels[..., 0].size / full[..., 0].size))
     smaller = min(pixels.shape[:2]) < SIDE
     way = cv2.INTER_LINEAR if smaller else cv2.INTER_AREA
     small = cv2.resize(pixels, (SIDE, SIDE), interpolation=way)
     spread = small.max(axis=2).astype(np.float32) - small.min(axis=2)
     return cv2.cvtColor(small, cv2.COLOR_RGB2GRAY), float(spread.mean()), num_pixels
-
-
-def _cut(pixels: np.ndarray, box: Box) -> np.ndarray:
-    """The pixels in a relative box, at least one."""
-    values = np.asarray(box, float)
-    if values.shape != (4,) or not np.isfinite(values).all() or (values[2:] <= 0).any():
-        raise UnreadableImageError(f"box {list(box)} is not a position and a size")
-    height, width = pixels.shape[:2]
-    left, right = np.clip([values[0], values[0] + values[2]], 0, 1) * width
-    top, bottom = np.clip([values[1], values[1] + values[3]], 0, 1) * height
-    if right <= left or bottom <= top:
-        raise UnreadableImageError("box lies outside the picture")
-    left, top = min(int(left), width - 1), min(int(top), height - 1)
-    return pixels[top : max(round(bottom), top + 1), left : max(round(right), left + 1)]
