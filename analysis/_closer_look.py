@@ -45,7 +45,8 @@ GROUND_WIDTH = 8
 SAME_COLOR, SAME_DETAIL, SAME_BLOCKS, STRONG_BLOCKS = 0.75, 0.9, 0.82, 0.9
 
 # Other words in place of words: this many inked blocks and this share of the differing ones, or
-# many. Where this share of an image is ground, so are two parts in which both have something.
+# many. Where this share of an image is ground, two inked blocks are enough, or two parts in which
+# both have something, if most that differ are such and they do not lie scattered.
 # Captions have 13 inked blocks at least, small things that move before a camera 10 at most.
 FEW_INKED, INKED_SHARE, MANY_INKED, MOST_GROUND, FEW_MUTUAL = 3, 0.3, 12, 0.6, 2
 
@@ -83,8 +84,10 @@ class Look:
             return False
         if self.inked >= max(FEW_INKED, INKED_SHARE * self.differing) or self.inked >= MANY_INKED:
             return False
-        on_ground = self.ground >= MOST_GROUND and self.mutual >= FEW_MUTUAL
-        return not (on_ground and (self.inked or 2 * self.mutual >= self.different))
+        if self.ground < MOST_GROUND:
+            return True
+        mutual = self.mutual >= FEW_MUTUAL and (self.inked or 2 * self.mutual >= self.different)
+        return self.inked < FEW_MUTUAL and not (mutual and self.different >= 2 * self.differing)
 
     @property
     def strong(self) -> bool:
@@ -112,8 +115,8 @@ def look_closely(left: np.ndarray, right: np.ndarray, orientation: int, placed: 
     inside = cv2.warpAffine(whole, placed, size, flags=cv2.INTER_NEAREST | inverse) > 0
     grays = _equally_sharp(_gray(left), _gray(moved), inside)
     blocks = _aligned_blocks(*grays, inside)
-    color = color_agreement(left, moved, inside)
     ground = _ground(grays[0])
+    color = color_agreement(left, moved, inside, ground >= MOST_GROUND)
     if len(blocks[0]) < FEWEST_BLOCKS:
         return Look(len(blocks[0]), 1.0, 1.0, 0, 0, 0, 0, ground, color)
     return _measured(*blocks, ground, color)

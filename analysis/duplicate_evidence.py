@@ -50,7 +50,10 @@ SAME_OBJECT_OVERLAP, SAME_BOX_OVERLAP = 0.75, 0.95
 # not be measured.
 COPIES, UNCLEAR = ("copy", "same pixels"), "unclear"
 
-# Agreement from which a pair may be the same though this set asks for more: it is looked at closely.
+# The kind of evidence where an image cannot be read.
+BY_EMBEDDING = "embedding"
+
+# Agreement from which a pair may be the same though this set asks for more: looking tells.
 WEAK_AGREEMENT = 0.6
 
 
@@ -73,6 +76,10 @@ class PairEvidence:
     similarity: np.ndarray
     agreement: np.ndarray
     kind: tuple[str, ...]
+
+    def pair(self, place: int) -> tuple[int, int]:
+        """One pair of rows."""
+        return tuple(self.pairs[place].tolist())
 
     def chosen(self, which: np.ndarray) -> PairEvidence:
         """The evidence for some of the pairs: (m,) bool."""
@@ -112,8 +119,9 @@ def confirm_pairs(
     candidates: Candidates,
     order: np.ndarray,
     threshold: float,
+    with_weak: bool = False,
     progress: Progress | None = None,
-) -> tuple[PairEvidence, PairEvidence]:
+) -> PairEvidence:
     """Compares the pictures of candidate pairs and keeps the pairs that are the same.
 
     A pair with an unreadable picture is believed by its vectors only when they are overwhelming.
@@ -124,32 +132,51 @@ def confirm_pairs(
         order: (n,) int64 rows, the best ones first; the better picture is the one that the other
             is aligned with
         threshold: agreement from which a pair is believed that the vectors do not speak against
+        with_weak: weak pairs, too
         progress: called with the share of the pairs that is done
 
     Returns:
-        the pairs that are the same, and weak ones that may be, of unclear kind
+        the pairs that are the same; and weak ones, of kind ``UNCLEAR``, that must be looked at
     """
-    from ._picture_pairs import compare_pairs, kinds_of_change
+    from ._picture_pairs import kinds_of_change
 
     pairs, relative = candidates.pairs, candidates.relative_distance
     readable = small.readable[pairs].all(axis=1)
     agreement = np.full(len(pairs), np.nan, np.float32)
     compared = np.flatnonzero(readable)
     better_first = directed(pairs, order)
-    found = compare_pairs(small.grey, better_first[compared], not small.whole, progress)
+    found = compare_upright_and_turned(small, better_first[compared], progress)
     agreement[compared] = found[0]
     against = np.clip((relative - NEAR) / (FAR - NEAR), 0, 1)
     needed = np.tanh(math.atanh(min(threshold, 0.999)) + SURPRISE * against)
     same = np.where(readable, agreement >= needed, relative <= OVERWHELMING)
-    kinds = np.full(len(pairs), "embedding", object)
+    kinds = np.full(len(pairs), BY_EMBEDDING, object)
     confirmed = same[compared]
     kinds[compared[confirmed]] = kinds_of_change(
         small, better_first[compared[confirmed]], found[1][confirmed], found[2][confirmed]
     )
-    weak = readable & ~same & (agreement >= WEAK_AGREEMENT)
+    weak = with_weak & readable & ~same & (agreement >= WEAK_AGREEMENT)
     kinds[weak] = UNCLEAR
     evidence = PairEvidence(pairs, candidates.similarity, agreement, tuple(kinds))
-    return evidence.chosen(same), evidence.chosen(weak)
+    return evidence.chosen(same | weak)
+
+
+def compare_upright_and_turned(
+    small: SmallPictures, pairs: np.ndarray, progress: Progress | None = None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """What ``compare_pairs`` gives; what does not agree so is compared turned by any angle."""
+    from ._picture_pairs import compare_pairs
+    from ._turned_pairs import compare_turned
+
+    found = compare_pairs(small.grey, pairs, not small.whole, progress)
+    if small.whole:
+        agreement, orientation, placed = found
+        unlike = np.flatnonzero(agreement < WEAK_AGREEMENT)
+        turned, maps = compare_turned(small, pairs[unlike])
+        better = turned > agreement[unlike]
+        agreement[unlike[better]], placed[unlike[better]] = turned[better], maps[better]
+        orientation[unlike[better]] = 0
+    return found
 
 
 def same_boxes(

@@ -13,7 +13,13 @@ import numpy as np
 
 from ..pictures.small_pictures import SmallPictures
 from .duplicate_candidates import entities
-from .duplicate_evidence import UNCLEAR, PairEvidence, directed
+from .duplicate_evidence import (
+    BY_EMBEDDING,
+    UNCLEAR,
+    PairEvidence,
+    compare_upright_and_turned,
+    directed,
+)
 from .duplicate_groups import group_duplicates
 
 # Pixels of an image that shows no more closely than when small: nothing speaks for a weak pair.
@@ -38,13 +44,21 @@ class Verdict:
 def look_at_pairs(small: SmallPictures, pairs: np.ndarray, order: np.ndarray) -> Verdict:
     """Looks at pairs (m, 2), the better image of each as the original."""
     from ._closer_look import look_closely
-    from ._picture_pairs import compare_pairs, kinds_of_change, threads
+    from ._picture_pairs import kinds_of_change, threads
 
     pairs = directed(pairs, order)
-    _, orientation, placed = compare_pairs(small.grey, pairs, not small.whole)
-    kinds = kinds_of_change(small, pairs, orientation, placed)
+    readable = small.readable[pairs].all(axis=1)
+    orientation = np.zeros(len(pairs), np.int8)
+    placed = np.zeros((len(pairs), 2, 3), np.float32)
+    _, orientation[readable], placed[readable] = compare_upright_and_turned(small, pairs[readable])
+    kinds = np.full(len(pairs), BY_EMBEDDING, object)
+    kinds[readable] = kinds_of_change(
+        small, pairs[readable], orientation[readable], placed[readable]
+    )
 
     def look(place: int) -> tuple[bool, bool, str]:
+        if not readable[place]:
+            return True, False, BY_EMBEDDING
         left, right = (small.frames(row) for row in pairs[place].tolist())
         if not left or not right:
             return True, False, UNCLEAR
@@ -62,14 +76,6 @@ def look_at_pairs(small: SmallPictures, pairs: np.ndarray, order: np.ndarray) ->
         found = list(pool.map(look, range(len(pairs))))
     same, strong, kind = zip(*found) if found else ((), (), ())
     return Verdict(np.array(same, bool), np.array(strong, bool), list(kind))
-
-
-def strong_pairs(small: SmallPictures, weak: PairEvidence, order: np.ndarray) -> PairEvidence:
-    """Those of pairs that agree too little for this set which show the same content closely."""
-    large = (small.num_pixels[weak.pairs] >= FEWEST_PIXELS).all(axis=1)
-    weak = weak.chosen(large & (small.frames is not None))
-    verdict = look_at_pairs(small, weak.pairs, order)
-    return replace(weak, kind=tuple(verdict.kind)).chosen(verdict.strong)
 
 
 def settled(
@@ -94,8 +100,13 @@ def settled(
         ``near`` without the pairs that were refuted; every pair that links a member with its
         representative has been looked at
     """
-    if small.frames is None:
-        return near
+    weak = np.array([kind == UNCLEAR for kind in near.kind], bool)
+    if small.frames is None or not small.whole:
+        return near.chosen(~weak)
+    large = (small.num_pixels[near.pairs] >= FEWEST_PIXELS).all(axis=1)
+    near = near.chosen(~weak | large)
+    stands = [seen.get(near.pair(place), (True,))[0] for place in range(len(near.pairs))]
+    near = near.chosen(np.array(stands, bool))
     entity = entities(copies)
     while True:
         links = np.concatenate([known.pairs, near.pairs])
@@ -104,18 +115,20 @@ def settled(
         kept[entity[keep & (group >= 0)]] = True
         one, other = near.pairs.T
         star = (group[one] == group[other]) & (group[one] >= 0) & (kept[one] | kept[other])
-        new = [
-            place
-            for place in np.flatnonzero(star).tolist()
-            if tuple(near.pairs[place].tolist()) not in seen
-        ]
+        new = [place for place in np.flatnonzero(star).tolist() if near.pair(place) not in seen]
         if not new:
             break
-        asked = near.pairs[new]
-        verdict = look_at_pairs(small, asked, order)
-        seen.update(zip(map(tuple, asked.tolist()), zip(verdict.same.tolist(), verdict.kind)))
-        stays = [seen.get(tuple(pair), (True,))[0] for pair in near.pairs.tolist()]
-        near = near.chosen(np.array(stays, bool))
-    pairs = map(tuple, near.pairs.tolist())
-    kinds = tuple(seen.get(pair, (True, kind))[1] for pair, kind in zip(pairs, near.kind))
-    return replace(near, kind=kinds)
+        asked = near.chosen(np.isin(np.arange(len(near.pairs)), new))
+        verdict = look_at_pairs(small, asked.pairs, order)
+        weak = np.array([kind == UNCLEAR for kind in asked.kind], bool)
+        stays = np.where(weak, verdict.strong, verdict.same).tolist()
+        for pair, same, kind in zip(asked.pairs.tolist(), stays, verdict.kind):
+            seen[tuple(pair)] = same, kind
+        looked = [seen.get(near.pair(place), (True,))[0] for place in range(len(near.pairs))]
+        near = near.chosen(np.array(looked, bool))
+    looked = [seen.get(near.pair(place)) for place in range(len(near.pairs))]
+    kinds = [one[1] if one else kind for one, kind in zip(looked, near.kind)]
+    near = replace(near, kind=tuple(kinds))
+    # A weak pair that no group needs stays unproven.
+    proven = [bool(one) or kind != UNCLEAR for one, kind in zip(looked, near.kind)]
+    return near.chosen(np.array(proven, bool))

@@ -15,7 +15,8 @@ import numpy as np
 from ..pictures.small_pictures import SmallPictures
 from ..steps import Progress, part_of
 from .duplicate_candidates import (
-    Candidates,
+    alike_candidates,
+    entities,
     near_candidates,
     pair_candidates,
     representative_pairs,
@@ -31,7 +32,7 @@ from .duplicate_evidence import (
     same_boxes,
 )
 from .duplicate_groups import find_conflicts, find_leaks, group_duplicates, keep_order
-from .duplicate_looks import settled, strong_pairs
+from .duplicate_looks import settled
 from .neighbors import NeighborGraph
 
 # How often representatives are compared with what may belong to them.
@@ -101,7 +102,8 @@ def find_duplicates(
     if rows is not None and graph is not None and graph.k > 0:
         if threshold is None:
             base = chance_agreement(small, graph)
-        parts += _near_evidence(small, copies, rows, graph, order, base, parts, progress)
+        asked = base, threshold is None
+        parts += _near_evidence(small, copies, rows, graph, order, asked, parts, progress)
     evidence = merged(parts)
     group, keep = group_duplicates(len(copies), evidence.pairs, copies, order)
     leaks, leaking = find_leaks(group, splits)
@@ -126,7 +128,7 @@ def _near_evidence(
     rows: np.ndarray,
     graph: NeighborGraph,
     order: np.ndarray,
-    threshold: float,
+    asked: tuple[float, bool],
     known: list[PairEvidence],
     progress: Progress | None,
 ) -> list[PairEvidence]:
@@ -134,31 +136,31 @@ def _near_evidence(
 
     Args:
         order: (n,) int64 rows, the best ones first
+        asked: agreement from which a pair is believed, and whether looking closely may do instead
         known: what speaks for other pairs
     """
     candidates = near_candidates(graph, copies, image_numbers(small.pictures))
+    if small.whole:
+        alone = small.readable & (entities(copies) == np.arange(len(copies)))
+        alike = alike_candidates(small.grey, alone, candidates.pairs)
+        candidates = candidates.with_others(pair_candidates(alike, rows, graph))
     compared = candidates.pairs
     standing = merged(known)
     seen: dict[tuple[int, int], tuple[bool, str]] = {}
 
-    def found_in(candidates: Candidates, progress: Progress | None) -> list[PairEvidence]:
-        sure, weak = confirm_pairs(small, candidates, order, threshold, progress)
-        return [sure, strong_pairs(small, weak, order)] if small.whole else [sure]
-
-    def without_refuted(near: list[PairEvidence]) -> PairEvidence:
-        near = merged(near)
-        return settled(small, standing, near, copies, order, seen) if small.whole else near
-
-    near = without_refuted(found_in(candidates, part_of(progress, 0.0, 0.5)))
+    comparing = part_of(progress, 0.0, 0.5)
+    alike = confirm_pairs(small, candidates, order, *asked, comparing)
+    near = settled(small, standing, alike, copies, order, seen)
     for _ in range(REPRESENTATIVE_ROUNDS):
         links = merged([*known, near]).pairs
         group, keep = group_duplicates(len(copies), links, copies, order)
-        asked = representative_pairs(group, keep, copies, links, graph, compared)
-        found = found_in(pair_candidates(asked, rows, graph), None)
-        if sum(len(one.pairs) for one in found) == 0:
+        others = representative_pairs(group, keep, copies, links, graph, compared)
+        found = confirm_pairs(small, pair_candidates(others, rows, graph), order, *asked)
+        if len(found.pairs) == 0:
             break
-        near = without_refuted([near, *found])
-        compared = np.concatenate([compared, asked])
+        alike = merged([alike, found])
+        near = settled(small, standing, alike, copies, order, seen)
+        compared = np.concatenate([compared, others])
     return [near]
 
 

@@ -45,6 +45,7 @@ class SmallPictures:
         notes: what is to be known of how a picture was read, by its row
         frames: reads the frames of a row at a size at which words can be told apart, as
             ``closer.CloserPictures.frames``; None where there are no files
+        aspect: (n,) float32, width by height, 1 where unreadable; None where it is not known
     """
 
     pictures: Sequence[Picture]
@@ -56,6 +57,7 @@ class SmallPictures:
     reduced: np.ndarray | None = None
     notes: dict[int, str] = field(default_factory=dict)
     frames: Callable[[int], list[np.ndarray]] | None = None
+    aspect: np.ndarray | None = None
 
     @property
     def readable(self) -> np.ndarray:
@@ -89,7 +91,7 @@ def read_small_pictures(
     else:
         # The file lives as long as the array that maps it.
         grey = np.memmap(tempfile.TemporaryFile(), np.uint8, "w+", shape=shape)  # noqa: SIM115
-    color = np.zeros(num_pictures, np.float32)
+    color, aspect = np.zeros((2, num_pictures), np.float32)
     num_pixels, num_bytes = np.zeros((2, num_pictures), np.int64)
     reduced = np.zeros(num_pictures, bool)
     reasons, notes = {}, {}
@@ -111,7 +113,9 @@ def read_small_pictures(
             notes.update(dict.fromkeys(rows, note))
         for row in rows:
             try:
-                grey[row], color[row], num_pixels[row] = _small(pixels, full, pictures[row].box)
+                grey[row], color[row], num_pixels[row], aspect[row] = _small(
+                    pixels, full, pictures[row].box
+                )
                 num_bytes[row] = os.path.getsize(path)
             except UnreadableImageError as error:
                 reasons[row] = str(error)
@@ -125,7 +129,7 @@ def read_small_pictures(
     reasons, notes = dict(sorted(reasons.items())), dict(sorted(notes.items()))
     closer = CloserPictures(pictures).frames
     facts = (color, num_pixels, num_bytes, reasons, reduced, notes)
-    return SmallPictures(pictures, grey, *facts, closer)
+    return SmallPictures(pictures, grey, *facts, closer, np.where(aspect > 0, aspect, 1))
 
 
 def _decode(path: str, whole: bool) -> tuple[np.ndarray, int, str | None]:
@@ -147,8 +151,10 @@ def _equal(one: str, two: str) -> bool:
     return False
 
 
-def _small(pixels: np.ndarray, num_pixels: int, box: Box | None) -> tuple[np.ndarray, float, int]:
-    """The small grey picture, its color, and its number of pixels at full size."""
+def _small(
+    pixels: np.ndarray, num_pixels: int, box: Box | None
+) -> tuple[np.ndarray, float, int, float]:
+    """The small grey picture, its color, its number of pixels at full size, and its aspect."""
     import cv2
 
     if box is not None:
@@ -159,4 +165,5 @@ def _small(pixels: np.ndarray, num_pixels: int, box: Box | None) -> tuple[np.nda
     way = cv2.INTER_LINEAR if smaller else cv2.INTER_AREA
     small = cv2.resize(pixels, (SIDE, SIDE), interpolation=way)
     spread = small.max(axis=2).astype(np.float32) - small.min(axis=2)
-    return cv2.cvtColor(small, cv2.COLOR_RGB2GRAY), float(spread.mean()), num_pixels
+    aspect = pixels.shape[1] / pixels.shape[0]
+    return cv2.cvtColor(small, cv2.COLOR_RGB2GRAY), float(spread.mean()), num_pixels, aspect
