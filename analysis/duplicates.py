@@ -136,7 +136,7 @@ def _near_evidence(
 
     Args:
         order: (n,) int64 rows, the best ones first
-        asked: agreement from which a pair is believed, and whether looking closely may do instead
+        asked: agreement from which a pair is believed, and whether looking closely decides
         known: what speaks for other pairs
     """
     candidates = near_candidates(graph, copies, image_numbers(small.pictures))
@@ -148,9 +148,12 @@ def _near_evidence(
     standing = merged(known)
     seen: dict[tuple[int, int], tuple[bool, str]] = {}
 
+    def shown(alike: PairEvidence) -> PairEvidence:
+        return settled(small, standing, alike, copies, order, seen) if asked[1] else alike
+
     comparing = part_of(progress, 0.0, 0.5)
     alike = confirm_pairs(small, candidates, order, *asked, comparing)
-    near = settled(small, standing, alike, copies, order, seen)
+    near = shown(alike)
     for _ in range(REPRESENTATIVE_ROUNDS):
         links = merged([*known, near]).pairs
         group, keep = group_duplicates(len(copies), links, copies, order)
@@ -159,7 +162,7 @@ def _near_evidence(
         if len(found.pairs) == 0:
             break
         alike = merged([alike, found])
-        near = settled(small, standing, alike, copies, order, seen)
+        near = shown(alike)
         compared = np.concatenate([compared, others])
     return [near]
 
