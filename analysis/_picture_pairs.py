@@ -83,7 +83,7 @@ def compare_pairs(
     orientation = np.zeros(len(pairs), np.int8)
     placed = np.tile(IDENTITY, (len(pairs), 1, 1))
     other_overlap = MIN_OVERLAP if of_objects else MIN_OTHER_OVERLAP
-    with _threads() as pool:
+    with threads() as pool:
         for start in range(0, len(pairs), BLOCK):
             block = pairs[start : start + BLOCK]
             for place, found in _compare_block(grey, block, other_overlap, pool):
@@ -165,7 +165,7 @@ def _kind_of_change(
 
 def _sharpness(picture: np.ndarray) -> float:
     """Detail of the finest scale as a share of the contrast."""
-    picture = _contrast(picture)
+    picture = contrast(picture)
     return float(cv2.meanStdDev(cv2.Laplacian(picture, cv2.CV_32F))[1][0, 0]) + 1e-3
 
 
@@ -196,7 +196,7 @@ COLUMNS = np.tile(np.arange(SIDE, dtype=np.float32), (SIDE, 1))
 
 
 @contextmanager
-def _threads() -> Iterator[ThreadPoolExecutor]:
+def threads() -> Iterator[ThreadPoolExecutor]:
     """One thread per core, that hand on the interpreter's lock sooner: OpenCV's calls are short."""
     with short_turns(), one_opencv_thread(), ThreadPoolExecutor(num_cores()) as pool:
         yield pool
@@ -232,12 +232,12 @@ def _compare(
     starts = [start for start in starts if start[0] >= COARSE_GATE]
     if not starts:
         return 0.0, 0, IDENTITY
-    base = _contrast(left)
-    details = _details(base)
-    pictures = {orientation: _contrast(turn(right, orientation)) for _, orientation, _ in starts}
+    base = contrast(left)
+    details = details_of(base)
+    pictures = {orientation: contrast(turn(right, orientation)) for _, orientation, _ in starts}
     found = []
     for _, orientation, placed in starts:
-        agreement = _agreement(details, pictures[orientation], placed, other_overlap)
+        agreement = agreement_of(details, pictures[orientation], placed, other_overlap)
         if agreement >= CLEAR_AGREEMENT:
             return agreement, orientation, placed
         found.append((agreement, orientation, placed))
@@ -246,10 +246,10 @@ def _compare(
     for agreement, orientation, placed in found[:2]:
         if agreement < HOPELESS_AGREEMENT:
             break
-        aligned = _align(base, pictures[orientation], placed)
+        aligned = align(base, pictures[orientation], placed)
         if aligned is None:
             continue
-        agreement = _agreement(details, pictures[orientation], aligned, other_overlap)
+        agreement = agreement_of(details, pictures[orientation], aligned, other_overlap)
         if agreement > best_found[0]:
             best_found = (agreement, orientation, aligned)
         if agreement >= CLEAR_AGREEMENT:
@@ -261,30 +261,30 @@ def _shrink(picture: np.ndarray, side: int) -> np.ndarray:
     return cv2.resize(picture, (side, side), interpolation=cv2.INTER_AREA)
 
 
-def _contrast(picture: np.ndarray) -> np.ndarray:
+def contrast(picture: np.ndarray) -> np.ndarray:
     deviation = max(float(cv2.meanStdDev(picture)[1][0, 0]), 1e-3)
     return picture.astype(np.float32) * np.float32(min(CONTRAST / deviation, MAX_GAIN))
 
 
-def _details(picture: np.ndarray) -> np.ndarray:
+def details_of(picture: np.ndarray) -> np.ndarray:
     """The picture without its local mean and contrast."""
     picture = cv2.GaussianBlur(picture, (5, 5), 1.0)
     picture = picture - cv2.blur(picture, (9, 9))
     return picture / cv2.sqrt(cv2.blur(picture * picture, (9, 9)) + np.float32(NOISE**2))
 
 
-def _agreement(
+def agreement_of(
     details: np.ndarray, right: np.ndarray, placed: np.ndarray, other_overlap: float
 ) -> float:
     """Correlation of the details in the common part; -1 where that is too small."""
     if placed is IDENTITY:
-        other = _details(right)
+        other = details_of(right)
     else:
         mask, share, other_share = common_part(placed)
         low, high = sorted((share, other_share))
         if high < MIN_OVERLAP or low < other_overlap:
             return -1.0
-        other = _details(warp(right, placed)) * mask
+        other = details_of(warp(right, placed)) * mask
         details = details * mask
     lengths = cv2.norm(details) * cv2.norm(other)
     return float(np.vdot(details, other)) / max(lengths, 1e-6)
@@ -298,12 +298,14 @@ def _crop_map(side: float, inside: float, x: float, y: float) -> np.ndarray:
     return np.float32([[1 / scale, 0, -unit * x / scale], [0, 1 / scale, -unit * y / scale]])
 
 
-def _align(left: np.ndarray, right: np.ndarray, placed: np.ndarray) -> np.ndarray | None:
+def align(
+    left: np.ndarray, right: np.ndarray, placed: np.ndarray, mask: np.ndarray | None = None
+) -> np.ndarray | None:
     """The affine map that aligns the pictures; None if none is found or it distorts too much."""
     criteria = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, 40, 1e-3)
     motion = cv2.MOTION_AFFINE
     try:
-        _, aligned = cv2.findTransformECC(left, right, placed.copy(), motion, criteria, None, 5)
+        _, aligned = cv2.findTransformECC(left, right, placed.copy(), motion, criteria, mask, 5)
     except cv2.error:
         return None
     long, short = np.linalg.svd(aligned[:, :2], compute_uv=False)

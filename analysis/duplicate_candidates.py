@@ -15,6 +15,10 @@ from .neighbors import NeighborGraph
 # same-photo pairs, four find 93 %, eight 98 %.
 COMPARED_NEIGHBORS = 4
 
+# Correlation of details from which images are compared that no embedding proposes, and images of
+# which all pairs are correlated at most: 8 s of two cores, a twentieth of the time to read them.
+ALIKE, MOST_COMPARED_ROWS = 0.5, 20_000
+
 # Duplicates of a duplicate with which its representative is compared at most.
 MOST_ASKED = 50
 
@@ -33,6 +37,14 @@ class Candidates:
     pairs: np.ndarray
     similarity: np.ndarray
     relative_distance: np.ndarray
+
+    def with_others(self, others: Candidates) -> Candidates:
+        """These and other pairs, sorted."""
+        pairs = np.concatenate([self.pairs, others.pairs])
+        order = np.lexsort((pairs[:, 1], pairs[:, 0]))
+        similarity = np.concatenate([self.similarity, others.similarity])
+        relative = np.concatenate([self.relative_distance, others.relative_distance])
+        return Candidates(pairs[order], similarity[order], relative[order])
 
 
 def near_candidates(
@@ -72,6 +84,44 @@ def near_candidates(
     _, once = np.unique(low * num_rows + high, return_index=True)
     pairs = np.stack([low[once], high[once]], axis=1)
     return Candidates(pairs, 1 - distance[chosen][once], relative[chosen][once])
+
+
+def alike_candidates(grey: np.ndarray, readable: np.ndarray, known: np.ndarray) -> np.ndarray:
+    """Pairs (m, 2) whose details agree as they lie, whatever their embeddings say.
+
+    To an embedding all pages of text are the same page: on rescans of 20 of 60 pages the copy is
+    among the first four neighbors for 9.
+
+    Args:
+        grey: (n, 64, 64) uint8
+        readable: (n,) bool
+        known: (k, 2) int64 pairs that are candidates already
+    """
+    rows = np.flatnonzero(readable)
+    if not 1 < len(rows) <= MOST_COMPARED_ROWS:
+        return np.empty((0, 2), np.int64)
+    described = np.stack([_described(grey[row]) for row in rows])
+    pairs = set()
+    step = max(1, 2**24 // len(rows))
+    for start in range(0, len(rows), step):
+        alike = described[start : start + step] @ described.T
+        mine = np.arange(len(alike))
+        alike[mine, start + mine] = -1
+        best = alike.argmax(axis=1)
+        for place in np.flatnonzero(alike[mine, best] >= ALIKE).tolist():
+            pairs.add(tuple(sorted((int(rows[start + place]), int(rows[best[place]])))))
+    return np.array(sorted(pairs - set(map(tuple, known.tolist()))), np.int64).reshape(-1, 2)
+
+
+def _described(small: np.ndarray) -> np.ndarray:
+    """A small image's details at 21 x 21: (441,) float32 of length 1."""
+    means = small[:63, :63].reshape(21, 3, 21, 3).mean(axis=(1, 3), dtype=np.float32)
+    padded = np.pad(means, 2, mode="edge")
+    sums = np.cumsum(np.cumsum(np.pad(padded, ((1, 0), (1, 0))), axis=0), axis=1)
+    around = (sums[5:, 5:] - sums[:-5, 5:] - sums[5:, :-5] + sums[:-5, :-5]) / 25
+    details = (means - around).ravel()
+    # Two gray levels of detail say nothing.
+    return (details / max(float(np.linalg.norm(details)), 2.0 * 21)).astype(np.float32)
 
 
 def pair_candidates(pairs: np.ndarray, rows: np.ndarray, graph: NeighborGraph) -> Candidates:

@@ -46,8 +46,15 @@ MIN_CHANCE_PICTURES = 100
 # not known; and where they are labeled differently.
 SAME_OBJECT_OVERLAP, SAME_BOX_OVERLAP = 0.75, 0.95
 
-# The kinds of evidence that make two images exact copies of each other.
-COPIES = ("copy", "same pixels")
+# The kinds of evidence that make two images exact copies of each other, and of a change that could
+# not be measured.
+COPIES, UNCLEAR = ("copy", "same pixels"), "unclear"
+
+# The kind of evidence where an image cannot be read.
+BY_EMBEDDING = "embedding"
+
+# Agreement from which a pair may be the same though this set asks for more: looking tells.
+WEAK_AGREEMENT = 0.6
 
 
 @dataclass(frozen=True)
@@ -60,14 +67,32 @@ class PairEvidence:
         agreement: (m,) float32, agreement of the aligned pictures' details in [-1, 1]; NaN where
             they were not compared
         kind: m names of the change: "copy" (same bytes), "same pixels", "mirror", "rotation",
-            "crop", "rescale", "gray", "tone", "blur", "recompression", "retouched", "box" (the same
-            object of one image twice), "embedding" (by the vectors alone)
+            "crop", "rescale", "gray", "tone", "blur", "recompression", "retouched", "unclear" (none
+            of these was measured), "box" (the same object of one image twice), "embedding" (by the
+            vectors alone)
     """
 
     pairs: np.ndarray
     similarity: np.ndarray
     agreement: np.ndarray
     kind: tuple[str, ...]
+
+    def pair(self, place: int) -> tuple[int, int]:
+        """One pair of rows."""
+        return tuple(self.pairs[place].tolist())
+
+    def chosen(self, which: np.ndarray) -> PairEvidence:
+        """The evidence for some of the pairs: (m,) bool."""
+        kinds = tuple(kind for kind, one in zip(self.kind, which) if one)
+        return PairEvidence(self.pairs[which], self.similarity[which], self.agreement[which], kinds)
+
+
+def directed(pairs: np.ndarray, order: np.ndarray) -> np.ndarray:
+    """Pairs (m, 2) with the better one first; the other is aligned with it."""
+    place = np.empty(len(order), np.int64)
+    place[order] = np.arange(len(order))
+    worse_first = place[pairs[:, 0]] > place[pairs[:, 1]]
+    return np.where(worse_first[:, None], pairs[:, ::-1], pairs)
 
 
 def chance_agreement(small: SmallPictures, graph: NeighborGraph) -> float:
@@ -94,6 +119,7 @@ def confirm_pairs(
     candidates: Candidates,
     order: np.ndarray,
     threshold: float,
+    with_weak: bool = False,
     progress: Progress | None = None,
 ) -> PairEvidence:
     """Compares the pictures of candidate pairs and keeps the pairs that are the same.
@@ -106,30 +132,51 @@ def confirm_pairs(
         order: (n,) int64 rows, the best ones first; the better picture is the one that the other
             is aligned with
         threshold: agreement from which a pair is believed that the vectors do not speak against
+        with_weak: weak pairs, too
         progress: called with the share of the pairs that is done
+
+    Returns:
+        the pairs that are the same; and weak ones, of kind ``UNCLEAR``, that must be looked at
     """
-    from ._picture_pairs import compare_pairs, kinds_of_change
+    from ._picture_pairs import kinds_of_change
 
     pairs, relative = candidates.pairs, candidates.relative_distance
     readable = small.readable[pairs].all(axis=1)
     agreement = np.full(len(pairs), np.nan, np.float32)
     compared = np.flatnonzero(readable)
-    place = np.empty(len(order), np.int64)
-    place[order] = np.arange(len(order))
-    worse_first = place[pairs[:, 0]] > place[pairs[:, 1]]
-    directed = np.where(worse_first[:, None], pairs[:, ::-1], pairs)
-    found = compare_pairs(small.grey, directed[compared], not small.whole, progress)
+    better_first = directed(pairs, order)
+    found = compare_upright_and_turned(small, better_first[compared], progress)
     agreement[compared] = found[0]
     against = np.clip((relative - NEAR) / (FAR - NEAR), 0, 1)
     needed = np.tanh(math.atanh(min(threshold, 0.999)) + SURPRISE * against)
     same = np.where(readable, agreement >= needed, relative <= OVERWHELMING)
-    kinds = np.full(len(pairs), "embedding", object)
+    kinds = np.full(len(pairs), BY_EMBEDDING, object)
     confirmed = same[compared]
     kinds[compared[confirmed]] = kinds_of_change(
-        small, directed[compared[confirmed]], found[1][confirmed], found[2][confirmed]
+        small, better_first[compared[confirmed]], found[1][confirmed], found[2][confirmed]
     )
-    similarity = candidates.similarity[same]
-    return PairEvidence(pairs[same], similarity, agreement[same], tuple(kinds[same]))
+    weak = with_weak & readable & ~same & (agreement >= WEAK_AGREEMENT)
+    kinds[weak] = UNCLEAR
+    evidence = PairEvidence(pairs, candidates.similarity, agreement, tuple(kinds))
+    return evidence.chosen(same | weak)
+
+
+def compare_upright_and_turned(
+    small: SmallPictures, pairs: np.ndarray, progress: Progress | None = None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """What ``compare_pairs`` gives; what does not agree so is compared turned by any angle."""
+    from ._picture_pairs import compare_pairs
+    from ._turned_pairs import compare_turned
+
+    found = compare_pairs(small.grey, pairs, not small.whole, progress)
+    if small.whole:
+        agreement, orientation, placed = found
+        unlike = np.flatnonzero(agreement < WEAK_AGREEMENT)
+        turned, maps = compare_turned(small, pairs[unlike])
+        better = turned > agreement[unlike]
+        agreement[unlike[better]], placed[unlike[better]] = turned[better], maps[better]
+        orientation[unlike[better]] = 0
+    return found
 
 
 def same_boxes(
@@ -168,8 +215,7 @@ def copy_evidence(
     entity = entities(copies)
     others = np.flatnonzero(entity != np.arange(len(copies)))
     pairs = np.stack([entity[others], others], axis=1)
-    same_size = small.num_bytes[pairs[:, 0]] == small.num_bytes[pairs[:, 1]]
-    kinds = tuple(COPIES[0] if same else COPIES[1] for same in same_size)
+    kinds = tuple(COPIES[not small.same_bytes(*pair)] for pair in pairs.tolist())
     return PairEvidence(pairs, _similarity(pairs, rows), np.ones(len(pairs), np.float32), kinds)
 
 

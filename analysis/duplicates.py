@@ -14,7 +14,13 @@ import numpy as np
 
 from ..pictures.small_pictures import SmallPictures
 from ..steps import Progress, part_of
-from .duplicate_candidates import near_candidates, pair_candidates, representative_pairs
+from .duplicate_candidates import (
+    alike_candidates,
+    entities,
+    near_candidates,
+    pair_candidates,
+    representative_pairs,
+)
 from .duplicate_evidence import (
     DEFAULT_AGREEMENT,
     PairEvidence,
@@ -28,6 +34,7 @@ from .duplicate_evidence import (
     without,
 )
 from .duplicate_groups import find_conflicts, find_leaks, group_duplicates, keep_order
+from .duplicate_looks import settled
 from .neighbors import NeighborGraph
 
 # How often representatives are compared with what may belong to them.
@@ -101,7 +108,8 @@ def find_duplicates(
     if rows is not None and graph is not None and graph.k > 0:
         if threshold is None:
             base = chance_agreement(small, graph)
-        parts += _near_evidence(small, copies, rows, graph, order, base, parts, apart, progress)
+        asked = base, threshold is None
+        parts += _near_evidence(small, copies, rows, graph, order, asked, parts, apart, progress)
     evidence = without(merged(parts), apart)
     group, keep = group_duplicates(len(copies), evidence.pairs, copies, order)
     leaks, leaking = find_leaks(group, splits)
@@ -126,7 +134,7 @@ def _near_evidence(
     rows: np.ndarray,
     graph: NeighborGraph,
     order: np.ndarray,
-    threshold: float,
+    asked: tuple[float, bool],
     known: list[PairEvidence],
     apart: np.ndarray,
     progress: Progress | None,
@@ -135,23 +143,36 @@ def _near_evidence(
 
     Args:
         order: (n,) int64 rows, the best ones first
+        asked: agreement from which a pair is believed, and whether looking closely decides
         known: what speaks for other pairs
         apart: (m, 2) int64 pairs that are no duplicates
     """
     candidates = near_candidates(graph, copies, image_numbers(small.pictures))
+    if small.whole:
+        alone = small.readable & (entities(copies) == np.arange(len(copies)))
+        alike = alike_candidates(small.grey, alone, candidates.pairs)
+        candidates = candidates.with_others(pair_candidates(alike, rows, graph))
     compared = candidates.pairs
-    comparing = part_of(progress, 0.0, 0.85)
-    near = [confirm_pairs(small, candidates, order, threshold, comparing)]
+    standing = merged(known)
+    seen: dict[tuple[int, int], tuple[bool, str]] = {}
+
+    def shown(alike: PairEvidence) -> PairEvidence:
+        return settled(small, standing, alike, copies, order, seen) if asked[1] else alike
+
+    comparing = part_of(progress, 0.0, 0.5)
+    alike = confirm_pairs(small, candidates, order, *asked, comparing)
+    near = shown(alike)
     for _ in range(REPRESENTATIVE_ROUNDS):
-        links = without(merged([*known, *near]), apart).pairs
+        links = without(merged([*known, near]), apart).pairs
         group, keep = group_duplicates(len(copies), links, copies, order)
-        asked = representative_pairs(group, keep, copies, links, graph, compared)
-        found = confirm_pairs(small, pair_candidates(asked, rows, graph), order, threshold)
+        others = representative_pairs(group, keep, copies, links, graph, compared)
+        found = confirm_pairs(small, pair_candidates(others, rows, graph), order, *asked)
         if len(found.pairs) == 0:
             break
-        near.append(found)
-        compared = np.concatenate([compared, asked])
-    return near
+        alike = merged([alike, found])
+        near = shown(alike)
+        compared = np.concatenate([compared, others])
+    return [near]
 
 
 def _check(num_pictures, copies, rows, graph, threshold, labels, splits) -> None:

@@ -23,6 +23,7 @@ from ..storage.target import Target
 from .contract import FILES, REVIEW, Check, Finding
 from .inputs import Inputs
 from .parameters import checked_threshold
+from .progress import counted_notes
 
 if TYPE_CHECKING:
     from ..analysis.duplicates import Duplicates
@@ -95,10 +96,10 @@ def find_duplicates(
     target, progress = inputs.target, inputs.progress
     wanted = checked_threshold(threshold)
     run = plan_findings(target, DUPLICATES.name, run_key, DUPLICATES.columns, [*DUPLICATES.views])
-    found = _judge(inputs, split, wanted, _apart(inputs, run))
+    found, notes = _judge(inputs, split, wanted, _apart(inputs, run))
     groups = ordered_groups(found)
     changes = changes_from_kept(found)
-    result = _result(found, changes)
+    result = {**_result(found, changes), "notes": notes}
     facts = inputs.facts({"split": split, "threshold": threshold}, READ_FILES, READ_SPLITS)
     facts = replace(
         facts,
@@ -143,7 +144,8 @@ def _apart(inputs: Inputs, run: Run) -> np.ndarray:
 
 def _judge(
     inputs: Inputs, split: str | list | None, threshold: float | None, apart: np.ndarray
-) -> "Duplicates":
+) -> tuple["Duplicates", list[str]]:
+    """What is found, and what is to be told of how images were read."""
     from ..analysis.duplicates import find_duplicates as duplicates_of
     from ..pictures.file_copies import exact_copies
     from ..pictures.small_pictures import Picture, read_small_pictures
@@ -157,7 +159,7 @@ def _judge(
     with inputs.progress.share("Comparing the images", len(images), noun) as report:
         small = read_small_pictures(images, part_of(report, 0.0, 0.6))
         copies = exact_copies(small, part_of(report, 0.6, 0.7))
-        return duplicates_of(
+        found = duplicates_of(
             small,
             copies,
             rows,
@@ -168,6 +170,7 @@ def _judge(
             apart=apart,
             progress=part_of(report, 0.7, 1.0),
         )
+        return found, counted_notes(small.notes.values(), noun)
 
 
 def _result(found: "Duplicates", changes: dict[int, tuple[str, float, float]]) -> dict[str, Any]:

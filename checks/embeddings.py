@@ -21,7 +21,7 @@ from ..storage.runs import UNDER_REMOVAL, Run, RunFacts, embeddings_key, embeddi
 from ..storage.target import Item, Target
 from ..storage.text_search import check_index_key, create_text_index, is_our_index
 from .contract import FILES, Check
-from .progress import Progress
+from .progress import Progress, counted_notes
 
 # Failures of one kind that a result names as examples.
 MAX_EXAMPLES = 3
@@ -153,7 +153,8 @@ def compute_embeddings(
         if similarity_index or (index and done.computed):
             progress.say("Creating the similarity index")
             create_text_index(target, plan.field, index, *clip)
-        more = {"similarity_index": index, "notes": list(getattr(network, "notes", ()))}
+        notes = [*getattr(network, "notes", ()), *counted_notes(done.notes, target.noun)]
+        more = {"similarity_index": index, "notes": notes}
         facts = _with_done(facts, done, more)
         facts = replace(facts, seconds=round(time.monotonic() - started, 2))
         lock.check()
@@ -252,6 +253,7 @@ class _Done:
         total, wanted: how many images or patches there are, and were to be embedded
         failures: reasons with their counts and examples, the most frequent first
         small: patches that are too small to say much
+        notes: what is to be told of how images were read, once for each image or patch
         seconds: what it took
     """
 
@@ -259,6 +261,7 @@ class _Done:
     wanted: int
     failures: list[dict[str, Any]]
     small: int
+    notes: list[str]
     seconds: float
 
     @property
@@ -292,7 +295,7 @@ def _embed(
     items = list(target.items(wanted))
     with progress.stage("Embedding", len(wanted), target.noun) as advance:
         batches = embed_pictures(network, items, batch_size)
-        reasons, small = _store(target, field, batches, advance)
+        reasons, small, notes = _store(target, field, batches, advance)
     failures = _failures(reasons, items)
     if wanted and len(reasons) == len(wanted) == total:
         worst = failures[0]
@@ -300,16 +303,16 @@ def _embed(
             f"None of the {total:,} {target.noun} could be embedded. Most often "
             f"({worst['count']:,} times): {worst['reason']}, for example {worst['examples'][0]}"
         )
-    return _Done(total, len(wanted), failures, small, time.monotonic() - started)
+    return _Done(total, len(wanted), failures, small, notes, time.monotonic() - started)
 
 
 def _store(
     target: Target, field: str, batches: Iterable, advance: Callable[[int], None]
-) -> tuple[dict[str, str], int]:
-    """Writes embeddings and reasons as they come."""
+) -> tuple[dict[str, str], int, list[str]]:
+    """Writes embeddings and reasons as they come; reasons, small patches, and notes."""
     had_reason = set(target.ids(having=f"{field}_error"))
     reasons: dict[str, str] = {}
-    small = 0
+    small, notes = 0, []
 
     def write(results: dict[str, Any]) -> None:
         failed = {id_: value for id_, value in results.items() if isinstance(value, str)}
@@ -323,8 +326,9 @@ def _store(
             writer.put({**batch.vectors, **batch.failures})
             reasons |= batch.failures
             small += batch.small
+            notes += batch.notes.values()
             advance(len(batch.vectors) + len(batch.failures))
-    return reasons, small
+    return reasons, small, notes
 
 
 def _failures(reasons: dict[str, str], items: list[Item]) -> list[dict[str, Any]]:

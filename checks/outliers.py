@@ -17,6 +17,7 @@ from ..storage.target import Target
 from .contract import EMBEDDINGS, FLAGGED, REVIEW, Check, Finding
 from .inputs import Inputs
 from .parameters import checked_threshold
+from .progress import counted_notes
 
 FOUND = (
     Column("score", fo.FloatField, "How unlike the others this is, from 0 (typical) to 1"),
@@ -69,9 +70,9 @@ def find_outliers(
     names = {outliers.OF_THE_SET: OF_THE_SET, outliers.OF_ITS_CLASS: OF_ITS_CLASS}
     reasons = [names.get(int(reason)) for reason in found.reason]
     skipped: dict[str, int] = {}
-    common: list[str] = []
+    common, notes = [], []
     if check_pictures:
-        reasons, common, skipped = _look_at_pixels(inputs, reasons)
+        reasons, common, skipped, notes = _look_at_pixels(inputs, reasons)
     typical = {id_ for id_, review in finding_reviews(target, run).items() if review == TYPICAL}
     reasons = [None if id_ in typical else reason for id_, reason in zip(inputs.ids, reasons)]
     read = (READ_FILES, GROUPS) if check_pictures else (GROUPS,)
@@ -84,6 +85,7 @@ def find_outliers(
             "flagged": sum(reason is not None for reason in reasons),
             "reasons": dict(Counter(reason for reason in reasons if reason).most_common()),
             "common": common,
+            "notes": notes,
             "threshold": round(found.threshold, 4),
             "duplicates": inputs.duplicates.run_key if inputs.duplicates else None,
         },
@@ -110,8 +112,8 @@ def find_outliers(
 
 def _look_at_pixels(
     inputs: Inputs, reasons: list[str | None]
-) -> tuple[list[str | None], list[str], dict[str, int]]:
-    """Adds what the pixels say: reasons, what most of the set has in common, what failed."""
+) -> tuple[list[str | None], list[str], dict[str, int], list[str]]:
+    """Adds what the pixels say: reasons, what most of the set has in common, what failed, notes."""
     from ..analysis.uninformative import find_uninformative
     from ..pictures.measures import measure_files
 
@@ -121,7 +123,8 @@ def _look_at_pixels(
     seen = find_uninformative(measures)
     reasons = [reason or other for reason, other in zip(seen.reasons, reasons)]
     failed = Counter(f"pixels not judged: {error}" for error in measures.errors.values())
-    return reasons, list(seen.common), dict(failed)
+    notes = counted_notes(measures.notes.values(), inputs.target.noun)
+    return reasons, list(seen.common), dict(failed), notes
 
 
 def _views(target: Target, run: Run) -> Views:

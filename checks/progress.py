@@ -2,7 +2,8 @@
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 
 import fiftyone.core.utils as fou
 
@@ -95,3 +96,8 @@ def counted(count: int, noun: str) -> str:
     """A number of things as people say it: ``1 group``, ``1,200 groups``."""
     plural = f"{noun}es" if noun.endswith(("class", "box", "patch")) else f"{noun}s"
     return f"{count:,} {noun if count == 1 else plural}"
+
+
+def counted_notes(notes: Iterable[str], noun: str) -> list[str]:
+    """Notes on single images or patches as one sentence each, the most frequent first."""
+    return [f"{count:,} {noun}: {note}" for note, count in Counter(notes).most_common()]

@@ -46,11 +46,13 @@ class EmbeddedBatch:
         vectors: finite float32 vectors of shape ``(dim,)`` by id
         failures: the reason why there is no vector, by id
         small: how many objects are less than ``SMALL_SIDE`` pixels wide or high
+        notes: what a user should know of how an image was read, by the ids of its embeddings
     """
 
     vectors: dict[str, np.ndarray] = field(default_factory=dict)
     failures: dict[str, str] = field(default_factory=dict)
     small: int = 0
+    notes: dict[str, str] = field(default_factory=dict)
 
 
 def embed_pictures(
@@ -139,9 +141,9 @@ def _work(model: EmbeddingModel, shared: _Shared, batch_size: int) -> None:
         waiting: list[tuple[str, np.ndarray]] = []
         while pictures := shared.take(batch_size - len(waiting)):
             for picture in pictures:
-                prepared, failures, small = _prepare(model, picture)
-                if failures or small:
-                    shared.results.put(EmbeddedBatch(failures=failures, small=small))
+                prepared, besides = _prepare(model, picture)
+                if besides != EmbeddedBatch():
+                    shared.results.put(besides)
                 waiting += prepared
             while len(waiting) >= batch_size:
                 embed(waiting[:batch_size])
@@ -155,13 +157,14 @@ def _work(model: EmbeddingModel, shared: _Shared, batch_size: int) -> None:
 
 def _prepare(
     model: EmbeddingModel, picture: Picture
-) -> tuple[list[tuple[str, np.ndarray]], dict[str, str], int]:
+) -> tuple[list[tuple[str, np.ndarray]], EmbeddedBatch]:
+    """The inputs of a picture by their ids, and what is to be told of it beside its vectors."""
     whole = picture.boxes is None
     try:
         # Twice the size that the model resizes to: its own resizing then decides what it sees.
         image = load_image(picture.filepath, 2 * model.min_side if whole else 0)
     except UnreadableImageError as error:
-        return [], dict.fromkeys(picture.ids, str(error)), 0
+        return [], EmbeddedBatch(failures=dict.fromkeys(picture.ids, str(error)))
     inputs, failures, small = [], {}, 0
     for id_, box in zip(picture.ids, picture.boxes or [None]):
         try:
@@ -171,7 +174,9 @@ def _prepare(
             failures[id_] = str(error)
         except Exception as error:  # one input that the model cannot take must not end the run
             failures[id_] = f"the model's preprocessing failed on it: {error}"
-    return inputs, failures, small
+    note = image.info.get("note")
+    notes = dict.fromkeys((id_ for id_, _ in inputs), note) if note else {}
+    return inputs, EmbeddedBatch(failures=failures, small=small, notes=notes)
 
 
 def _embed_batch(model, prepared: list[tuple[str, np.ndarray]], batch_size: int) -> EmbeddedBatch:

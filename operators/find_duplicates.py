@@ -56,7 +56,9 @@ class FindDuplicates(QualityOperator):
             split (None): a field that names the split of each sample, ``"tags"``, or a list of
                 tags: leaks between splits are reported, and the test member of a group is kept
             threshold ("auto"): how far the details of two images must agree, from 0 to 1; higher
-                finds fewer pairs. By default it is read off the images of this set
+                finds fewer pairs. By default it is read off the images of this set, and pairs are
+                looked at closely: other words, digits or colors are other content. A number of
+                your own is all that decides
             run_key (None): the name of the run, by default ``duplicates``
             seed (51): of the neighbor search, where that is approximate
 
@@ -131,6 +133,7 @@ class FindDuplicates(QualityOperator):
             lines.append(f"- what tells them from the one to keep: {changes}")
         if not result["embeddings"]:
             lines.append("- exact copies only: choose embeddings to find near-duplicates")
+        lines += [f"- {markdown(note)}" for note in result["notes"]]
         lines += skipped_lines(result)
         if groups:
             lines.append(

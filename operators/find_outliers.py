@@ -123,6 +123,7 @@ class FindOutliers(QualityOperator):
             lines.append(
                 "- copies of a strange image vouch for each other until `find_duplicates` was run"
             )
+        lines += [f"- {markdown(note)}" for note in result["notes"]]
         lines += skipped_lines(result)
         lines.append(f"- {duration(result['seconds'])} in all")
         return "\n".join(lines)

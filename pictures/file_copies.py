@@ -1,7 +1,8 @@
-"""Exact copies: files with the same bytes, and pictures with the same pixels in another container.
+"""Exact copies: files with the same bytes, or the same pixels in another container.
 
-Works without vectors. Bytes are compared by size, then by the end of the file, then by a hash of
-the whole; pixels only of pictures whose small versions are equal.
+Works without embeddings. Bytes are compared by size, then by the end of the file, then by a hash of
+the whole; pixels only of images whose small versions are equal, and then in full: all channels,
+bits and frames (``file_pixels``). What cannot be compared in full is no copy.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ import numpy as np
 
 from ..cores import num_cores
 from ..steps import Progress
-from .images import LARGE_PIXELS, UnreadableImageError, load_image
+from .file_pixels import pixel_digest
+from .images import LARGE_PIXELS
 from .small_pictures import SmallPictures
 
 # Bytes at the end of a file that tell most files of one size apart.
@@ -57,7 +59,7 @@ def exact_copies(small: SmallPictures, progress: Progress | None = None) -> np.n
             progress(0.5)
         different = [row for row in np.flatnonzero(small.readable).tolist() if first[row] == row]
         alike = _alike(small, different)
-        for rows in split(alike, lambda row: _pixels(pictures[row].path)):
+        for rows in split(alike, lambda row: pixel_digest(pictures[row].path)):
             first[np.isin(first, rows)] = rows[0]
     if progress is not None:
         progress(1.0)
@@ -77,43 +79,61 @@ def _split(sets, key, pool) -> list[list[int]]:
 
 
 def _alike(small: SmallPictures, rows: list[int]) -> list[list[int]]:
-    """Sets of pictures of one size that may have the same pixels, by their small versions."""
-    equal, of_size = defaultdict(list), defaultdict(list)
+    """Sets of images of one size that may have the same pixels, by their small versions."""
+    equal: dict[int, dict[bytes, list[int]]] = defaultdict(lambda: defaultdict(list))
     for row in rows:
-        num_pixels = int(small.num_pixels[row])
-        if num_pixels > LARGE_PIXELS:
-            of_size[num_pixels].append(row)
-        else:
-            # Decoded in full, the same pixels have the same small version.
-            digest = hashlib.blake2b(small.grey[row].tobytes(), digest_size=16).digest()
-            equal[num_pixels, digest].append(row)
-    sets = list(equal.values())
-    for same_size in of_size.values():
-        sets += _nearly_equal(small.grey, np.array(same_size))
+        digest = hashlib.blake2b(small.grey[row].tobytes(), digest_size=16).digest()
+        equal[int(small.num_pixels[row])][digest].append(row)
+    sets = []
+    for num_pixels, same in equal.items():
+        # Decoded at one size, the same pixels have the same small version.
+        if num_pixels <= LARGE_PIXELS:
+            sets += same.values()
+            continue
+        with_first = {rows[0]: rows for rows in same.values()}
+        first = np.array(list(with_first))
+        reduced = None if small.reduced is None else small.reduced[first]
+        for linked in _nearly_equal(small.grey, first, reduced):
+            sets.append([row for one in linked for row in with_first[one]])
     return sets
 
 
-def _nearly_equal(grey: np.ndarray, rows: np.ndarray) -> list[list[int]]:
-    """Sets of rows whose small pictures are linked by differences of at most SMALL_DIFFERENCE."""
-    from scipy.sparse import coo_array
-    from scipy.sparse.csgraph import connected_components
+def _nearly_equal(
+    grey: np.ndarray, rows: np.ndarray, reduced: np.ndarray | None = None
+) -> list[list[int]]:
+    """Sets of rows whose small images are linked by differences of at most SMALL_DIFFERENCE.
+
+    Args:
+        grey: (n, 64, 64) uint8
+        rows: (m,) int64
+        reduced: (m,) bool, decoded at a fraction of the size; only such are compared with others
+            that are not. None where it is not known: all are compared
+    """
     from scipy.spatial import KDTree
 
+    sets = np.arange(len(rows))
+    if reduced is not None and (reduced.all() or not reduced.any()):
+        return [[row] for row in rows.tolist()]
     # Means of 4 x 4 blocks differ no more than the pixels do, and rule nearly all pairs out.
     means = np.array([grey[row].reshape(4, 16, 4, 16).mean(axis=(1, 3)).ravel() for row in rows])
     tree = KDTree(means)
-    links = []
     for place, mean in enumerate(means):
+        others = np.array(tree.query_ball_point(mean, SMALL_DIFFERENCE, p=np.inf))
+        others = others[others > place]
+        if reduced is not None:
+            others = others[reduced[others] != reduced[place]]
+        if len(others) == 0:
+            continue
         mine = grey[rows[place]].astype(np.int16)
-        for other in tree.query_ball_point(mean, SMALL_DIFFERENCE, p=np.inf):
-            if other > place and np.abs(grey[rows[other]] - mine).max() <= SMALL_DIFFERENCE:
-                links.append((place, other))
-    first, second = np.array(links, np.int64).reshape(-1, 2).T
-    linked = coo_array((np.ones(len(links)), (first, second)), (len(rows), len(rows)))
-    sets = defaultdict(list)
-    for number, row in zip(connected_components(linked, directed=False)[1], rows.tolist()):
-        sets[number].append(row)
-    return list(sets.values())
+        for other in others:
+            # What is linked already needs no second link: frames of one scene are all alike.
+            linked = sets[other] == sets[place]
+            if not linked and np.abs(grey[rows[other]] - mine).max() <= SMALL_DIFFERENCE:
+                sets[sets == sets[other]] = sets[place]
+    found = defaultdict(list)
+    for number, row in zip(sets.tolist(), rows.tolist()):
+        found[number].append(row)
+    return list(found.values())
 
 
 def _size(path: str) -> int | None:
@@ -141,11 +161,3 @@ def _digest(path: str) -> bytes | None:
     except OSError:
         return None
     return digest.digest()
-
-
-def _pixels(path: str) -> tuple | None:
-    try:
-        image = load_image(path)
-    except UnreadableImageError:
-        return None
-    return image.size, hashlib.blake2b(image.tobytes(), digest_size=16).digest()

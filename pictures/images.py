@@ -1,81 +1,216 @@
-"""One picture file to one upright 8-bit RGB picture, or a reason why not.
+"""One image file to one upright 8-bit RGB image, or a reason why not.
 
-Stands apart from the models because every reader of pictures (embedding, duplicates, quality
+Stands apart from the models because every reader of images (embedding, duplicates, quality
 checks) must see the same pixels, and because a broken file is an ordinary event here: it becomes
 an ``UnreadableImageError`` with a reason, never a traceback.
 """
 
 import contextlib
-import os
+import io
+import math
 import warnings
+from collections.abc import Iterator
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL.JpegImagePlugin import JpegImageFile
 
-# Pillow refuses pictures above twice MAX_IMAGE_PIXELS (about 179 million). That limit bounds the
+from .formats import register_heif, unreadable_format
+from .numbers import deep_pixels, read_with_opencv, rgb_of_numbers
+
+# Pillow refuses images above twice MAX_IMAGE_PIXELS (about 179 million). That limit bounds the
 # memory of a decoding thread, so it stays; only the warning below it is noise here.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 
 # A JPEG above this many pixels is decoded at a fraction of its size, if that is enough: a photo of
 # 12 megapixels then takes a sixteenth of the memory and a fourth of the time. Smaller ones are not,
-# because the vector of a sensitive network feels the other resampling (cosine 0.998 to 0.9999).
+# because the embedding of a sensitive network feels the other resampling (cosine 0.998 to 0.9999).
 LARGE_PIXELS = 4_000_000
+
+# Formats that libjpeg decodes at a fraction of their size, of an eighth at least.
+REDUCIBLE, LARGEST_FRACTION = ("JPEG", "MPO"), 8
+
+# Pixels of an image that Pillow opens at most.
+MOST_PIXELS = 2 * Image.MAX_IMAGE_PIXELS
+
+# The marker that ends a JPEG, and the rows of pixels that may be lacking: a row of its blocks.
+END_OF_JPEG, BLOCK_ROWS = b"\xff\xd9", 16
+
+TIFF_BEGINNINGS = (b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+")
 
 Box = tuple[float, float, float, float]
 
 
 class UnreadableImageError(Exception):
-    """A picture that has no pixels for us; ``str()`` of it is a reason for people."""
+    """An image that has no pixels for us; ``str()`` of it is a reason for people."""
 
 
 def load_image(path: str, min_side: int = 0) -> Image.Image:
-    """Decodes a picture file as FiftyOne's App shows it.
+    """Decodes an image file.
 
     The EXIF orientation is applied, the first frame of animated and multi-page files is taken,
-    transparency is laid over white, and 16-bit, floating point, palette, CMYK and grayscale
-    pictures become 8-bit RGB.
+    transparency is laid over white, and palette, CMYK and grayscale images become 8-bit RGB.
+    Numbers of more than 8 bits are scaled to black and white as ``numbers.value_range`` says.
 
     Args:
-        path: the picture file
+        path: the image file
         min_side (0): the shorter side in pixels that the caller needs. A large JPEG is then
             decoded at a fraction of its size (libjpeg's scaled DCT) that is still at least this
             large; 0 decodes it in full
 
     Returns:
-        a PIL image of mode RGB
+        a PIL image of mode RGB. ``info["note"]`` says what a user should know of how it was read,
+        where there is something
 
     Raises:
-        UnreadableImageError: with the reason, if there is no picture to be had
+        UnreadableImageError: with the reason, if there is no image to be had
     """
     if "://" in path:
         raise UnreadableImageError("a remote file; download the media first")
     try:
-        with Image.open(path) as image:
-            large = image.width * image.height > LARGE_PIXELS
-            if min_side and large and image.format in ("JPEG", "MPO"):
-                image.draft(image.mode, (min_side, min_side))
+        with opened(path) as image:
+            reduce(image, min_side)
+            deep = deep_pixels(image, path)
+            if deep is not None:
+                return upright(rgb_of_numbers(deep), image)
             image.load()
-            # A damaged EXIF block says nothing about the pixels.
-            with contextlib.suppress(Exception):
-                ImageOps.exif_transpose(image, in_place=True)
-            return _to_rgb(image)
-    except FileNotFoundError:
-        reason = "file not found"
-    except IsADirectoryError:
-        reason = "a folder, not a file"
-    except PermissionError:
-        reason = "no permission to read the file"
-    except UnidentifiedImageError:
-        reason = "file is empty" if os.path.getsize(path) == 0 else "not a picture Pillow can read"
-    except Image.DecompressionBombError:
-        limit = 2 * Image.MAX_IMAGE_PIXELS // 10**6
-        reason = f"more than {limit} million pixels"
-    except MemoryError:
-        reason = "not enough memory to decode it"
+            return _to_rgb(upright(image, image))
     # Pillow's decoders raise nearly anything for damaged files; none may end the run.
     except Exception as error:
-        reason = f"damaged file: {error}"
-    raise UnreadableImageError(reason)
+        with contextlib.suppress(Exception):
+            if (image := _rescued(path, error)) is not None:
+                return image
+        raise UnreadableImageError(_reason(path, error)) from error
+
+
+def load_frames(path: str, min_side: int = 0) -> list[Image.Image]:
+    """An image as ``load_image`` gives it, and of several frames the middle and the last one, too.
+
+    Raises:
+        UnreadableImageError: as ``load_image``, or if a frame cannot be read
+    """
+    frames = [load_image(path, min_side)]
+    try:
+        with opened(path) as image:
+            # The others of an MPO are views of the same scene.
+            last = 0 if image.format == "MPO" else getattr(image, "n_frames", 1) - 1
+            for place in sorted({last // 2, last} - {0}):
+                image.seek(place)
+                deep = deep_pixels(image, path)
+                frame = image.copy() if deep is None else rgb_of_numbers(deep)
+                frames.append(frame if deep is not None else _to_rgb(upright(frame, image)))
+    except UnidentifiedImageError:
+        pass  # read by OpenCV, the first page alone
+    except Exception as error:
+        raise UnreadableImageError(_reason(path, error)) from error
+    return frames
+
+
+@contextlib.contextmanager
+def opened(path: str) -> Iterator[Image.Image]:
+    """A file opened by Pillow, whose pixels ``load()`` decodes.
+
+    Pillow refuses to open what would not fit into memory; a JPEG does, reduced, and is opened.
+    """
+    register_heif()
+    try:
+        image = Image.open(path)
+    except Image.DecompressionBombError as error:
+        try:
+            image = JpegImageFile(path)
+        except SyntaxError:
+            raise error from None
+        if image.info.get("progressive"):  # libjpeg would hold all of it at once
+            image.close()
+            raise
+    with image:
+        yield image
+
+
+def full_size(path: str, image: Image.Image) -> tuple[int, int]:
+    """Width and height in the file, upright, of an image that was perhaps reduced."""
+    if max(image.size) * LARGEST_FRACTION < math.isqrt(LARGE_PIXELS):
+        return image.size
+    try:
+        with opened(path) as header:
+            width, height = header.size
+    except UnidentifiedImageError:
+        return image.size
+    return (width, height) if (width < height) == (image.width < image.height) else (height, width)
+
+
+def reduce(image: Image.Image, min_side: int = 0) -> None:
+    """Lets a large JPEG that was opened be decoded at a fraction of its size.
+
+    Args:
+        image: not decoded yet
+        min_side (0): the shorter side that is enough; 0 reduces only what would not fit into memory
+    """
+    num_pixels = image.width * image.height
+    if image.format in REDUCIBLE and num_pixels > LARGE_PIXELS:
+        # libjpeg reduces by powers of two.
+        fraction = 2 ** max(math.ceil(math.log(num_pixels / MOST_PIXELS, 4)), 0)
+        size = min(image.width // fraction, image.height // fraction, min_side or image.width)
+        if size < min(image.size):
+            image.draft(image.mode, (size, size))
+
+
+def _rescued(path: str, error: Exception) -> Image.Image | None:
+    """What can be had of a file that Pillow does not decode, or None."""
+    if isinstance(error, UnidentifiedImageError):
+        with open(path, "rb") as file:
+            if file.read(4) not in TIFF_BEGINNINGS:
+                return None
+        pixels = read_with_opencv(path)
+        return None if pixels is None else rgb_of_numbers(pixels)
+    if isinstance(error, OSError) and "truncated" in str(error):
+        return _ended_jpeg(path)
+    return None
+
+
+def _ended_jpeg(path: str) -> Image.Image | None:
+    """A JPEG that lacks its last bytes, if these say no more than its last rows of blocks."""
+    with open(path, "rb") as file:
+        content = io.BytesIO(file.read() + END_OF_JPEG)
+    with Image.open(content) as image:
+        if image.format not in REDUCIBLE or image.info.get("progressive"):
+            return None
+        image.load()
+        # What is lacking comes out as blocks of plain gray.
+        pixels = np.asarray(image.convert("RGB"))
+        block = pixels[: max(len(pixels) - BLOCK_ROWS, 1)][-8:, -8:]
+        if (block == 128).all():
+            return None
+        image = _to_rgb(upright(image, image))
+    image.info["note"] = "a JPEG that lacks its last bytes, read without them"
+    return image
+
+
+def upright(image: Image.Image, source: Image.Image) -> Image.Image:
+    """An image turned by the EXIF orientation of the file that it was read from."""
+    # A damaged EXIF block says nothing about the pixels.
+    with contextlib.suppress(Exception):
+        if image is not source and (orientation := source.getexif().get(0x0112)):
+            image.getexif()[0x0112] = orientation
+        ImageOps.exif_transpose(image, in_place=True)
+    return image
+
+
+def _reason(path: str, error: Exception) -> str:
+    if isinstance(error, FileNotFoundError):
+        return "file not found"
+    if isinstance(error, IsADirectoryError):
+        return "a folder, not a file"
+    if isinstance(error, PermissionError):
+        return "no permission to read the file"
+    if isinstance(error, UnidentifiedImageError):
+        return unreadable_format(path)
+    if isinstance(error, Image.DecompressionBombError):
+        limit = MOST_PIXELS // 10**6
+        return f"more than {limit} million pixels; make it smaller, or a baseline JPEG"
+    if isinstance(error, MemoryError):
+        return "not enough memory to decode it"
+    return f"damaged file: {error}"
 
 
 def crop_square(image: Image.Image, box: Box) -> Image.Image:
@@ -122,23 +257,8 @@ def _interval(center: float, length: float, limit: int) -> tuple[int, int]:
 def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode == "RGB":
         return image
-    if image.mode.startswith(("I", "F")):
-        pixels = np.nan_to_num(np.asarray(image).astype(np.float64))
-        low, high = _value_range(image.mode, pixels)
-        pixels = np.round((pixels - low) / (high - low) * 255).clip(0, 255)
-        return Image.fromarray(pixels.astype(np.uint8)).convert("RGB")
     if image.has_transparency_data:
         layer = image.convert("RGBA")
         white = Image.new("RGBA", layer.size, "white")
         return Image.alpha_composite(white, layer).convert("RGB")
     return image.convert("RGB")
-
-
-def _value_range(mode: str, pixels: np.ndarray) -> tuple[float, float]:
-    """The values of black and white: what the mode says, else the nearest usual range."""
-    if mode.startswith("I;16"):
-        return 0, 65535
-    low, high = pixels.min(), pixels.max()
-    if low < 0 or high > 65535:
-        return low, max(high, low + 1)
-    return 0, next(white for white in (1, 255, 65535) if high <= white)

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from PIL import Image
 
 from ..cores import num_cores
 from ..steps import Progress
-from .images import Box, UnreadableImageError, load_image
+from .images import Box, UnreadableImageError, full_size, load_image
 
 # Too few pixels to tell blur from a plain surface.
 SMALLEST_JUDGED_SIDE = 16
@@ -58,6 +58,7 @@ class FileMeasures:
             percentiles, in [0, 1]
         sharpness: (n,) float64, as in ``Measures``; NaN where it cannot be told, too
         errors: why one could not be measured, by its row
+        notes: what a user should know of how one was read, by its row
     """
 
     whole: np.ndarray
@@ -68,6 +69,7 @@ class FileMeasures:
     color_range: np.ndarray
     sharpness: np.ndarray
     errors: dict[int, str]
+    notes: dict[int, str] = field(default_factory=dict)
 
     @property
     def measured(self) -> np.ndarray:
@@ -99,14 +101,16 @@ def measure_files(
         rows_of.setdefault(path, []).append(row)
     files = list(rows_of.values())
 
-    def measure_file(rows: list[int]) -> list[Measures | str]:
+    def measure_file(rows: list[int]) -> tuple[list[Measures | str], str | None]:
         return _measure_file(paths[rows[0]], [boxes[row] for row in rows])
 
     size = np.zeros((2, len(paths)), np.int64)
     values = np.full((4, len(paths)), np.nan)
-    errors = {}
+    errors, notes = {}, {}
     with ThreadPoolExecutor(num_cores()) as pool:
-        for done, (rows, found) in enumerate(zip(files, pool.map(measure_file, files)), 1):
+        for done, (rows, (found, note)) in enumerate(zip(files, pool.map(measure_file, files)), 1):
+            if note:
+                notes.update(dict.fromkeys(rows, note))
             for row, one in zip(rows, found):
                 if isinstance(one, str):
                     errors[row] = one
@@ -117,31 +121,26 @@ def measure_files(
             if progress is not None:
                 progress(done / len(files))
     whole = np.array([box is None for box in boxes], bool)
-    return FileMeasures(whole, *size, *values, errors=dict(sorted(errors.items())))
+    errors, notes = dict(sorted(errors.items())), dict(sorted(notes.items()))
+    return FileMeasures(whole, *size, *values, errors=errors, notes=notes)
 
 
-def _measure_file(path: str, boxes: list[Box | None]) -> list[Measures | str]:
-    """Measures, or the reason why there are none, for every box of one file."""
+def _measure_file(path: str, boxes: list[Box | None]) -> tuple[list[Measures | str], str | None]:
+    """Measures, or the reason why there are none, for every box of one file; and a note on it."""
     whole = all(box is None for box in boxes)
     try:
         image = load_image(path, COLOR_SIDE if whole else 0)
         # A large picture was decoded at a fraction of its size.
-        size = _upright_size(path, image) if whole else image.size
+        size = full_size(path, image) if whole else image.size
     except UnreadableImageError as error:
-        return [str(error)] * len(boxes)
+        return [str(error)] * len(boxes), None
     found: list[Measures | str] = []
     for box in boxes:
         try:
             found.append(measure(image, size) if box is None else measure(_crop(image, box)))
         except UnreadableImageError as error:
             found.append(str(error))
-    return found
-
-
-def _upright_size(path: str, image: Image.Image) -> tuple[int, int]:
-    with Image.open(path) as header:
-        width, height = header.size
-    return (width, height) if (width < height) == (image.width < image.height) else (height, width)
+    return found, image.info.get("note")
 
 
 def measure(image: Image.Image, size: tuple[int, int] | None = None) -> Measures:

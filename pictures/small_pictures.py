@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from ..cores import num_cores
 from ..steps import Progress
-from .images import Box, UnreadableImageError, load_image
+from .closer import CloserPictures, Picture, cut
+from .images import Box, UnreadableImageError, full_size, load_image
 
 # Pixels per side. Squashed to a square, so that a change of the aspect ratio is no change, and a
 # crop with another one is an affine map like any other.
@@ -30,19 +31,6 @@ BLOCK = 1024
 
 
 @dataclass(frozen=True)
-class Picture:
-    """A picture file, or an object in it.
-
-    Attributes:
-        path: the file
-        box: relative ``(x, y, width, height)`` of the object, None for the whole picture
-    """
-
-    path: str
-    box: Box | None = None
-
-
-@dataclass(frozen=True)
 class SmallPictures:
     """Small grey pictures and the facts by which a reviewer chooses between copies.
 
@@ -53,6 +41,11 @@ class SmallPictures:
         num_pixels: (n,) int64, of the picture (or of the box) at full size; 0 where unreadable
         num_bytes: (n,) int64, of the file; 0 where unreadable
         reasons: why a picture could not be read, by its row
+        reduced: (n,) bool, decoded at a fraction of its size; None where that is not known
+        notes: what is to be known of how a picture was read, by its row
+        frames: reads the frames of a row at a size at which words can be told apart, as
+            ``closer.CloserPictures.frames``; None where there are no files
+        aspect: (n,) float32, width by height, 1 where unreadable; None where it is not known
     """
 
     pictures: Sequence[Picture]
@@ -61,6 +54,10 @@ class SmallPictures:
     num_pixels: np.ndarray
     num_bytes: np.ndarray
     reasons: dict[int, str]
+    reduced: np.ndarray | None = None
+    notes: dict[int, str] = field(default_factory=dict)
+    frames: Callable[[int], list[np.ndarray]] | None = None
+    aspect: np.ndarray | None = None
 
     @property
     def readable(self) -> np.ndarray:
@@ -71,6 +68,11 @@ class SmallPictures:
     def whole(self) -> bool:
         """None of them is an object in a picture."""
         return all(picture.box is None for picture in self.pictures)
+
+    def same_bytes(self, row: int, other: int) -> bool:
+        """Whether the files of two rows hold the same bytes."""
+        one, two = self.pictures[row].path, self.pictures[other].path
+        return self.num_bytes[row] == self.num_bytes[other] and (one == two or _equal(one, two))
 
 
 def read_small_pictures(
@@ -89,9 +91,10 @@ def read_small_pictures(
     else:
         # The file lives as long as the array that maps it.
         grey = np.memmap(tempfile.TemporaryFile(), np.uint8, "w+", shape=shape)  # noqa: SIM115
-    color = np.zeros(num_pictures, np.float32)
+    color, aspect = np.zeros((2, num_pictures), np.float32)
     num_pixels, num_bytes = np.zeros((2, num_pictures), np.int64)
-    reasons = {}
+    reduced = np.zeros(num_pictures, bool)
+    reasons, notes = {}, {}
     rows_of: dict[str, list[int]] = {}
     for row, picture in enumerate(pictures):
         rows_of.setdefault(picture.path, []).append(row)
@@ -101,13 +104,18 @@ def read_small_pictures(
         rows = rows_of[path]
         whole = all(pictures[row].box is None for row in rows)
         try:
-            pixels, full = _decode(path, whole)
+            pixels, full, note = _decode(path, whole)
         except UnreadableImageError as error:
             reasons.update(dict.fromkeys(rows, str(error)))
             return
+        reduced[rows] = pixels.shape[0] * pixels.shape[1] < full
+        if note:
+            notes.update(dict.fromkeys(rows, note))
         for row in rows:
             try:
-                grey[row], color[row], num_pixels[row] = _small(pixels, full, pictures[row].box)
+                grey[row], color[row], num_pixels[row], aspect[row] = _small(
+                    pixels, full, pictures[row].box
+                )
                 num_bytes[row] = os.path.getsize(path)
             except UnreadableImageError as error:
                 reasons[row] = str(error)
@@ -118,45 +126,44 @@ def read_small_pictures(
             list(pool.map(read, block))
             if progress is not None:
                 progress((start + len(block)) / len(files))
-    return SmallPictures(
-        pictures, grey, color, num_pixels, num_bytes, dict(sorted(reasons.items()))
-    )
+    reasons, notes = dict(sorted(reasons.items())), dict(sorted(notes.items()))
+    closer = CloserPictures(pictures).frames
+    facts = (color, num_pixels, num_bytes, reasons, reduced, notes)
+    return SmallPictures(pictures, grey, *facts, closer, np.where(aspect > 0, aspect, 1))
 
 
-def _decode(path: str, whole: bool) -> tuple[np.ndarray, int]:
-    """The pixels of a file, perhaps at a fraction of its size, and their number at full size."""
-    from PIL import Image
-
+def _decode(path: str, whole: bool) -> tuple[np.ndarray, int, str | None]:
+    """The pixels of a file, perhaps reduced, their number at full size, and a note."""
     # Objects need more of the picture than the whole does.
-    pixels = np.asarray(load_image(path, min_side=2 * SIDE if whole else 16 * SIDE))
-    with Image.open(path) as header:
-        return pixels, header.width * header.height
+    image = load_image(path, min_side=2 * SIDE if whole else 16 * SIDE)
+    width, height = full_size(path, image)
+    return np.asarray(image), width * height, image.info.get("note")
 
 
-def _small(pixels: np.ndarray, num_pixels: int, box: Box | None) -> tuple[np.ndarray, float, int]:
-    """The small grey picture, its color, and its number of pixels at full size."""
+def _equal(one: str, two: str) -> bool:
+    try:
+        with open(one, "rb") as mine, open(two, "rb") as theirs:
+            while (block := mine.read(2**20)) == theirs.read(2**20):
+                if not block:
+                    return True
+    except OSError:
+        pass
+    return False
+
+
+def _small(
+    pixels: np.ndarray, num_pixels: int, box: Box | None
+) -> tuple[np.ndarray, float, int, float]:
+    """The small grey picture, its color, its number of pixels at full size, and its aspect."""
     import cv2
 
     if box is not None:
         full = pixels
-        pixels = _cut(full, box)
+        pixels = cut(full, box)
         num_pixels = max(1, round(num_pixels * pixels[..., 0].size / full[..., 0].size))
     smaller = min(pixels.shape[:2]) < SIDE
     way = cv2.INTER_LINEAR if smaller else cv2.INTER_AREA
     small = cv2.resize(pixels, (SIDE, SIDE), interpolation=way)
     spread = small.max(axis=2).astype(np.float32) - small.min(axis=2)
-    return cv2.cvtColor(small, cv2.COLOR_RGB2GRAY), float(spread.mean()), num_pixels
-
-
-def _cut(pixels: np.ndarray, box: Box) -> np.ndarray:
-    """The pixels in a relative box, at least one."""
-    values = np.asarray(box, float)
-    if values.shape != (4,) or not np.isfinite(values).all() or (values[2:] <= 0).any():
-        raise UnreadableImageError(f"box {list(box)} is not a position and a size")
-    height, width = pixels.shape[:2]
-    left, right = np.clip([values[0], values[0] + values[2]], 0, 1) * width
-    top, bottom = np.clip([values[1], values[1] + values[3]], 0, 1) * height
-    if right <= left or bottom <= top:
-        raise UnreadableImageError("box lies outside the picture")
-    left, top = min(int(left), width - 1), min(int(top), height - 1)
-    return pixels[top : max(round(bottom), top + 1), left : max(round(right), left + 1)]
+    aspect = pixels.shape[1] / pixels.shape[0]
+    return cv2.cvtColor(small, cv2.COLOR_RGB2GRAY), float(spread.mean()), num_pixels, aspect

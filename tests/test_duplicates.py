@@ -7,6 +7,7 @@ import subprocess
 import sys
 from itertools import combinations
 
+import cv2
 import numpy as np
 import pytest
 from fiftyone_embedding_quality.analysis import duplicate_evidence
@@ -123,6 +124,64 @@ def test_exact_copies_need_no_vectors(tmp_path):
     assert found.exact.tolist() == [True, True, True] + 5 * [False]
     assert set(found.evidence.kind) == {"copy", "same pixels"}
     assert {4, 5, 7} == set(found.skipped) and found.skipped[7] == "file not found"
+
+
+def white_drawing(seed):
+    """White on a transparent ground: over white, all look the same."""
+    layers = np.full((48, 48, 4), 255, np.uint8)
+    layers[..., 3] = np.asarray(photo(seed, (48, 48)).convert("L")) > 128
+    return Image.fromarray(layers * np.array([1, 1, 1, 255], np.uint8))
+
+
+def dim_numbers(seed):
+    """Two 16-bit images that differ in their lowest bits, which 8 bits do not hold."""
+    return Image.fromarray(257 * np.asarray(photo(9, (48, 48)).convert("L"), np.uint16) ^ seed)
+
+
+def animation(seed):
+    return [photo(9, (48, 48)), *(photo(10 * seed + frame, (48, 48)) for frame in range(3))]
+
+
+@pytest.mark.parametrize(
+    ("make", "suffixes"),
+    [
+        (white_drawing, ["png", "webp", "tif"]),
+        (dim_numbers, ["png", "tif"]),
+        (animation, ["png", "tif", "webp"]),
+    ],
+)
+def test_exact_is_said_of_what_was_compared_in_full(make, suffixes, tmp_path):
+    """Two contents, each once in every lossless container: copies of their own content alone."""
+    pictures = []
+    for suffix in suffixes:
+        for seed in (0, 1):
+            frames = make(seed) if make is animation else [make(seed)]
+            path = tmp_path / f"{seed}.{suffix}"
+            options = {"lossless": True, "exact": True} if suffix == "webp" else {}
+            if len(frames) > 1:
+                options |= {"save_all": True, "append_images": frames[1:]}
+            frames[0].save(path, **options)
+            pictures.append(Picture(str(path)))
+    found = duplicates_of(pictures)
+    assert found.group.tolist() == [0, 1] * len(suffixes)
+    assert set(found.evidence.kind) == {"same pixels"}
+
+
+def test_files_that_differ_are_no_copies_of_bytes(tmp_path):
+    """Padded to one length, with the same pixels: not the same bytes."""
+    for name, comment in (("a", b"one"), ("b", b"two"), ("c", b"one")):
+        photo(1).save(tmp_path / f"{name}.jpg", comment=comment)
+    found = duplicates_of([Picture(str(tmp_path / f"{name}.jpg")) for name in "abc"])
+    kinds = dict(zip(map(tuple, found.evidence.pairs.tolist()), found.evidence.kind))
+    assert kinds == {(0, 1): "same pixels", (0, 2): "copy"}
+
+
+def test_deep_colors_are_compared_in_all_their_bits(tmp_path):
+    colors = np.asarray(photo(3, (40, 30)), np.uint16) * 257
+    for name, pixels in (("a.png", colors), ("b.png", colors ^ 1), ("c.tif", colors)):
+        cv2.imwrite(str(tmp_path / name), pixels)
+    found = duplicates_of([Picture(str(tmp_path / name)) for name in ("a.png", "b.png", "c.tif")])
+    assert found.exact.tolist() == [True, False, True]
 
 
 @pytest.mark.parametrize("kind", CHANGES)

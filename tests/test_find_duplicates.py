@@ -1,9 +1,12 @@
 """Duplicates on a real database and real pictures: groups, what is kept, leaks, views, refusals."""
 
 import random
+import uuid
 
+import cv2
 import fiftyone as fo
 import fiftyone.operators as foo
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -212,3 +215,23 @@ def test_through_the_executor_and_its_summary(photos, find_duplicates):
     summary = find_duplicates.summary(result)
     assert "**6 groups of duplicates** among 30 samples: 2 exact, 4 near" in summary
     assert "`duplicates: redundant`" in summary
+
+
+def test_numbers_beyond_8_bits_are_told(find_duplicates, compute_embeddings, tmp_path):
+    """Values to 300 in 16-bit files: seen, told, and no copies of each other."""
+    rng = np.random.default_rng(0)
+    dataset = fo.Dataset(f"deep-{uuid.uuid4().hex[:8]}")
+    try:
+        for name in range(12):
+            values = rng.integers(0, 300, (6, 6)).astype(np.float32)
+            values = cv2.resize(values, (96, 96), interpolation=cv2.INTER_CUBIC).clip(0, 300)
+            cv2.imwrite(str(tmp_path / f"{name}.png"), values.astype(np.uint16))
+            dataset.add_sample(fo.Sample(str(tmp_path / f"{name}.png")))
+        note = "12 samples: numbers of more than 8 bits, scaled by the image's own range"
+        embedded = compute_embeddings(dataset, embeddings="rays", model="cnn")
+        assert embedded["notes"] == [note]
+        found = find_duplicates(dataset, embeddings="rays")
+        assert found["notes"] == [note]
+        assert found["redundant"] == 0
+    finally:
+        dataset.delete()

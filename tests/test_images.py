@@ -1,5 +1,6 @@
 """Every kind of picture becomes an upright RGB picture, or a reason."""
 
+import cv2
 import numpy as np
 import pytest
 from fiftyone_embedding_quality.pictures import images
@@ -64,10 +65,110 @@ def test_16_bit_grayscale_keeps_its_brightness(tmp_path, dtype):
     assert _close(_levels(load_image(str(path))), (64, 192, 255), 1)
 
 
-def test_16_bit_png_of_a_dark_room_stays_dark(tmp_path):
-    path = tmp_path / "picture.png"
-    Image.fromarray(PATTERN.astype(np.uint16)).save(path)
-    assert max(_levels(load_image(str(path)))) <= 1
+RAMP = np.linspace(0, 1, 4096, dtype=np.float32).reshape(64, 64)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "dtype", "white"),
+    [
+        (0, 110, np.uint16, None),
+        (0, 300, np.uint16, None),
+        (0, 900, np.uint16, 1023),
+        (0, 3000, np.uint16, 4095),
+        (0, 65000, np.uint16, 65535),
+        (29_000, 31_000, np.uint16, None),
+        (-1000, 2000, np.int32, None),
+        (0, 70_000, np.int32, None),
+        (0, 0.9, np.float32, 1),
+        (0, 1.2, np.float32, None),
+        (0, 1e-3, np.float32, None),
+        (0, 200, np.float32, 255),
+        (0, 300, np.float32, None),
+        (-1000, 2000, np.float32, None),
+    ],
+)
+def test_nothing_turns_black_in_silence(tmp_path, low, high, dtype, white):
+    """Gray levels follow the numbers; a range of the image's own is told."""
+    values = (low + RAMP * (high - low)).astype(dtype)
+    path = tmp_path / "numbers.tif"
+    Image.fromarray(values).save(path)
+    image = load_image(str(path))
+    black = low if white is None else 0
+    expected = (values - float(black)) / ((white or high) - black) * 255
+    assert np.abs(np.asarray(image)[..., 0] - expected).max() <= 1
+    assert ("note" in image.info) == (white is None)
+
+
+@pytest.mark.parametrize("odd", [np.inf, -np.inf, np.nan, 1e9])
+def test_one_odd_pixel_costs_the_others_nothing(tmp_path, odd):
+    values = RAMP * 300
+    values[5, 7] = odd
+    path = tmp_path / "numbers.tif"
+    Image.fromarray(values).save(path)
+    levels = np.asarray(load_image(str(path)))[..., 0].astype(int)
+    levels[5, 7] = round(RAMP[5, 7] * 255)
+    assert np.abs(levels - RAMP * 255).max() <= 2
+
+
+def test_no_finite_number_is_a_reason(tmp_path):
+    path = tmp_path / "numbers.tif"
+    Image.fromarray(np.full((4, 4), np.nan, np.float32)).save(path)
+    with pytest.raises(UnreadableImageError, match="no finite number"):
+        load_image(str(path))
+
+
+@pytest.mark.parametrize(("suffix", "dtype"), [("png", "u2"), ("tif", "u2"), ("tif", "f4")])
+def test_deep_colors_share_one_range(tmp_path, suffix, dtype):
+    path = tmp_path / f"numbers.{suffix}"
+    colors = np.stack([RAMP * 300, RAMP * 150, RAMP * 0], axis=-1)
+    cv2.imwrite(str(path), colors[..., ::-1].astype(dtype))
+    assert np.asarray(load_image(str(path)))[63, 63].tolist() == [255, 128, 0]
+
+
+def test_a_jpeg_without_its_end_is_read_and_half_of_one_is_not(tmp_path):
+    source = np.kron(np.random.default_rng(0).integers(0, 255, (12, 12, 3), np.uint8), TILE)
+    whole, cut = tmp_path / "whole.jpg", tmp_path / "cut.jpg"
+    Image.fromarray(source).save(whole)
+    content = whole.read_bytes()
+    cut.write_bytes(content[:-2])
+    image = load_image(str(cut))
+    assert np.array_equal(image, load_image(str(whole)))
+    assert "lacks" in image.info["note"]
+    cut.write_bytes(content[: len(content) * 9 // 10])
+    with pytest.raises(UnreadableImageError, match="damaged file"):
+        load_image(str(cut))
+
+
+TILE = np.ones((16, 16, 1), np.uint8)
+
+
+def test_a_jpeg_larger_than_fits_is_read_reduced(tmp_path, monkeypatch):
+    path = tmp_path / "image.jpg"
+    Image.fromarray(PATTERN).resize((3000, 2000)).save(path)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 500_000)
+    monkeypatch.setattr(images, "MOST_PIXELS", 1_000_000)
+    assert load_image(str(path)).size == (750, 500)
+    assert load_image(str(path), 400).size == (750, 500)
+    assert load_image(str(path), 200).size == (375, 250)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(99), "HEIC.*pip install pillow-heif"),
+        (b"\xff\x0a" + bytes(99), "JPEG XL"),
+        (b"<?xml version='1.0'?>\n<svg xmlns='http://www.w3.org/2000/svg'/>", "SVG"),
+        (b"\n<!DOCTYPE html><title>404</title>", "HTML"),
+        (bytes(128) + b"DICM" + bytes(99), "DICOM"),
+        (b"\x93NUMPY\x01\0v\0" + bytes(99), "NumPy"),
+        (b"version https://git-lfs.github.com/spec/v1\n", "git lfs pull"),
+    ],
+)
+def test_formats_that_pillow_does_not_open_are_named(tmp_path, content, words):
+    path = tmp_path / "image.png"
+    path.write_bytes(content)
+    with pytest.raises(UnreadableImageError, match=words):
+        load_image(str(path))
 
 
 def test_floating_point_is_stretched(tmp_path):

@@ -1,0 +1,107 @@
+"""Whether two aligned images have the same colors, up to saturation, white balance, and gray.
+
+Import inside functions: OpenCV takes time.
+"""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+# Cells per side of which the mean colors are compared.
+CELLS = 16
+
+# Distances in the plane of a* and b*: a cell is colored from the first on; the colors of a cell
+# agree within the second or this share of their strength. Below the third (root mean square) an
+# image is gray. Of twelve kinds of edits of photos, colors agree in 0.9 of the cells at least.
+COLORED, NEAR, NEAR_SHARE, GRAY = 8.0, 10.0, 0.33, 3.0
+
+# On a plain ground colors are the content: shirts of one cut.
+PLAIN_SHARE = 0.15
+
+# On a plain ground, a gray version keeps its gray levels to within this many, and saturation
+# changes by the second factor at most: gray things of another brightness are other things.
+GRAY_TONE, MOST_SATURATION, PLAIN_SATURATION = 25.0, 3.0, 1.6
+
+# On a plain ground that stays within the first many gray levels, what changes by the second many is
+# another thing: a brighter version of a photo is brighter by 45 at most where white is clipped.
+SAME_GROUND, RECOLORED = 6.0, 50.0
+
+# Other colors count as a share of the colored part, and of this share of the image at least: a box
+# that was drawn on it is a retouch.
+FEWEST_SHARE = 0.24
+
+# White balance moves all colors by as much at most.
+MOST_SHIFT = 14.0
+
+# Cells this dark or bright (L*) have lost their color.
+CLIPPED = (6.0, 94.0)
+
+
+def color_agreement(
+    left: np.ndarray, right: np.ndarray, inside: np.ndarray, plain: bool = False
+) -> float:
+    """Share of the colored cells in which the colors agree, in [0, 1]; 1 where nothing is colored.
+
+    Args:
+        left, right: (height, width, 3) uint8, aligned
+        inside: (height, width) bool, where there are both
+        plain: the images show something on a plain ground, which must have the very color
+    """
+    cover = cv2.resize(inside.astype(np.float32), (CELLS, CELLS), interpolation=cv2.INTER_AREA)
+    within = cover.ravel() > 0.9
+    mine, theirs = (_cells(image)[within] for image in (left, right))
+    light = np.stack([mine[:, 0], theirs[:, 0]])
+    mine, theirs = mine[:, 1:], theirs[:, 1:]
+    strength = np.stack([np.linalg.norm(mine, axis=1), np.linalg.norm(theirs, axis=1)])
+    colored = strength.max(axis=0) > COLORED
+    if colored.sum() < 3:
+        return 1.0
+    duller, brighter = np.sort(np.sqrt((strength**2).mean(axis=1)))
+    if duller < GRAY:
+        tone = float(np.median(abs(_grays(left) - _grays(right))[within][colored]))
+        return float(not plain or tone < GRAY_TONE or brighter < 2 * GRAY)
+    scale, shift = _saturation_and_shift(mine, theirs)
+    limit = PLAIN_SATURATION if plain else MOST_SATURATION
+    near_share = PLAIN_SHARE if plain else NEAR_SHARE
+    scale = np.clip(scale, 1 / limit, limit)
+    gap = np.linalg.norm(theirs - scale * mine - shift, axis=1)
+    expected = np.maximum(scale * strength[0], strength[1])
+    agree = gap <= np.maximum(NEAR, near_share * expected)
+    clipped = ((light < CLIPPED[0]) | (light > CLIPPED[1])).any(axis=0)
+    wrong = colored & ~clipped & ~agree
+    if plain:
+        wrong |= colored & _recolored(_grays(left)[within], _grays(right)[within], colored)
+    return 1 - float(wrong.sum() / max(colored.sum(), FEWEST_SHARE * len(colored)))
+
+
+def _recolored(mine: np.ndarray, theirs: np.ndarray, colored: np.ndarray) -> np.ndarray:
+    """Which cells (n,) are much brighter or darker though the plain ground is as it was."""
+    if colored.all() or abs(np.median(mine[~colored]) - np.median(theirs[~colored])) > SAME_GROUND:
+        return np.zeros(len(mine), bool)
+    return abs(mine - theirs) > RECOLORED
+
+
+def _cells(image: np.ndarray) -> np.ndarray:
+    """Mean L*, a*, b* of the cells: (256, 3) float32."""
+    cells = cv2.resize(image, (CELLS, CELLS), interpolation=cv2.INTER_AREA)
+    return cv2.cvtColor(cells.astype(np.float32) / 255, cv2.COLOR_RGB2Lab).reshape(-1, 3)
+
+
+def _grays(image: np.ndarray) -> np.ndarray:
+    """Mean gray levels of the cells: (256,) float32."""
+    gray = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
+    return cv2.resize(gray, (CELLS, CELLS), interpolation=cv2.INTER_AREA).astype(np.float32).ravel()
+
+
+def _saturation_and_shift(mine: np.ndarray, theirs: np.ndarray) -> tuple[float, np.ndarray]:
+    """The factor and the shift (2,) that bring colors (n, 2) closest to the others."""
+    middle, other = np.median(mine, axis=0), np.median(theirs, axis=0)
+    spread = float(((mine - middle) ** 2).sum())
+    product = float(((mine - middle) * (theirs - other)).sum())
+    # Fitted to either side, so that noise does not shrink it.
+    back = float(((theirs - other) ** 2).sum())
+    scale = np.sqrt(back / spread) if product > 0 and spread > 0 else 0.0
+    shift = other - np.clip(scale, 1 / MOST_SATURATION, MOST_SATURATION) * middle
+    length = float(np.linalg.norm(shift))
+    return scale, shift * min(1.0, MOST_SHIFT / max(length, 1e-6))
