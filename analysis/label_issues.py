@@ -55,6 +55,11 @@ SURE = 1 / 8
 LEAST_GAIN = 0.02
 
 
+# Witnesses are unanimous from this share of the votes for the other class, up to this one for the
+# label, and from this probability of the probe.
+FOR_OTHER, FOR_LABEL, PROBED = 0.8, 0.05, 0.5
+
+
 @dataclass(frozen=True)
 class LabelIssues:
     """What speaks against the labels.
@@ -162,7 +167,10 @@ def find_label_issues(
     agreed = probe_suggested[labeled] == standing.suggested
     agreed &= neighbors_suggested[labeled] == standing.suggested
     claimed = np.ones(len(labeled), bool) if outliers is None else ~outliers[labeled]
-    flags = _flags(known, labels[labeled], groups[labeled], standing, likely, agreed, claimed)
+    unanimous = agreed & _unanimous(evidence, labels, labeled, standing.suggested)
+    flags = _flags(
+        known, labels[labeled], groups[labeled], standing, likely, agreed, unanimous, claimed
+    )
 
     flagged = _spread(flags.flagged, labeled, num_rows, False)
     quality = _spread(standing.quality, labeled, num_rows, np.float32(np.nan))
@@ -287,6 +295,30 @@ class _Flags:
     shared: tuple[SharedClass, ...]
 
 
+def _unanimous(
+    evidence: ClassEvidence, labels: np.ndarray, labeled: np.ndarray, suggested: np.ndarray
+) -> np.ndarray:
+    """Where neighbors and probe are for another class, and hardly a neighbor for the label.
+
+    In sets that are recognized without mistakes, the noise is all that makes predictions unsure,
+    and so looks like their own doubt; there, wrong labels are unanimous. Of clean sets 0.6 % of the
+    labels are so at most (CIFAR-10 with 10 to 200 images per class, Caltech-101 with 3 to 30).
+
+    Args:
+        evidence: of all rows
+        labels: (num_rows,) int64, -1 for none
+        labeled: (n,) int64 or bool, which rows
+        suggested: (n,) int64, the other class, or -1
+
+    Returns:
+        (n,) bool
+    """
+    votes, probe, given = evidence.votes[labeled], evidence.probe[labeled], labels[labeled]
+    rows, other = np.arange(len(given)), np.maximum(suggested, 0)
+    clear = (votes[rows, other] >= FOR_OTHER) & (votes[rows, given] <= FOR_LABEL)
+    return clear & (probe[rows, other] >= PROBED) & (suggested >= 0)
+
+
 def _flags(
     probabilities: np.ndarray,
     labels: np.ndarray,
@@ -294,6 +326,7 @@ def _flags(
     standing: _Standing,
     likely: np.ndarray,
     agreed: np.ndarray,
+    unanimous: np.ndarray,
     claimed: np.ndarray,
 ) -> _Flags:
     """Which labels are flagged, and how many of them are expected to be wrong.
@@ -303,6 +336,7 @@ def _flags(
         standing: of these rows
         likely: (n,) bool, labels that another class suits better
         agreed: (n,) bool, all witnesses are for the same other class
+        unanimous: (n,) bool, and hardly anything is for the label
         claimed: (n,) bool, rows that are no outliers
     """
     unknown = (float("nan"),) * 3
@@ -314,7 +348,10 @@ def _flags(
     noise = estimate_noise(probabilities, labels, 1 / np.where(groups >= 0, in_group, 1))
     order = np.lexsort((standing.ratio, standing.quality))
     sure = standing.ratio < SURE
-    flagged = choose_flags(likely, order, agreed, sure, labels, noise, small) & claimed
+    flagged = choose_flags(likely, order, agreed, sure, labels, noise, small)
+    if not noise.told:
+        flagged |= likely & unanimous & ~small[labels]
+    flagged &= claimed
     # A wrong label among few spoils what is learned of their class, so that right ones disagree.
     known = noise.told and 2 * np.count_nonzero(small[labels[flagged]]) < np.count_nonzero(flagged)
     precision = noise.precision(flagged) if known else unknown
