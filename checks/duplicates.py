@@ -234,22 +234,28 @@ def changes_from_kept(found: "Duplicates") -> dict[int, tuple[str, float, float]
         kind of change, similarity and agreement by row
     """
     evidence = found.evidence
-    known = {tuple(pair): place for place, pair in enumerate(evidence.pairs.tolist())}
-    same = _copies(found)
+    # Copies are linked with the first of their set, and other evidence is of the first ones.
+    first: dict[int, int] = {}
+    of_copy: dict[int, int] = {}
+    of_pair: dict[tuple[int, int], int] = {}
+    for place, (one, other) in enumerate(evidence.pairs.tolist()):
+        if evidence.kind[place] in COPIES:
+            first[other], of_copy[other] = one, place
+    for place, (one, other) in enumerate(evidence.pairs.tolist()):
+        if evidence.kind[place] not in COPIES:
+            of_pair.setdefault(_sorted(first.get(one, one), first.get(other, other)), place)
     kept = {int(found.group[row]): int(row) for row in np.flatnonzero(found.keep)}
     changes = {}
     for row in np.flatnonzero(~found.keep).tolist():
         other = kept[int(found.group[row])]
-        pairs = [(row, other)]
-        if other in same.get(row, ()):
-            pairs = [(one, two) for one in same[row] for two in same[row]]
+        mine, theirs = first.get(row, row), first.get(other, other)
+        if mine == theirs:
+            places = [of_copy[one] for one in (row, other) if one in of_copy]
+            # The bytes are the same only if those of both are the first one's.
+            place = max(places, key=lambda place: COPIES.index(evidence.kind[place]))
         else:
-            pairs += [
-                (one, two) for one in same.get(row, {row}) for two in same.get(other, {other})
-            ]
-        places = [known[tuple(sorted(pair))] for pair in pairs if tuple(sorted(pair)) in known]
-        if places:
-            place = places[0]
+            place = of_pair.get(_sorted(mine, theirs))
+        if place is not None:
             changes[row] = (
                 evidence.kind[place],
                 float(evidence.similarity[place]),
@@ -258,17 +264,8 @@ def changes_from_kept(found: "Duplicates") -> dict[int, tuple[str, float, float]
     return changes
 
 
-def _copies(found: "Duplicates") -> dict[int, set[int]]:
-    """The exact copies of each row that has some, itself among them."""
-    same: dict[int, set[int]] = {}
-    for (one, other), kind in zip(found.evidence.pairs.tolist(), found.evidence.kind):
-        if kind in COPIES:
-            same.setdefault(one, {one}).add(other)
-            same.setdefault(other, {other}).add(one)
-    # Copies are linked with the first of their set only.
-    for rows in list(same.values()):
-        rows.update(*(same[row] for row in list(rows)))
-    return same
+def _sorted(one: int, other: int) -> tuple[int, int]:
+    return (one, other) if one < other else (other, one)
 
 
 def _values(

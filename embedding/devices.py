@@ -14,6 +14,12 @@ from .identity import EmbeddingModel
 logger = logging.getLogger(__name__)
 
 
+OTHER_DEVICES = "Leave device out for the best there is, or choose device='cpu'"
+
+# Devices of torch that hold shapes only.
+WITHOUT_VALUES = ("meta",)
+
+
 def resolve_device(device: str | None) -> str:
     """The device that is asked for, or a GPU if there is one, or the CPU.
 
@@ -24,15 +30,24 @@ def resolve_device(device: str | None) -> str:
 
     if device is None:
         return "cuda" if torch.cuda.is_available() else "cpu"
+    if str(device).partition(":")[0] == "cpu":
+        # torch has one CPU, whatever its number.
+        return "cpu"
+    if str(device) in WITHOUT_VALUES:
+        raise UserError(f"device={device!r} computes nothing. {OTHER_DEVICES}")
     try:
         torch.zeros(1, device=device)
+    except (NotImplementedError, ImportError) as error:
+        raise UserError(
+            f"device={device!r} cannot be used here: this PyTorch was built without it. "
+            f"{OTHER_DEVICES}"
+        ) from error
     except (RuntimeError, AssertionError) as error:
         # There is such a device: the model will make do without it, and say so.
         if device_fault(error) in (OUT_OF_MEMORY, UNSUPPORTED):
             return device
         raise UserError(
-            f"device={device!r} cannot be used here: {_reason(error)}. Leave device out for "
-            "the best there is, or choose device='cpu'"
+            f"device={device!r} cannot be used here: {_reason(error)}. {OTHER_DEVICES}"
         ) from error
     return device
 
@@ -126,7 +141,9 @@ class FallbackModel:
 
 
 def _reason(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+    """The first sentence of what an error says."""
+    line = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return line.partition(". ")[0].rstrip(".")
 
 
 def _empty_cache(device: str) -> None:

@@ -28,6 +28,7 @@ class ModelIdentity:
         precision: what the numbers are computed in; vectors agree with float32 to a cosine of
             0.999 in any
         libraries: the versions of the libraries involved
+        former_words: the preprocessing in torchvision's words, which told models apart before
     """
 
     name: str
@@ -37,11 +38,14 @@ class ModelIdentity:
     dim: int
     precision: str
     libraries: dict[str, str]
+    former_words: str = ""
 
     def same_vectors(self, other: dict[str, Any]) -> bool:
         """Whether a stored identity (``to_dict()``) belongs to the same model."""
-        keys = ("weights_hash", "preprocessing", "dim")
-        return all(getattr(self, key) == other.get(key) for key in keys)
+        if any(getattr(self, key) != other.get(key) for key in ("weights_hash", "dim")):
+            return False
+        theirs = {other.get("preprocessing"), other.get("former_words")} - {None, ""}
+        return self.preprocessing in theirs or self.former_words in theirs
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)

@@ -9,7 +9,7 @@ from PIL import Image
 
 from .identity import ModelIdentity
 from .precision import choose_precision, core_batch, probe_photos
-from .preprocessing import FastPreprocessing, array_transform, in_words
+from .preprocessing import FastPreprocessing, array_transform, in_words, steps_of
 from .weights import hash_weights
 
 
@@ -44,10 +44,11 @@ class TorchModel:
             name=name,
             weights=weights,
             weights_hash=weights_hash,
-            preprocessing=in_words(transform),
+            preprocessing=steps_of(transform),
             dim=self.embed([self.prepare(Image.new("RGB", (64, 64)))]).shape[1],
             precision=str(self._dtype).removeprefix("torch."),
             libraries=_versions("torch", "torchvision", "open_clip_torch", "timm", "pillow"),
+            former_words=in_words(transform),
         )
 
     def embed(self, inputs: list[np.ndarray]) -> np.ndarray:
@@ -86,10 +87,11 @@ class ZooModel:
             name=f"zoo:{name}",
             weights="FiftyOne's model zoo",
             weights_hash=hash_weights(network) if hasattr(network, "state_dict") else name,
-            preprocessing=in_words(model.transforms),
+            preprocessing=steps_of(model.transforms),
             dim=self.embed([self.prepare(Image.new("RGB", (64, 64)))]).shape[1],
             precision="the zoo model's own",
             libraries=_versions("fiftyone", "torch", "torchvision"),
+            former_words=in_words(model.transforms),
         )
 
     def prepare(self, image: Image.Image) -> np.ndarray:

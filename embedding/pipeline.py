@@ -60,8 +60,9 @@ def embed_pictures(
 ) -> Iterator[EmbeddedBatch]:
     """Embeds pictures or the objects on them.
 
-    Every batch that the model sees has the same size (the last one is filled up), so that the
-    vector of a picture does not depend on how many pictures came with it.
+    Batches have the same size, so that the embedding of an image does not depend on how many came
+    with it: the last one of a thread is filled up, to the size that suits the model at most, for
+    what a large batch lacks would cost as much as what it holds.
 
     Args:
         model: the model
@@ -183,7 +184,7 @@ def _embed_batch(model, prepared: list[tuple[str, np.ndarray]], batch_size: int)
     ids = [id_ for id_, _ in prepared]
     inputs = [array for _, array in prepared]
     try:
-        vectors = model.embed(inputs + inputs[:1] * (batch_size - len(inputs)))[: len(ids)]
+        vectors = _embed_filled(model, inputs, batch_size)
     except Exception as error:
         if len(prepared) == 1:
             return EmbeddedBatch(failures={ids[0]: f"the model failed on it: {error}"})
@@ -198,3 +199,15 @@ def _embed_batch(model, prepared: list[tuple[str, np.ndarray]], batch_size: int)
         {id_: vector for id_, vector, good in zip(ids, vectors, finite) if good},
         {id_: "the model returned NaN or infinity" for id_, good in zip(ids, finite) if not good},
     )
+
+
+def _embed_filled(model: EmbeddingModel, inputs: list[np.ndarray], batch_size: int) -> np.ndarray:
+    """The vectors of inputs, the last of which go in batches of the size that suits the model."""
+    if len(inputs) == batch_size:
+        return model.embed(inputs)
+    size = min(batch_size, model.batch_size)
+    vectors = []
+    for start in range(0, len(inputs), size):
+        part = inputs[start : start + size]
+        vectors.append(model.embed(part + part[:1] * (size - len(part)))[: len(part)])
+    return np.concatenate(vectors)

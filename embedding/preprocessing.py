@@ -116,6 +116,38 @@ class FastPreprocessing:
         return normalized.permute(0, 3, 1, 2)
 
 
+def steps_of(transform: Any) -> str:
+    """What a transform does, in words of our own: the kinds of its steps and their settings.
+
+    torchvision's own words change between versions, and an embedding does not.
+    """
+    if isinstance(transform, FastPreprocessing):
+        fast = transform
+    else:
+        fast = FastPreprocessing.of(transform)
+    if fast is not None:
+        mean, std = (
+            " ".join(f"{value:.6g}" for value in values) for values in (fast.mean, fast.std)
+        )
+        filter_name = Image.Resampling(fast.interpolation).name.lower()
+        rounding = ", rounded" if fast.rounded else ""
+        return (
+            f"resize {fast.size} {filter_name}{rounding}; crop {fast.crop}; mean {mean}; std {std}"
+        )
+    return "; ".join(_step(step) for step in getattr(transform, "transforms", [transform]))
+
+
+def _step(step: Any) -> str:
+    """One step: its kind, and what of its settings are numbers, words, or lists of such."""
+    name = getattr(step, "__name__", type(step).__name__)
+    settings = []
+    for key, value in sorted(getattr(step, "__dict__", {}).items()):
+        value = getattr(value, "value", value)
+        if not key.startswith("_") and isinstance(value, (bool, int, float, str, tuple, list)):
+            settings.append(f"{key} {value}")
+    return " ".join([name, *settings])
+
+
 def in_words(transform: Any) -> str:
     """A transform on one line; the addresses of functions differ in each process."""
     return re.sub(r" at 0x[0-9a-f]+", "", " ".join(str(transform).split()))

