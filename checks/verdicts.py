@@ -183,7 +183,7 @@ def evidence_warnings(found: LabelIssues, names: tuple[str, ...], count: int) ->
             "Too few to tell how many of the flags are real: the labels disagree with the "
             "embeddings no more than the classifier's own mistakes explain. Only what the "
             "classifier and the neighbors agree on is flagged, at most "
-            f"{UNTOLD_SHARE * 100:.0f} % of the labels"
+            f"{UNTOLD_SHARE * 100:.0f} % of the labels and those on which they are unanimous"
         )
     elif count and np.isnan(found.expected_precision):
         warnings.append(

@@ -164,7 +164,7 @@ def test_audit_and_its_buttons(app, photos):
 
 @pytest.mark.slow
 def test_the_case_of_the_readme(app, shared, dataset):
-    """The audit of Caltech-101 that README.md tells, and its picture ``docs/audit.png``.
+    """The audit of Caltech-101 that docs/quality.md tells, and its picture ``docs/audit.png``.
 
     Its vectors are those that ``cnn`` had computed. Rounded as another processor rounds, they make
     69 label issues of 66 and 98 outliers of 94; more than a seventh off would be another story.
@@ -183,7 +183,7 @@ def test_the_case_of_the_readme(app, shared, dataset):
     # Half an hour: a minute on a quiet machine, but what is tested is what is found, not how fast.
     expect(app.dialog.get_by_text("Look at first:")).to_be_visible(timeout=1_800_000)
     app.screenshot("audit-caltech101")
-    found, told = app.dialog.inner_text(), (ROOT / "README.md").read_text()
+    found, told = app.dialog.inner_text(), (ROOT / "docs" / "quality.md").read_text()
     for what in ("groups of near-duplicates", "label issues", "outliers"):
         numbers = [int(re.search(rf"(\d+) {what}", text)[1]) for text in (found, told)]
         assert numbers[0] == pytest.approx(numbers[1], rel=1 / 7), what

@@ -30,7 +30,7 @@ def doubted(dataset, digit_files):
                 species=fo.Classification(
                     label=_label(label if index >= WRONG else str((int(label) + 5) % 10))
                 ),
-                raw=pixels[index].astype(np.float32),
+                raw=(pixels[index] + 40 * np.eye(64)[int(label)]).astype(np.float32),
             )
             for index, (path, label) in enumerate(digit_files)
         ]
@@ -203,7 +203,7 @@ def doubted_boxes(dataset, digit_files):
                 fo.Detection(
                     label=_label(str((int(truth) + 5) % 10) if wrong else truth),
                     bounding_box=[place / 2, 0, 0.5, 1],
-                    raw=pixels[index + place].astype(np.float32),
+                    raw=(pixels[index + place] + 40 * np.eye(64)[int(truth)]).astype(np.float32),
                 )
             )
         pair = Image.new("L", (96, 48))
