@@ -167,7 +167,7 @@ def test_the_case_of_the_readme(app, shared, dataset):
     """The audit of Caltech-101 that docs/quality.md tells, and its picture ``docs/audit.png``.
 
     Its vectors are those that ``cnn`` had computed. Rounded as another processor rounds, they make
-    69 label issues of 66 and 98 outliers of 94; more than a seventh off would be another story.
+    a few label issues and outliers more or fewer; more than a seventh off would be another story.
     """
     folder = shared / "data" / "caltech101"
     dataset.add_dir(str(folder / "images"), fot.ImageClassificationDirectoryTree)
