@@ -239,10 +239,13 @@ def _measured(mine: np.ndarray, theirs: np.ndarray, ground: float, color: float)
         alike[:] = True
     tone, spread = _tone(theirs[alike], mine[alike])
     _, spread_back = _tone(mine[alike], theirs[alike])
-    toned = np.interp(theirs, LEVELS, tone).astype(np.float32)
+    levels = [np.clip(blocks, 0, 255).astype(np.uint8) for blocks in (mine, theirs)]
+    toned = _between_levels(tone)[levels[1]] + (theirs - levels[1]) * _slopes(tone)[levels[1]]
     gap = mine - toned
     gap -= np.median(gap, axis=(1, 2), keepdims=True)
-    allowed = np.maximum(np.interp(theirs, LEVELS, spread), np.interp(mine, LEVELS, spread_back))
+    allowed = np.maximum(
+        _between_levels(spread)[levels[1]], _between_levels(spread_back)[levels[0]]
+    )
     allowed = np.minimum(allowed, MOST_SPREAD)
     slope = np.maximum(_mean_slope(mine), _mean_slope(toned))
     explained = 2 * _part_means(allowed**2) + MISPLACED * slope + NOISE
@@ -269,8 +272,8 @@ LEVELS = np.arange(4, 256, 8)
 
 def _tone(values: np.ndarray, others: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """What 32 gray levels are in the other image: the median (32,), and its spread (32,)."""
-    level = np.clip(values[:, ::2, ::2], 0, 255).astype(np.int64).ravel() >> 3
-    others = others[:, ::2, ::2].ravel()
+    level = np.clip(values[:, ::3, ::3], 0, 255).astype(np.int64).ravel() >> 3
+    others = others[:, ::3, ::3].ravel()
     order = np.lexsort((others, level))
     others = others[order]
     count = np.bincount(level, minlength=len(LEVELS))
@@ -279,6 +282,17 @@ def _tone(values: np.ndarray, others: np.ndarray) -> tuple[np.ndarray, np.ndarra
     low, middle, high = (others[start + count * quarter // 4] for quarter in (1, 2, 3))
     spread = np.maximum(high - middle, middle - low)
     return np.interp(LEVELS, LEVELS[known], middle), np.interp(LEVELS, LEVELS[known], spread)
+
+
+def _between_levels(values: np.ndarray) -> np.ndarray:
+    """Values at 32 levels as a table of all 256 gray levels: (256,) float32."""
+    return np.interp(np.arange(256), LEVELS, values).astype(np.float32)
+
+
+def _slopes(values: np.ndarray) -> np.ndarray:
+    """How fast the values rise from each of 256 gray levels to the next: (256,) float32."""
+    table = _between_levels(values)
+    return np.diff(table, append=table[-1:])
 
 
 def _part_means(blocks: np.ndarray) -> np.ndarray:
