@@ -46,7 +46,7 @@ SAME_COLOR, SAME_DETAIL, SAME_BLOCKS, STRONG_BLOCKS = 0.75, 0.9, 0.82, 0.9
 
 # Other words in place of words: this many inked blocks and this share of the differing ones, or
 # many. Where this share of an image is ground, two inked blocks are enough, or two parts in which
-# both have something, if most that differ are such and they do not lie scattered.
+# both have something, if one is inked, or most that differ are such and do not lie scattered.
 # Captions have 13 inked blocks at least, small things that move before a camera 10 at most.
 FEW_INKED, INKED_SHARE, MANY_INKED, MOST_GROUND, FEW_MUTUAL = 3, 0.3, 12, 0.6, 2
 
@@ -86,8 +86,10 @@ class Look:
             return False
         if self.ground < MOST_GROUND:
             return True
-        mutual = self.mutual >= FEW_MUTUAL and (self.inked or 2 * self.mutual >= self.different)
-        return self.inked < FEW_MUTUAL and not (mutual and self.different >= 2 * self.differing)
+        gathered = self.different >= 2 * self.differing and 2 * self.mutual >= self.different
+        return self.inked < FEW_MUTUAL and not (
+            self.mutual >= FEW_MUTUAL and (self.inked or gathered)
+        )
 
     @property
     def strong(self) -> bool:
@@ -272,8 +274,8 @@ LEVELS = np.arange(4, 256, 8)
 
 def _tone(values: np.ndarray, others: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """What 32 gray levels are in the other image: the median (32,), and its spread (32,)."""
-    level = np.clip(values[:, ::3, ::3], 0, 255).astype(np.int64).ravel() >> 3
-    others = others[:, ::3, ::3].ravel()
+    level = np.clip(values[:, ::2, ::2], 0, 255).astype(np.int64).ravel() >> 3
+    others = others[:, ::2, ::2].ravel()
     order = np.lexsort((others, level))
     others = others[order]
     count = np.bincount(level, minlength=len(LEVELS))
