@@ -46,7 +46,7 @@ SAME_COLOR, SAME_DETAIL, SAME_BLOCKS, STRONG_BLOCKS = 0.75, 0.9, 0.82, 0.9
 
 # Other words in place of words: this many inked blocks and this share of the differing ones, or
 # many. Where this share of an image is ground, two inked blocks are enough, or two parts in which
-# both have something, if most that differ are such and they do not lie scattered.
+# both have something, if one is inked, or most that differ are such and do not lie scattered.
 # Captions have 13 inked blocks at least, small things that move before a camera 10 at most.
 FEW_INKED, INKED_SHARE, MANY_INKED, MOST_GROUND, FEW_MUTUAL = 3, 0.3, 12, 0.6, 2
 
@@ -86,8 +86,10 @@ class Look:
             return False
         if self.ground < MOST_GROUND:
             return True
-        mutual = self.mutual >= FEW_MUTUAL and (self.inked or 2 * self.mutual >= self.different)
-        return self.inked < FEW_MUTUAL and not (mutual and self.different >= 2 * self.differing)
+        gathered = self.different >= 2 * self.differing and 2 * self.mutual >= self.different
+        return self.inked < FEW_MUTUAL and not (
+            self.mutual >= FEW_MUTUAL and (self.inked or gathered)
+        )
 
     @property
     def strong(self) -> bool:
@@ -239,10 +241,13 @@ def _measured(mine: np.ndarray, theirs: np.ndarray, ground: float, color: float)
         alike[:] = True
     tone, spread = _tone(theirs[alike], mine[alike])
     _, spread_back = _tone(mine[alike], theirs[alike])
-    toned = np.interp(theirs, LEVELS, tone).astype(np.float32)
+    levels = [np.clip(blocks, 0, 255).astype(np.uint8) for blocks in (mine, theirs)]
+    toned = _between_levels(tone)[levels[1]] + (theirs - levels[1]) * _slopes(tone)[levels[1]]
     gap = mine - toned
     gap -= np.median(gap, axis=(1, 2), keepdims=True)
-    allowed = np.maximum(np.interp(theirs, LEVELS, spread), np.interp(mine, LEVELS, spread_back))
+    allowed = np.maximum(
+        _between_levels(spread)[levels[1]], _between_levels(spread_back)[levels[0]]
+    )
     allowed = np.minimum(allowed, MOST_SPREAD)
     slope = np.maximum(_mean_slope(mine), _mean_slope(toned))
     explained = 2 * _part_means(allowed**2) + MISPLACED * slope + NOISE
@@ -279,6 +284,17 @@ def _tone(values: np.ndarray, others: np.ndarray) -> tuple[np.ndarray, np.ndarra
     low, middle, high = (others[start + count * quarter // 4] for quarter in (1, 2, 3))
     spread = np.maximum(high - middle, middle - low)
     return np.interp(LEVELS, LEVELS[known], middle), np.interp(LEVELS, LEVELS[known], spread)
+
+
+def _between_levels(values: np.ndarray) -> np.ndarray:
+    """Values at 32 levels as a table of all 256 gray levels: (256,) float32."""
+    return np.interp(np.arange(256), LEVELS, values).astype(np.float32)
+
+
+def _slopes(values: np.ndarray) -> np.ndarray:
+    """How fast the values rise from each of 256 gray levels to the next: (256,) float32."""
+    table = _between_levels(values)
+    return np.diff(table, append=table[-1:])
 
 
 def _part_means(blocks: np.ndarray) -> np.ndarray:

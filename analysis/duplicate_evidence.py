@@ -56,6 +56,10 @@ BY_EMBEDDING = "embedding"
 # Agreement from which a pair may be the same though this set asks for more: looking tells.
 WEAK_AGREEMENT = 0.6
 
+# Relative distance up to which a turn is looked for; of 60 photos that were turned by 15 to 75
+# degrees, all lie below 0.8.
+TURNED = 0.8
+
 
 @dataclass(frozen=True)
 class PairEvidence:
@@ -145,7 +149,8 @@ def confirm_pairs(
     agreement = np.full(len(pairs), np.nan, np.float32)
     compared = np.flatnonzero(readable)
     better_first = directed(pairs, order)
-    found = compare_upright_and_turned(small, better_first[compared], progress)
+    near = relative[compared] <= TURNED
+    found = compare_upright_and_turned(small, better_first[compared], near, progress)
     agreement[compared] = found[0]
     against = np.clip((relative - NEAR) / (FAR - NEAR), 0, 1)
     needed = np.tanh(math.atanh(min(threshold, 0.999)) + SURPRISE * against)
@@ -162,16 +167,24 @@ def confirm_pairs(
 
 
 def compare_upright_and_turned(
-    small: SmallPictures, pairs: np.ndarray, progress: Progress | None = None
+    small: SmallPictures,
+    pairs: np.ndarray,
+    turnable: np.ndarray | None = None,
+    progress: Progress | None = None,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """What ``compare_pairs`` gives; what does not agree so is compared turned by any angle."""
+    """What ``compare_pairs`` gives; what does not agree so is compared turned by any angle.
+
+    Args:
+        turnable: (m,) bool, the pairs that are compared turned; None for all
+    """
     from ._picture_pairs import compare_pairs
     from ._turned_pairs import compare_turned
 
     found = compare_pairs(small.grey, pairs, not small.whole, progress)
     if small.whole:
         agreement, orientation, placed = found
-        unlike = np.flatnonzero(agreement < WEAK_AGREEMENT)
+        unlike = agreement < WEAK_AGREEMENT
+        unlike = np.flatnonzero(unlike if turnable is None else unlike & turnable)
         turned, maps = compare_turned(small, pairs[unlike])
         better = turned > agreement[unlike]
         agreement[unlike[better]], placed[unlike[better]] = turned[better], maps[better]

@@ -169,6 +169,8 @@ def hues(of: Material) -> Made:
         photo = of.photo(number)
         yield photo, f"{number}", "jpg"
         hue, saturation, value = photo.convert("HSV").split()
+        if np.mean(saturation) < 30:  # gray in every hue
+            continue
         turn = int(of.rng.choice([64, 96, 128, 160]))
         hue = hue.point(lambda level, turn=turn: (level + turn) % 256)
         yield Image.merge("HSV", (hue, saturation, value)).convert("RGB"), f"{number}-hue", "jpg"

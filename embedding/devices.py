@@ -141,9 +141,7 @@ class FallbackModel:
 
 
 def _reason(error: BaseException) -> str:
-    """The first sentence of what an error says."""
-    line = (str(error).strip().splitlines() or [type(error).__name__])[0]
-    return line.partition(". ")[0].rstrip(".")
+    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
 
 
 def _empty_cache(device: str) -> None:

@@ -36,7 +36,7 @@ def attic(dataset):
     return dataset
 
 
-def test_clusters_labels_and_views(attic, find_clusters):
+def test_clusters_labels_and_views(attic, find_clusters, tmp_path):
     before = sorted(attic.get_field_schema())
     result = find_clusters(attic, embeddings="emb", label_field="sort")
     assert (result["num_clusters"], result["unclustered"], result["judged"]) == (4, 0, 120)
@@ -57,6 +57,9 @@ def test_clusters_labels_and_views(attic, find_clusters):
     assert groups.media_type == "group" and len(groups) == 4
     assert groups.values("clusters_rank") == [1] * 4
     assert find_clusters.summary(result).startswith("**4 clusters**")
+    told = foo.get_operator(PREFIX + "export_report")(attic, path=str(tmp_path / "told"))
+    page = next((tmp_path / "told").glob("*.html")).read_text()
+    assert "4 clusters in" in page and "<b>Accuracy</b>" in page and told["seconds"] >= 0
     again = find_clusters(attic.shuffle(seed=3), embeddings="emb", label_field="sort")
     assert again["clusters"] == result["clusters"]
     foo.get_operator(PREFIX + "delete_run")(attic, run_key="clusters")
