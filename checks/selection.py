@@ -224,8 +224,8 @@ def _knows_classes(inputs: Inputs) -> bool:
 def _doubt(inputs: Inputs) -> np.ndarray:
     """``(n,)`` float64 in [0, 1]: how near the two likeliest classes are to each other.
 
-    Squared: after 104 and 200 labels of Caltech-101 and CIFAR-10 as many again are worth 0.02 more
-    than representative ones, linear 0.01.
+    Squared: 104 more labels after 104 of Caltech-101 (half its classes) and 100 after 200 of
+    CIFAR-10 are worth 0.03 and 0.02 more than representative ones; linear 0.02 and 0.00.
 
     Raises:
         UserError: if there are no labels to learn from
