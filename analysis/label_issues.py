@@ -57,7 +57,7 @@ LEAST_GAIN = 0.02
 
 # Witnesses are unanimous from this share of the votes for the other class, up to this one for the
 # label, and from this probability of the probe.
-FOR_OTHER, FOR_LABEL, PROBED = 0.8, 0.05, 0.5
+FOR_OTHER, FOR_LABEL, PROBED = 0.85, 0.1, 0.5
 
 
 @dataclass(frozen=True)

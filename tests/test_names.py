@@ -48,7 +48,7 @@ def check_all(dataset, samples, name, tmp_path):
     audited = operator("audit")(samples, **common)
     assert audited["left_out"] == {} and audited["things"] == "patches"
     flagged = audited["steps"]["find_label_issues"]["flagged"]
-    assert audited["judged"] == 60 and flagged >= 2
+    assert audited["judged"] == 60 and flagged >= 1
     operator("select_samples")(samples, **common, num_samples=9, by=name)
     chosen = dataset.load_saved_view("selection: selected")
     assert chosen.values(f"{name}.selection_rank") == list(range(1, 10))

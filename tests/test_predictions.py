@@ -74,7 +74,7 @@ def test_a_rounded_row_makes_no_logits_of_the_others(orchard):
     rounded = find(
         orchard, lambda i, label: scores(label, soft(i if i else 1, 0.8, 0.98 if i == 5 else 1))
     )
-    assert exact["flagged"] == rounded["flagged"] == 1
+    assert exact["flagged"] == rounded["flagged"]
     assert orchard.first().label_issues_suggested.confidence > 0.7
 
 
