@@ -13,6 +13,7 @@ from .find_label_issues import FindLabelIssues
 from .find_outliers import FindOutliers
 from .list_runs import ListRuns
 from .open_dataset_quality import OpenDatasetQuality
+from .open_sample_in_view import OpenSampleInView
 from .remove_redundant import RemoveRedundant
 from .review_label_issues import ReviewLabelIssues
 from .select_samples import SelectSamples
@@ -38,4 +39,5 @@ OPERATORS = (
     ListRuns,
     DeleteRun,
     OpenDatasetQuality,
+    OpenSampleInView,
 )

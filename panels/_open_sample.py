@@ -20,6 +20,9 @@ from ._state import signature
 # Where the panels tell each other what is reviewed, and for how long, in seconds.
 STORE, KEPT_FOR = "@embedding/quality/why_this_sample", 30 * 24 * 3600
 
+# The operator that opens a sample once the App shows its view.
+OPEN_IN_VIEW = "@embedding/quality/open_sample_in_view"
+
 # The saved views that show all of a queue; others show a part, as those of a pair of classes do.
 WHOLE = (": redundant", ": flagged")
 
@@ -110,8 +113,13 @@ def open_queue(ctx: Any, run: Run) -> None:
         raise UserError("Nothing of it is left to decide")
     intend(ctx, run)
     view = next((name for name in run.views if name.endswith(WHOLE)), run.views[0])
+    if ctx.request_params.get("view_name") == view:
+        ctx.ops.open_sample(id=app_id(first))
+        return
+    # An open sample that the new view does not hold would be an error of the App's.
+    ctx.ops.close_sample()
     ctx.ops.set_view(name=view)
-    ctx.ops.open_sample(id=app_id(first))
+    ctx.trigger(OPEN_IN_VIEW, {"id": app_id(first), "view": view})
 
 
 def _intention(ctx: Any, runs: list[Run]) -> Run | None:
