@@ -24,34 +24,40 @@ from ..cores import num_cores
 from ._exact_search import MIN_TORCH_ROWS, product_threads, torch_product
 from ._parallel import in_parts
 from .neighbors import NeighborGraph
-from .vectors import unit_rows
+from .vectors import order_of_content, unit_rows
 
 NOT_FLAGGED, OF_THE_SET, OF_ITS_CLASS = 0, 1, 2
 
 # Log odds of being an outlier: constant, and per unit of distance, doubt and misfit. Fitted by
-# logistic regression, every set with the same weight, on EfficientNet vectors of Caltech-101
-# (clutter at 1 to 7 %, or pictures of classes that are not in the set, under random labels), of
-# CIFAR-10 (nothing planted; clean and human labels) and pixels of scikit-learn's digits (nothing,
-# or 1 % of a class that is not in the set). Left out of the fit, each set was judged as well. The
-# weight of misfit is held at 4: freely fitted it is 13, because outliers with random labels all
-# misfit, and outliers under a fair label would be lost.
-DISTANCE_ONLY = (-6.5, 2.7, 0.0, 0.0)
-DISTANCE_AND_DOUBT = (-8.5, 1.5, 8.0, 0.0)
-ALL_EVIDENCE = (-9.2, 1.35, 4.8, 4.0)
+# logistic regression, every set with the same weight, on EfficientNet embeddings of Caltech-101
+# (random parts of it, 1 to 10 % of them clutter or images of other classes, under random labels or
+# none), of CIFAR-10 (nothing planted, clean and human labels; or 1 to 10 % of other classes) and
+# pixels of scikit-learn's digits (nothing, or 1 % of another class). The weight of misfit is held
+# at 4: it depends on how outliers are labeled, and those under a fair label would be lost.
+DISTANCE_ONLY = (-4.4, 1.75, 0.0, 0.0)
+DISTANCE_AND_DOUBT = (-7.5, 1.1, 7.8, 0.0)
+ALL_EVIDENCE = (-8.2, 1.2, 4.0, 4.0)
 
-# No adaptive threshold is lower: with fewer than one real outlier in seven flags at the margin,
-# looking at them is not worth the reviewer's time.
-LOWEST_THRESHOLD = 0.15
+# No adaptive threshold is lower: where nothing stands out, what is left at the margin is not worth
+# the reviewer's time. Where 5 % are outliers, two of three flags are real and half are found; of
+# sets without any, 3 % are flagged by distance alone, 1 % with labels.
+LOWEST_THRESHOLD = 0.18
 
 # Held-out probabilities say nothing of a class with fewer members to learn it from, and the median
 # distance of a class counts like one of the set's among this many.
 SMALLEST_CLASS = 5
 
-# Cosine distances below this are rounding.
-SMALLEST_DISTANCE = 1e-6
+# Cosine distances below this are rounding, or embeddings of equal images computed in two batches.
+SMALLEST_DISTANCE = 1e-5
 
-# The upper quartile and the upper tenth of a normal distribution, in standard deviations.
-UPPER_QUARTILE, UPPER_TENTH = 0.6745, 1.2816
+# The upper tenth of a normal distribution, in standard deviations.
+UPPER_TENTH = 1.2816
+
+# How many neighbors may count, the share of the largest common neighborhood that is enough, and of
+# how many rows it is measured; and the weight of the distance between neighbors. Chosen on random
+# parts of Caltech-101 and CIFAR-10 (classes of 8 to 500, clutter or other classes among them).
+REACHES, NEARLY, REACH_ROWS = (5, 8, 10, 12, 15, 20, 30), 0.95, 1000
+OF_BETWEEN = 0.4
 
 # Rows whose neighbours are summed, or that are compared with centres of groups, at once, and those
 # centres: their products stay in a core's cache.
@@ -133,12 +139,12 @@ def find_outliers(
 def _distance_evidence(
     rows: np.ndarray, graph: NeighborGraph, groups: np.ndarray | None
 ) -> np.ndarray:
-    """How much farther than usual every row is from its neighbours, and these from each other.
+    """How much farther than usual every row is from its neighbors, and these from each other.
 
-    The logarithm of (mean distance to the neighbours) * sqrt(mean distance between neighbours),
-    in standard deviations above the median, the deviation taken from the upper quartile: it is
-    the upper half in which outliers are told from the rest. On Caltech-101 with clutter its AUROC
-    is 0.960, that of the mean distance alone 0.948, of the 10th neighbour's distance 0.928.
+    The logarithm of (mean distance to the neighbors) * (mean distance between them) ** 0.4, in
+    standard deviations above the median, the deviation taken from the upper tenth; a duplicate
+    group counts once. How many
+    neighbors count is read off the set: as many as are neighbors of each other (``_reach``).
 
     Returns:
         (num_rows,) float64
@@ -147,24 +153,77 @@ def _distance_evidence(
     outside = np.ones((num_rows, k), bool)
     if groups is not None:
         outside = (groups[:, None] < 0) | (groups[graph.indices] != groups[:, None])
+    reach = _reach(rows, graph, groups)
+    lacking = outside.sum(axis=1) < (reach + 1) // 2
+    outside &= np.cumsum(outside, axis=1) <= reach
     count = outside.sum(axis=1)
     to_neighbors = (graph.distances * outside).sum(axis=1) / np.maximum(count, 1)
     between = _distance_between_neighbors(rows, graph.indices, outside, to_neighbors)
     known = np.ones(num_rows, bool)
     if groups is not None:
-        _look_beyond_large_groups(rows, groups, count, k, to_neighbors, between, known)
+        _look_beyond_large_groups(rows, groups, lacking, reach, to_neighbors, between, known)
 
-    # A zero row is alike to nothing, and its neighbours are any rows.
+    # A zero row is alike to nothing, and its neighbors are any rows.
     zero = ~rows.any(axis=1)
     to_neighbors[zero] = between[zero] = 1
     spread = np.log(np.maximum(to_neighbors, SMALLEST_DISTANCE))
-    spread += 0.5 * np.log(np.maximum(between, SMALLEST_DISTANCE))
+    spread += OF_BETWEEN * np.log(np.maximum(between, SMALLEST_DISTANCE))
     if not known.any():
         return np.zeros(num_rows)
-    median, quartile = np.quantile(spread[known], [0.5, 0.75])
+    median, tenth = _weighted_quantiles(spread[known], _once_per_group(groups, known), [0.5, 0.9])
     # A set of equal rows has no deviation, but rounding.
-    deviation = max((quartile - median) / UPPER_QUARTILE, 1e-3)
+    deviation = max((tenth - median) / UPPER_TENTH, 1e-3)
     return np.where(known, (spread - median) / deviation, 0)
+
+
+def _once_per_group(groups: np.ndarray | None, known: np.ndarray) -> np.ndarray:
+    """What each known row counts: 1, or its part of its duplicate group's 1."""
+    if groups is None:
+        return np.ones(int(known.sum()))
+    own = groups[known]
+    _, inverse, sizes = np.unique(own, return_inverse=True, return_counts=True)
+    return np.where(own < 0, 1.0, 1 / sizes[inverse])
+
+
+def _weighted_quantiles(values: np.ndarray, weights: np.ndarray, levels: list[float]) -> np.ndarray:
+    """Quantiles of values that count differently; those of NumPy where they count alike."""
+    order = np.argsort(values, kind="stable")
+    place = np.cumsum(weights[order]) - weights[order] / 2
+    first, last = place[0], place[-1]
+    return np.interp(first + np.asarray(levels) * (last - first), place, values[order])
+
+
+def _reach(rows: np.ndarray, graph: NeighborGraph, groups: np.ndarray | None) -> int:
+    """How many neighbors of a row tell how usual it is: about as many as are alike in this set.
+
+    With fewer, a few outliers that are alike hide each other; with more than a class has members,
+    every row of it is far from its last neighbors. Neighbors of each other share their neighbors
+    as far as the class reaches: the smallest number is taken at which the shared part, beyond that
+    of chance, is nearly the largest.
+
+    Returns:
+        one of REACHES, or graph.k where that is smaller
+    """
+    num_rows, k = graph.indices.shape
+    reaches = [reach for reach in REACHES if reach <= k]
+    if not reaches:
+        return k
+    asked = np.arange(num_rows)
+    if groups is not None and (groups < 0).sum() >= REACH_ROWS:
+        asked = asked[groups < 0]
+    asked = asked[order_of_content(rows[asked])[:REACH_ROWS]]
+    shared = []
+    for reach in reaches:
+        own = graph.indices[asked, :reach]
+        total = 0
+        for near in range(min(3, k)):
+            others = graph.indices[graph.indices[asked, near], :reach]
+            total += int((own[:, :, None] == others[:, None, :]).sum())
+        by_chance = reach / num_rows
+        share = total / (len(asked) * min(3, k) * reach)
+        shared.append((share - by_chance) / (1 - by_chance))
+    enough = NEARLY * max(shared)
+    return next(reach for reach, share in zip(reaches, shared) if share >= enough)
 
 
 def _distance_between_neighbors(
@@ -204,7 +263,7 @@ def _distance_between_neighbors(
 def _look_beyond_large_groups(
     rows: np.ndarray,
     groups: np.ndarray,
-    count: np.ndarray,
+    lacking: np.ndarray,
     k: int,
     to_neighbors: np.ndarray,
     between: np.ndarray,
@@ -215,7 +274,7 @@ def _look_beyond_large_groups(
     Once per group, for the mean of its members: searching for each member would cost as much as
     the graph in a set of videos.
     """
-    lacking = np.flatnonzero((count < (k + 1) // 2) & (groups >= 0))
+    lacking = np.flatnonzero(lacking & (groups >= 0))
     numbers, served_by = np.unique(groups[lacking], return_inverse=True)
     if len(numbers) == 0:
         return

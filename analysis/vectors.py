@@ -71,3 +71,27 @@ def unit_rows(vectors: np.ndarray) -> UnitRows:
             f"row {int(broken.argmax())}; compute these embeddings again or leave them out"
         )
     return UnitRows(rows, zero)
+
+
+def order_of_content(rows: np.ndarray) -> np.ndarray:
+    """An order of rows that follows from what they hold, not from where they stand.
+
+    Chance that goes by this order gives the same result for the same rows, however they were
+    imported. Rows are ordered by a hash (multilinear, of 64 bits); equal rows stay as they stand.
+
+    Args:
+        rows: (num_rows, dim) float32
+
+    Returns:
+        (num_rows,) int64 permutation
+    """
+    num_rows, dim = rows.shape
+    weights = np.random.default_rng(0).integers(1, 2**63, dim, dtype=np.uint64) * 2 + 1
+    hashes = np.empty(num_rows, np.uint64)
+    for start in range(0, num_rows, BLOCK_ROWS):
+        # Adding 0 turns -0 into 0.
+        block = np.ascontiguousarray(rows[start : start + BLOCK_ROWS] + np.float32(0))
+        words = block.view(np.uint32).astype(np.uint64)
+        hashes[start : start + BLOCK_ROWS] = (words * weights).sum(axis=1, dtype=np.uint64)
+    # The low bits of such sums are weak: the high ones decide.
+    return np.argsort(hashes, kind="stable")

@@ -41,6 +41,7 @@ def main() -> None:
     arguments = parser.parse_args()
 
     quality_set(caltech_quality(arguments.data), not arguments.no_brain)
+    planted_sets(arguments.data)
     clean_sets(arguments.data)
     cost(arguments.rows)
 
@@ -71,6 +72,87 @@ def quality_set(given: Labeled, with_brain: bool) -> None:
     for name, groups in (("", None), (", duplicates known", given.groups)):
         found = with_labels(given, graph, groups)
         show("  with labels" + name, found.score, found.flagged)
+
+
+def planted_sets(data: Path) -> None:
+    """Parts of the sets, with clutter or with images of other classes among them.
+
+    Datalab ranks as the mean distance to 10 neighbors does. The 30 random parts were looked at
+    when the reach of the neighborhood was chosen; the halves were not.
+    """
+    print()
+    print_row("AUROC / AP", "10-NN mean", "30-NN mean", "find_outliers", "precision", "recall")
+    sums = np.zeros((3, 2))
+    parts = list(random_parts(data, seed=1, count=30))
+    for rows, truth in parts:
+        scores = ranks_of(rows, truth)[0]
+        sums += [[roc_auc_score(truth, s), average_precision_score(truth, s)] for s in scores]
+    print_row("30 random parts, mean", *(f"{a:.3f} / {p:.2f}" for a, p in sums / len(parts)))
+    for name, rows, truth in halves(data):
+        scores, found = ranks_of(rows, truth)
+        cells = [
+            f"{roc_auc_score(truth, s):.3f} / {average_precision_score(truth, s):.2f}"
+            for s in scores
+        ]
+        hits = int((found.flagged & truth).sum())
+        print_row(name, *cells, hits / max(found.flagged.sum(), 1), hits / truth.sum())
+
+
+def ranks_of(rows: np.ndarray, truth: np.ndarray):
+    graph = neighbor_graph(rows)
+    found = find_outliers(rows, graph)
+    means = [graph.distances[:, :k].mean(axis=1) for k in (10, 30)]
+    return [*means, found.score], found
+
+
+def random_parts(data: Path, seed: int, count: int):
+    """Some classes of Caltech-101, of 8 to 100 images each, and 1 to 20 % of something else."""
+    rng = np.random.default_rng(seed)
+    vectors, classes = caltech_classes(data)
+    every = np.unique(classes[classes >= 0])
+    for _ in range(count):
+        chosen = rng.permutation(every)[: rng.integers(8, 40)]
+        size = int(rng.choice([8, 15, 25, 40, 100]))
+        members = [rng.permutation(np.flatnonzero(classes == one))[:size] for one in chosen]
+        inside = np.concatenate(members)
+        other = classes == -1 if rng.random() < 0.6 else ~np.isin(classes, [-1, *chosen])
+        share = rng.choice([0.01, 0.03, 0.05, 0.1, 0.2])
+        outside = rng.permutation(np.flatnonzero(other))[: max(4, int(share * len(inside)))]
+        yield joined(vectors, inside, outside)
+
+
+def halves(data: Path):
+    """Two halves of Caltech-101's classes, and classes of CIFAR-10, each with something else."""
+    rng = np.random.default_rng(0)
+    vectors, classes = caltech_classes(data)
+    order = rng.permutation(np.unique(classes[classes >= 0]))
+    clutter = np.array_split(rng.permutation(np.flatnonzero(classes < 0)), 2)
+    for number, half in enumerate(np.array_split(order, 2)):
+        inside = np.flatnonzero(np.isin(classes, half))
+        few = clutter[number][: len(inside) // 20]
+        yield f"half {number + 1}, 5 % clutter", *joined(vectors, inside, few)
+        fewer = rng.permutation(inside)[: 4 * len(clutter[number])]
+        yield f"half {number + 1}, 20 % clutter", *joined(vectors, fewer, clutter[number])
+        foreign = rng.permutation(np.flatnonzero((classes >= 0) & ~np.isin(classes, half)))
+        foreign = foreign[: len(inside) // 20]
+        yield f"half {number + 1}, 5 % foreign", *joined(vectors, inside, foreign)
+    given = cifar(data, "clean_label", 12_000)
+    for name, kept in {"vehicles": [0, 1, 8, 9], "animals": [2, 3, 4, 5, 6, 7]}.items():
+        inside = np.flatnonzero(np.isin(given.labels, kept))[:3000]
+        outside = np.flatnonzero(~np.isin(given.labels, kept))[:150]
+        yield f"CIFAR-10 {name}, 5 % others", *joined(given.rows, inside, outside)
+
+
+def joined(vectors: np.ndarray, inside: np.ndarray, outside: np.ndarray):
+    truth = np.arange(len(inside) + len(outside)) >= len(inside)
+    return vectors[np.r_[inside, outside]], truth
+
+
+def caltech_classes(data: Path) -> tuple[np.ndarray, np.ndarray]:
+    """The embeddings, and the number of their class, -1 for clutter."""
+    samples, vectors = caltech(data, "samples.csv")
+    clutter = np.array([sample["is_background"] != "0" for sample in samples])
+    return vectors, np.where(clutter, -1, numbered(samples, "class"))
 
 
 def with_labels(given: Labeled, graph: NeighborGraph, groups: np.ndarray | None = None):

@@ -58,9 +58,9 @@ def test_strangers_are_flagged_and_little_else():
 
 def test_little_is_flagged_where_nothing_is_strange():
     for seed in range(4):
-        assert found(clustered(seed)[0]).flagged.mean() <= 0.03
+        assert found(clustered(seed)[0]).flagged.mean() <= 0.06
         sphere = np.random.default_rng(seed).standard_normal((600, 20))
-        assert found(unit_rows(sphere).rows).flagged.mean() <= 0.04
+        assert found(unit_rows(sphere).rows).flagged.mean() <= 0.06
 
 
 def test_copies_of_a_strange_row_stay_strange():
@@ -74,6 +74,27 @@ def test_copies_of_a_strange_row_stay_strange():
         assert found(everything, groups=groups).flagged[600:].all()
         alone = found(np.concatenate([rows, strange])).score[-1]
         assert found(everything, groups=groups).score[600:].min() > 0.5 * alone
+
+
+@pytest.mark.parametrize("blocks", [4, 7])
+def test_blocks_of_equal_rows_are_no_outliers(blocks):
+    """Of so few different rows none is strange, known as duplicates or not."""
+    rows = unit_rows(np.random.default_rng(16).standard_normal((blocks, 16))).rows
+    rows = np.repeat(rows, 50, axis=0)
+    for groups in (None, np.repeat(np.arange(blocks), 50)):
+        assert not found(rows, groups=groups).flagged.any()
+
+
+@pytest.mark.parametrize("size, expected", [(9, (8, 10)), (14, (12, 15)), (70, (30,))])
+def test_as_many_neighbors_count_as_are_alike(size, expected):
+    rng = np.random.default_rng(3)
+    classes = np.repeat(rng.standard_normal((20, 48)), size, axis=0)
+    rows = unit_rows(classes + 0.5 * rng.standard_normal(classes.shape)).rows
+    graph = neighbor_graph(rows)
+    assert outliers._reach(rows, graph, None) in expected
+    # Copies of each other share their neighbors too: they are not asked where others can be.
+    groups = np.where(np.arange(len(rows)) < 3, 0, -1)
+    assert outliers._reach(rows, graph, groups) in expected
 
 
 def test_copies_of_a_typical_row_stay_typical():
@@ -133,7 +154,7 @@ def test_looking_beyond_large_groups_against_brute_force(num_rows, monkeypatch):
         to_neighbors, between, known = np.full((3, num_rows), -1.0)
         known = known > 0
         outliers._look_beyond_large_groups(
-            rows[place], groups[place], count[place], k, to_neighbors, between, known
+            rows[place], groups[place], count[place] == 2, k, to_neighbors, between, known
         )
         results.append((to_neighbors, between, known))
     assert len(measured) == 2
