@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -28,7 +28,13 @@ class PcaMap:
 
     def place(self, vectors: np.ndarray) -> np.ndarray:
         """Where new vectors (num_new, dim) lie in this map: (num_new, num_dims) float32."""
-        return (np.asarray(vectors, np.float32) - self.mean) @ self.components.T
+        return _float32((np.asarray(vectors, np.float64) - self.mean) @ self.components.T)
+
+
+def _float32(values: np.ndarray) -> np.ndarray:
+    """Values as float32; those beyond its range become the largest one."""
+    reach = np.finfo(np.float32).max
+    return np.clip(values, -reach, reach).astype(np.float32)
 
 
 def pca_layout(vectors: np.ndarray, num_dims: int = 2) -> PcaMap:
@@ -42,6 +48,13 @@ def pca_layout(vectors: np.ndarray, num_dims: int = 2) -> PcaMap:
 
     vectors = np.asarray(vectors, np.float32)
     num_rows, dim = vectors.shape
+    # Squares of very large or small values would overflow or vanish; a power of two rounds nothing.
+    largest = float(np.abs(vectors).max()) if vectors.size else 0.0
+    scale = 2.0 ** np.floor(np.log2(largest)) if largest > 0 else 1.0
+    if not 1e-10 < scale < 1e10:
+        scaled = pca_layout((vectors / scale).astype(np.float32), num_dims)
+        points, mean = scaled.points.astype(np.float64), scaled.mean.astype(np.float64)
+        return replace(scaled, points=_float32(points * scale), mean=_float32(mean * scale))
     mean = vectors.mean(axis=0, dtype=np.float64).astype(np.float32) if num_rows else np.zeros(dim)
     components = np.zeros((num_dims, dim), np.float32)
     variance_share = np.zeros(num_dims, np.float32)

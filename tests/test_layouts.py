@@ -316,3 +316,15 @@ def test_a_map_that_does_not_fit_its_vectors_is_refused():
     vectors = clusters(20)[0]
     with pytest.raises(ValueError, match="3 points for 20 vectors"):
         umap_transform(vectors, vectors, np.zeros((3, 2)))
+
+
+@pytest.mark.parametrize("factor", [1e30, 1e38, 1e-30, 1e-38])
+def test_principal_components_of_very_large_and_very_small_vectors(factor):
+    vectors = np.random.default_rng(8).uniform(-3, 3, (80, 12)).astype(np.float32)
+    plain, scaled = pca_layout(vectors), pca_layout(vectors * np.float32(factor))
+    # What float32 does not hold stands at its end.
+    held = np.clip(plain.points, -3.4e38 / factor, 3.4e38 / factor)
+    np.testing.assert_allclose(scaled.points / factor, held, rtol=1e-2)
+    np.testing.assert_allclose(scaled.variance_share, plain.variance_share, rtol=1e-4)
+    placed = scaled.place(vectors[:5] * np.float32(factor))
+    np.testing.assert_allclose(placed / factor, held[:5], rtol=1e-2)
