@@ -18,6 +18,9 @@ from .vectors import unit_rows
 # Neighbours that t-SNE needs for a perplexity (van der Maaten, 2014).
 NEIGHBORS_PER_PERPLEXITY = 3
 
+# Fewer rows, attracted twelvefold at first as is usual, fall into one place and stay there.
+MIN_EXAGGERATED_ROWS = 100
+
 # From this many rows on the grid is faster than Barnes-Hut.
 MIN_GRID_ROWS = 1000
 
@@ -104,6 +107,7 @@ def _optimized(points: np.ndarray, graph: NeighborGraph, k: int, perplexity: flo
             n_jobs=jobs,
             negative_gradient_method=TsneGradient(pool) if by_grid else "bh",
         )
-        embedding.optimize(n_iter=250, exaggeration=12, momentum=0.5, inplace=True)
+        exaggeration = 12 if num_rows >= MIN_EXAGGERATED_ROWS else 1
+        embedding.optimize(n_iter=250, exaggeration=exaggeration, momentum=0.5, inplace=True)
         embedding.optimize(n_iter=500, momentum=0.8, inplace=True)
     return np.asarray(embedding, np.float32)

@@ -14,6 +14,7 @@ from fiftyone_embedding_quality.analysis.pca_layout import pca_layout
 from fiftyone_embedding_quality.analysis.trust import map_trust
 from fiftyone_embedding_quality.analysis.tsne_layout import tsne_layout, tsne_neighbors
 from fiftyone_embedding_quality.analysis.umap_layout import fuzzy_graph, umap_layout, umap_transform
+from fiftyone_embedding_quality.analysis.vectors import unit_rows
 from sklearn.decomposition import PCA
 
 
@@ -328,3 +329,15 @@ def test_principal_components_of_very_large_and_very_small_vectors(factor):
     np.testing.assert_allclose(scaled.variance_share, plain.variance_share, rtol=1e-4)
     placed = scaled.place(vectors[:5] * np.float32(factor))
     np.testing.assert_allclose(placed / factor, held[:5], rtol=1e-2)
+
+
+@pytest.mark.parametrize("num_rows", [3, 10, 16, 40, 75])
+@pytest.mark.parametrize("kinds", [1, 8])
+def test_few_rows_by_tsne_do_not_fall_into_one_place(num_rows, kinds):
+    rng = np.random.default_rng(num_rows)
+    vectors = rng.standard_normal((kinds, 16))[np.arange(num_rows) % kinds] * (kinds > 1) * 3
+    vectors = vectors + rng.standard_normal((num_rows, 16))
+    points = tsne_layout(vectors, neighbor_graph(unit_rows(vectors).rows, 30)).points
+    places = np.unique(points.round(2), axis=0)
+    assert len(places) == num_rows
+    assert np.ptp(points, axis=0).max() > 5
