@@ -91,16 +91,17 @@ def find_object_issues(given: Boxes, predicted: Boxes) -> ObjectIssues:
     same = given.labels[rows] == predicted.labels[of]
     agree = same & (overlap[rows] >= FLAGGED)
     sure = float(predicted.confidence[of[agree]].mean()) if agree.any() else SURE
+    # A mean of equal numbers may be rounded up; and cleanlab asks for more than the threshold.
+    sure -= 1e-9
 
     swap, place = np.ones(len(match)), np.ones(len(match))
     if len(rows):
         pairs = _pairs(given, rows, predicted, of)
-        # cleanlab asks for more than the threshold.
         swap[rows] = np.concatenate(
-            rank.compute_swap_box_scores(**pairs, high_probability_threshold=sure - 1e-9)
+            rank.compute_swap_box_scores(**pairs, high_probability_threshold=sure)
         )
         place[rows] = np.concatenate(
-            rank.compute_badloc_box_scores(**pairs, low_probability_threshold=sure - 1e-9)
+            rank.compute_badloc_box_scores(**pairs, low_probability_threshold=sure)
         )
     wrong = swap < FLAGGED
     suggested, confidence = np.full(len(match), -1), np.full(len(match), np.nan, np.float32)

@@ -28,12 +28,14 @@ def resolve_device(device: str | None) -> str:
     """
     import torch
 
-    if device is None:
+    named = str(device).strip().lower()
+    if device is None or named == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
-    if str(device).partition(":")[0] == "cpu":
+    if named.partition(":")[0] == "cpu":
         # torch has one CPU, whatever its number.
         return "cpu"
-    if str(device) in WITHOUT_VALUES:
+    device = "cuda" if named == "gpu" else named
+    if device in WITHOUT_VALUES:
         raise UserError(f"device={device!r} computes nothing. {OTHER_DEVICES}")
     try:
         torch.zeros(1, device=device)
@@ -141,7 +143,9 @@ class FallbackModel:
 
 
 def _reason(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+    said = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+    # torch lists every kind of device that it was ever built for.
+    return "PyTorch knows no such device" if said.startswith("Expected one of") else said
 
 
 def _empty_cache(device: str) -> None:

@@ -118,6 +118,18 @@ def test_confidence_counts_beside_that_of_predictions_that_agree(detector, plant
         np.testing.assert_array_equal(getattr(unsure, name), getattr(found, name))
 
 
+@pytest.mark.parametrize("confidence", [0.9, 0.3, 1 / 3])
+def test_a_detector_that_is_always_equally_sure_finds_what_is_missing(confidence):
+    """The mean of its confidences is rounded, and must not be above each of them."""
+    corners = np.array([[0.1, 0.1, 0.3, 0.4], [0.5, 0.5, 0.8, 0.9], [0.2, 0.6, 0.4, 0.8]])
+    images, labels = np.repeat(np.arange(60), 3), np.tile([0, 1, 2], 60)
+    predicted = Boxes(images, np.tile(corners, (60, 1)), labels, np.full(180, confidence))
+    labeled = images % 6 != 1
+    given = Boxes(images[labeled], predicted.corners[labeled] + 0.01, labels[labeled])
+    found = find_object_issues(given, predicted)
+    np.testing.assert_array_equal(found.missing, ~labeled)
+
+
 def test_the_order_of_boxes_does_not_matter(detector, planted):
     given, *_ = planted
     found = find_object_issues(given, detector)
