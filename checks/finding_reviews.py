@@ -5,17 +5,15 @@ duplicate is kept, and ``<run_key>_apart`` names those of its group, with which 
 not put it together again. What shall be removed gets the tag ``<run_key>_remove``, nothing else.
 """
 
-import dataclasses
 from typing import Any
 
 from ..errors import UserError
 from ..storage.few import rows_where
-from ..storage.findings import Column, declare_column
-from ..storage.locks import guard, writing
-from ..storage.names import check_unclaimed
+from ..storage.findings import Column
+from ..storage.locks import writing
 from ..storage.patch_names import SEPARATOR
-from ..storage.reviews import DISTINCT, REMOVE, TYPICAL
-from ..storage.runs import Run, write_run
+from ..storage.reviews import DISTINCT, REMOVE, TYPICAL, check_decidable, under_review
+from ..storage.runs import Run
 from ..storage.target import Target
 from .contract import REVIEW
 from .duplicates import APART, DUPLICATES
@@ -54,54 +52,51 @@ def _review(target: Target, run: Run, decision: str) -> int:
     if not chosen:
         why = "nothing was decided about it" if decision == "undo" else "it is not flagged"
         raise UserError(f"Nothing was changed: {why}")
-    _own(target, run)
+    columns = (REVIEW, APART) if run.operator == DUPLICATES.name else (REVIEW,)
+    check_decidable(target, run, columns)
+    with under_review(target, run, columns):
+        _decide(target, run, decision, chosen)
+    return len(chosen)
+
+
+def _decide(target: Target, run: Run, decision: str, chosen: dict[str, tuple]) -> None:
+    """Writes a decision, its consequences after it.
+
+    Args:
+        target: the samples or patches
+        run: the run that found them
+        decision: what was decided
+        chosen: flag or kept, decision so far and group, by id
+    """
+    duplicates = run.operator == DUPLICATES.name
+    flag = f"{run.key}_{'keep' if duplicates else 'flagged'}"
+    samples, grouped = target.sample_ids, [id_ for id_, row in chosen.items() if row[2] is not None]
     before = {id_: review for id_, (_, review, _) in chosen.items()}
     if decision != "undo":
         _write(target, run, REVIEW, dict.fromkeys(chosen, decision))
     # What an earlier decision did is taken back first.
     _tag(target, run, [id_ for id_, review in before.items() if review == REMOVE], add=False)
-    grouped = [id_ for id_, row in chosen.items() if row[2] is not None]
     if decision == DISTINCT:
-        _write(
-            target,
-            run,
-            APART,
-            {id_: _others_of(target, run, chosen[id_][2], id_) for id_ in grouped},
-        )
-        target.write(names[0], dict.fromkeys(chosen, True), target.sample_ids)
-    elif flag == "keep":
+        others = {id_: _others_of(target, run, chosen[id_][2], id_) for id_ in grouped}
+        _write(target, run, APART, others)
+        target.write(flag, dict.fromkeys(chosen, True), samples)
+    elif duplicates:
         again = [id_ for id_, review in before.items() if review == DISTINCT]
         # What the next run has taken out of its group is redundant to nothing until it runs again.
         redundant = [id_ for id_ in again if id_ in grouped]
-        target.write(names[0], dict.fromkeys(redundant, False), target.sample_ids)
+        target.write(flag, dict.fromkeys(redundant, False), samples)
         _write(target, run, APART, dict.fromkeys(again))
     else:
-        value = decision != TYPICAL
-        target.write(names[0], dict.fromkeys(chosen, value), target.sample_ids)
+        target.write(flag, dict.fromkeys(chosen, decision != TYPICAL), samples)
     if decision == REMOVE:
         _tag(target, run, list(chosen), add=True)
     if decision == "undo":
         _write(target, run, REVIEW, dict.fromkeys(chosen))
-    return len(chosen)
 
 
 def removal_tag(run: Run) -> str:
     """The tag of what a person wants to be removed."""
     return f"{run.key}_{REMOVE}"
-
-
-def _own(target: Target, run: Run) -> None:
-    """Makes the fields of decisions the run's, before anything is written to them."""
-    columns = (REVIEW, APART) if run.operator == DUPLICATES.name else (REVIEW,)
-    paths = [target.dataset_path(f"{run.key}_{column.name}") for column in columns]
-    owning = dataclasses.replace(run, fields=tuple(dict.fromkeys((*run.fields, *paths))))
-    check_unclaimed(target.dataset, "run_key", owning)
-    if owning.fields != run.fields:
-        # When the findings were made does not change by a review.
-        write_run(target.dataset, owning, written_at=run.written_at)
-    with guard:
-        for column in columns:
-            declare_column(target, owning, column)
 
 
 def _write(target: Target, run: Run, column: Column, values: dict[str, Any]) -> None:

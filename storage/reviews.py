@@ -11,7 +11,8 @@ back, completes it.
 
 import dataclasses
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -149,7 +150,7 @@ def check_reviewable(target: Target, run: Run, label_path: str) -> None:
     """
     check_writable(target.dataset, "label_field", target.dataset_path(label_path))
     check_writable(target.dataset, "run_key", target.dataset_path(f"{run.key}_flagged"))
-    check_unclaimed(target.dataset, "run_key", _owning_reviews(target, run))
+    check_decidable(target, run, REVIEW_COLUMNS)
 
 
 def write_reviews(
@@ -164,44 +165,70 @@ def write_reviews(
         reviews: the decisions before
         outcome: what to write
     """
-    before = run
-    run = _owning_reviews(target, run)
-    marked = {**run.facts.special, UNDER_REVIEW: True}
-    write_run(
-        target.dataset,
-        dataclasses.replace(run, facts=dataclasses.replace(run.facts, special=marked)),
-        written_at=before.written_at,
-    )
-    with guard:
-        for column in REVIEW_COLUMNS:
-            declare_column(target, run, column)
-
     samples = target.sample_ids
 
     def write(name: str, values: Mapping[str, Any], keep: bool) -> None:
         chosen = {id_: value for id_, value in values.items() if (value is not None) == keep}
         target.write(f"{run.key}_{name}", chosen, samples)
 
-    # What was and what shall be first, so that it can be completed or taken back from there …
-    write("original", outcome.originals, keep=True)
-    write("reviewed", outcome.reviewed, keep=True)
-    target.write(label_path, outcome.labels, samples)
-    # A flag goes after its decision, and comes back before it: where both are, one is completed.
-    write("review", outcome.decisions, keep=True)
-    target.write(f"{run.key}_flagged", outcome.flagged, samples)
-    write("review", outcome.decisions, keep=False)
-    # … and forgotten last.
-    write("reviewed", outcome.reviewed, keep=False)
-    write("original", outcome.originals, keep=False)
-    reviews = reviews.after(outcome)
-    special = {**run.facts.special, "reviews": reviews.counts()}
-    special.pop(UNDER_REVIEW, None)
-    run = dataclasses.replace(run, facts=dataclasses.replace(run.facts, special=special))
-    # When the labels were evaluated does not change by a review.
-    write_run(target.dataset, run, written_at=run.written_at)
+    with under_review(target, run, REVIEW_COLUMNS) as facts:
+        # What was and what shall be first, so that it can be completed or taken back from there …
+        write("original", outcome.originals, keep=True)
+        write("reviewed", outcome.reviewed, keep=True)
+        target.write(label_path, outcome.labels, samples)
+        # A flag goes after its decision, and comes back before it: where both are, one is
+        # completed.
+        write("review", outcome.decisions, keep=True)
+        target.write(f"{run.key}_flagged", outcome.flagged, samples)
+        write("review", outcome.decisions, keep=False)
+        # … and forgotten last.
+        write("reviewed", outcome.reviewed, keep=False)
+        write("original", outcome.originals, keep=False)
+        reviews = reviews.after(outcome)
+        facts["reviews"] = reviews.counts()
     return reviews
 
 
-def _owning_reviews(target: Target, run: Run) -> Run:
-    paths = (target.dataset_path(f"{run.key}_{column.name}") for column in REVIEW_COLUMNS)
+@contextmanager
+def under_review(target: Target, run: Run, columns: Sequence[Column]) -> Iterator[dict[str, Any]]:
+    """While decisions are written, the run says so: one that is interrupted is told as that.
+
+    Args:
+        target: the samples or patches that are reviewed
+        run: the run that found them
+        columns: the fields of decisions, which become the run's before anything is written to them
+
+    Yields:
+        the run's special facts, which are stored at the end
+    """
+    owning = _owning(target, run, columns)
+
+    def write(special: Mapping[str, Any]) -> None:
+        # When the findings were made does not change by a review.
+        facts = dataclasses.replace(run.facts, special=dict(special))
+        write_run(
+            target.dataset, dataclasses.replace(owning, facts=facts), written_at=run.written_at
+        )
+
+    special = dict(run.facts.special)
+    write({**special, UNDER_REVIEW: True})
+    with guard:
+        for column in columns:
+            declare_column(target, owning, column)
+    yield special
+    special.pop(UNDER_REVIEW, None)
+    write(special)
+
+
+def check_decidable(target: Target, run: Run, columns: Sequence[Column]) -> None:
+    """Refuses decisions whose fields are somebody else's.
+
+    Raises:
+        UserError: that names the field
+    """
+    check_unclaimed(target.dataset, "run_key", _owning(target, run, columns))
+
+
+def _owning(target: Target, run: Run, columns: Sequence[Column]) -> Run:
+    paths = (target.dataset_path(f"{run.key}_{column.name}") for column in columns)
     return dataclasses.replace(run, fields=tuple(dict.fromkeys((*run.fields, *paths))))

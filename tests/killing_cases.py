@@ -181,6 +181,7 @@ def patches(field: str) -> dict[str, str]:
 
 
 outliers = calls("find_outliers", embeddings="vec")
+one_outlier = calls("find_outliers", embeddings="vec", threshold=0.001)
 duplicates = calls("find_duplicates", embeddings="vec")
 issues = calls("find_label_issues", **LABELED)
 issues_of_sets = calls("find_label_issues", **SETS)
@@ -205,6 +206,38 @@ def _reviews(kind: str, data: Any, before: Any, labels: str, label: str) -> dict
 
 def boxes() -> fo.Dataset:
     return of_patches("boxes")
+
+
+def partly_labeled() -> fo.Dataset:
+    """A third without labels, and a view of one half."""
+    dataset = of_samples()
+    labels = dataset.values("species")
+    dataset.set_values("species", [None if n % 3 == 2 else one for n, one in enumerate(labels)])
+    dataset.save_view("first half", dataset.limit(12))
+    return dataset
+
+
+def without_copies_tagged(dataset: fo.Dataset) -> None:
+    dataset.untag_samples("duplicates_remove")
+
+
+def decides(key: str, decision: str) -> Callable[[Any], None]:
+    """Decides about the first sample that a run has flagged, as the panels do."""
+
+    def call(dataset: fo.Dataset) -> None:
+        package = type(_operator("list_runs")).__module__.partition(".operators")[0]
+        load = functools.partial(__import__, fromlist=["*"])
+        run = load(f"{package}.storage.runs").read_run(dataset, key)
+        field, found = ("keep", False) if key == "duplicates" else ("flagged", True)
+        view = dataset.match(fo.ViewField(f"{key}_{field}") == found)
+        if (review := f"{key}_review") in dataset.get_field_schema():
+            decided = dataset.match(fo.ViewField(review) != None)  # noqa: E711
+            view = decided if len(decided) else view
+        first = view.first().id
+        target = load(f"{package}.storage.few").few(dataset, run.facts.about, [first])
+        load(f"{package}.checks.finding_reviews").review_finding(target, run, decision)
+
+    return call
 
 
 def frames() -> fo.Dataset:
@@ -256,6 +289,39 @@ CASES: dict[str, Case] = {
         of_samples,
         calls("compute_visualization", spatial_index=True, **pca),
         calls("compute_visualization", spatial_index=True, **pca),
+    ),
+    "find_clusters": Case(
+        of_samples, calls("find_clusters", names="labels", min_size=3, **LABELED)
+    ),
+    "find_clusters again": Case(
+        of_samples,
+        calls("find_clusters", names="labels", min_size=6, **LABELED),
+        calls("find_clusters", names="labels", min_size=3, **LABELED),
+    ),
+    "find_clusters patches": Case(
+        frames, calls("find_clusters", names="labels", min_size=3, **patches("frames"))
+    ),
+    "compare_datasets": Case(
+        partly_labeled,
+        calls("compare_datasets", embeddings="vec", other="first half", check_pictures=False),
+    ),
+    "select_samples": Case(of_samples, calls("select_samples", embeddings="vec", num_samples=7)),
+    "select_samples again": Case(
+        of_samples,
+        calls("select_samples", embeddings="vec", num_samples=0.5),
+        calls("select_samples", num_samples=4, **LABELED),
+    ),
+    "suggest_labels": Case(partly_labeled, calls("suggest_labels", **LABELED)),
+    "remove_redundant": Case(
+        of_samples, calls("remove_redundant"), duplicates, "tags", without_copies_tagged
+    ),
+    "decide distinct": Case(of_samples, decides("duplicates", "distinct"), duplicates),
+    "decide typical": Case(of_samples, decides("outliers", "typical"), one_outlier),
+    "delete_run clusters": Case(
+        of_samples,
+        calls("delete_run", run_key="clusters"),
+        calls("find_clusters", names="labels", min_size=3, **LABELED),
+        deletes=True,
     ),
     "delete_run": Case(
         of_samples, calls("delete_run", run_key="outliers"), then(outliers, issues), deletes=True

@@ -1,7 +1,5 @@
 """What an operator finds depends on data, parameters and seed, not on what was run before it."""
 
-import itertools
-
 import fiftyone as fo
 import fiftyone.operators as foo
 import numpy as np
@@ -16,6 +14,9 @@ CALLS = {
     "duplicates": ("find_duplicates", LABELED),
     "outliers": ("find_outliers", {**COMMON, "check_pictures": False}),
     "label_issues": ("find_label_issues", LABELED),
+    "clusters": ("find_clusters", {**LABELED, "names": "labels"}),
+    "selection": ("select_samples", {**COMMON, "num_samples": 20}),
+    "suggestions": ("suggest_labels", LABELED),
     "separability": ("compute_separability", LABELED),
     "umap": ("compute_visualization", {**COMMON, "method": "umap", "brain_key": "umap"}),
     "tsne": (
@@ -46,6 +47,7 @@ def birds(tmp_path_factory):
         features = (centers[index % 3] + spread * random.normal(size=24)).astype(np.float32)
         given = (index % 3 + (index % 13 == 0)) % 3
         label = fo.Classification(label=("wren", "robin", "finch")[given])
+        label = label if index % 19 != 5 else None
         dataset.add_sample(fo.Sample(path, features=features, species=label))
     yield dataset
     dataset.delete()
@@ -96,17 +98,22 @@ def alone(birds):
 
 def test_there_is_something_to_find(alone):
     assert sum(row["outliers_flagged"] for row in alone["outliers"]) >= 3
-    assert sum(row["label_issues_flagged"] for row in alone["label_issues"]) >= 3
+    assert sum(bool(row["label_issues_flagged"]) for row in alone["label_issues"]) >= 3
+    assert len({row["clusters_cluster"] for row in alone["clusters"]}) >= 3
+    assert sum(row["selection_rank"] is not None for row in alone["selection"]) == 20
+    assert sum(row["suggestions_label"] is not None for row in alone["suggestions"]) >= 3
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("pair", itertools.permutations(CALLS, 2), ids="-".join)
-def test_every_pair_in_both_orders(birds, alone, pair):
+@pytest.mark.parametrize("order", ["as they stand", "the other way round"])
+def test_every_pair_in_both_orders(birds, alone, order):
+    """Of any two calls, each comes before the other in one of the two orders."""
     dataset = birds.clone()
-    for call in pair:
+    calls = list(CALLS) if order == "as they stand" else list(CALLS)[::-1]
+    for call in calls:
         operate(dataset, call)
-    for call in pair:
-        assert findings(dataset, call) == alone[call]
+    for call in calls:
+        assert findings(dataset, call) == alone[call], call
     dataset.delete()
 
 
