@@ -165,7 +165,7 @@ def exact_neighbors(
         list(pool.map(search_again, parts))
 
     zero = np.flatnonzero(queries.zero)
-    columns[zero], distances[zero] = _first_rows(own[zero], k), 1
+    columns[zero], distances[zero] = first_rows(own[zero], k), 1
     return np.minimum(distances, 2, out=distances), columns
 
 
@@ -180,7 +180,7 @@ def _chosen(
     return Int8Search(searched, k, pool) if path == "int8" else None
 
 
-def _first_rows(own: np.ndarray, k: int) -> np.ndarray:
+def first_rows(own: np.ndarray, k: int) -> np.ndarray:
     """Neighbours (q, k) int32 of zero vectors, from which everything is equally far.
 
     By the order of rows, without the own one.

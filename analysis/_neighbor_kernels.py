@@ -133,6 +133,31 @@ def refine(queries, rows, zero_rows, own, candidates, scale, errors, distances, 
 
 
 @compiled
+def compare(rows, zero_rows, own, candidates, distances, columns):
+    """The nearest of some candidates by their exact distance.
+
+    Args:
+        rows, zero_rows: as in ``refine``
+        own: (q,) int32, the row that each query is
+        candidates: (q, size) int32 rows, each once
+        distances, columns: (q, k) float32 and int32; start as infinity and the largest column
+    """
+    k = distances.shape[1]
+    for i in range(candidates.shape[0]):
+        row_distances = distances[i]
+        row_columns = columns[i]
+        for c in range(candidates.shape[1]):
+            column = candidates[i, c]
+            if column == own[i]:
+                continue
+            distance = _distance(rows[own[i]], rows[column], zero_rows[column])
+            if distance < row_distances[k - 1] or (
+                distance == row_distances[k - 1] and column < row_columns[k - 1]
+            ):
+                _insert(row_distances, row_columns, distance, column)
+
+
+@compiled
 def sweep(scores, first_column, queries, rows, zero_rows, own, error, limits, distances, columns):
     """Merges a tile of float scores into each query's exact nearest rows so far, in place.
 

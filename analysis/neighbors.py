@@ -1,26 +1,33 @@
 """The cosine k-nearest-neighbour graph of a set of vectors: computed once, read by everything.
 
-Exact (see ``_exact_search``) up to the size at which that is fast; beyond, pynndescent's
-approximate search, its recall measured against exact search.
+Exact (see ``_exact_search``) up to the size at which that is fast; beyond through a projection (see
+``_projected_search``) or by pynndescent's approximate search, their recall measured against exact
+search. Rows are taken in an order of what they hold, so that the graph does not depend on theirs.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from ..process import device_fault
 from ._exact_search import Progress, exact_neighbors, product_path
-from .vectors import UnitRows, unit_rows
+from ._projected_search import projected_neighbors
+from .vectors import UnitRows, order_of_content, unit_rows
 
 logger = logging.getLogger(__name__)
 
 # Exact search costs num_rows^2 * dim products. Up to this many it takes about half a minute on
-# two cores with 8-bit products (200,000 x 512); float32 products are some five times slower.
-MAX_EXACT_PRODUCTS = {"int8": 2.1e13, "float32": 5e12, "cuda": 1e15}
+# two cores with 8-bit products (200,000 x 512), and with float32 products, which are five to ten
+# times slower, three seconds (20,000 x 512); through a projection, 50,000 x 512 take six seconds
+# instead of 23, and 200,000 a minute and a half.
+MAX_EXACT_PRODUCTS = {"int8": 2.1e13, "float32": 2.1e11, "cuda": 1e15}
+MAX_PROJECTED_PRODUCTS = 2.1e13
+
+METHODS = ("auto", "exact", "projected", "pynndescent")
 
 # Found beside the k that are asked for, by the approximate search.
 EXTRA_NEIGHBORS = 10
@@ -36,7 +43,7 @@ class NeighborGraph:
     Attributes:
         indices: (num_rows, k) int32, rows; equal distances in the order of the rows
         distances: (num_rows, k) float32, cosine distance in [0, 2], ascending
-        method: "exact" or "pynndescent"
+        method: "exact", "projected" or "pynndescent"
         recall: share of the true neighbours that were found, in [0, 1]; 1.0 when exact, else
             measured on a sample of rows
     """
@@ -53,6 +60,22 @@ class NeighborGraph:
     @property
     def k(self) -> int:
         return self.indices.shape[1]
+
+    def reordered(self, order: np.ndarray) -> NeighborGraph:
+        """The graph of the same rows in another order.
+
+        Args:
+            order: (num_rows,) int64 permutation, the row of this graph that comes at each place
+        """
+        place = np.empty_like(order)
+        place[order] = np.arange(len(order))
+        indices = place[self.indices[order]].astype(np.int32)
+        distances = self.distances[order]
+        # Equal distances in the order of the rows.
+        tied = np.flatnonzero((distances[:, 1:] == distances[:, :-1]).any(axis=1))
+        by_row = np.lexsort((indices[tied], distances[tied]))
+        indices[tied] = np.take_along_axis(indices[tied], by_row, axis=1)
+        return replace(self, indices=indices, distances=distances)
 
 
 def neighbor_graph(
@@ -71,7 +94,8 @@ def neighbor_graph(
     Args:
         vectors: (num_rows, dim) floats; float16 and float64 are searched as float32
         k: neighbours per row; at most num_rows - 1 are returned, so 0 for a single row
-        method: "exact", "pynndescent" (approximate), or "auto": exact while that is fast
+        method: "exact", "projected" and "pynndescent" (approximate), or "auto": exact while that
+            is fast
         seed: of the approximate search and of the sample on which its recall is measured
         device: torch device for exact search; by default a CUDA GPU if there is one, else the CPU;
             the CPU also where the device turns out to be full or unsupported, which is logged
@@ -82,8 +106,8 @@ def neighbor_graph(
     """
     if k < 1:
         raise ValueError(f"k must be at least 1, not {k}")
-    if method not in ("auto", "exact", "pynndescent"):
-        raise ValueError(f"method must be 'auto', 'exact' or 'pynndescent', not '{method}'")
+    if method not in METHODS:
+        raise ValueError(f"method must be one of {', '.join(METHODS)}, not '{method}'")
     units = unit_rows(vectors)
     num_rows = len(units.rows)
     k = min(k, max(num_rows - 1, 0))
@@ -91,10 +115,13 @@ def neighbor_graph(
         empty = np.empty((num_rows, 0))
         return NeighborGraph(empty.astype(np.int32), empty.astype(np.float32), "exact", 1.0)
 
+    order = order_of_content(units.rows)
+    units = units.take(order)
+
     def search(device: str | None) -> NeighborGraph:
         return _graph(units, k, method, seed, device, progress)
 
-    return _on_device(search, device)
+    return _on_device(search, device).reordered(np.argsort(order))
 
 
 def _graph(
@@ -107,18 +134,29 @@ def _graph(
 ) -> NeighborGraph:
     num_rows, dim = units.rows.shape
     own = np.arange(num_rows, dtype=np.int32)
+    products = float(num_rows) ** 2 * dim
     if method == "auto":
-        limit = MAX_EXACT_PRODUCTS[product_path(num_rows, dim, device)]
-        method = "exact" if float(num_rows) ** 2 * dim <= limit else "pynndescent"
+        path = product_path(num_rows, dim, device)
+        method = "exact" if products <= MAX_EXACT_PRODUCTS[path] else "pynndescent"
+        if path == "float32" and method != "exact" and products <= MAX_PROJECTED_PRODUCTS:
+            method = "projected"
+    if method == "projected":
+        found = projected_neighbors(units, k, progress)
+        if found is not None:
+            return NeighborGraph(found[1], found[0], "projected", found[2])
+        method = "exact"  # rows of which no few directions tell
     if method == "exact":
         distances, indices = exact_neighbors(units, own, units, k, device, progress)
         return NeighborGraph(indices, distances, "exact", 1.0)
     distances, indices = _approximate_neighbors(units, k, seed, device)
     sample = np.random.default_rng(seed).permutation(num_rows)[:RECALL_SAMPLE]
     truth, _ = exact_neighbors(units.take(sample), own[sample], units, k, device, progress)
-    # By distance, not by index: which of several equal rows is found does not matter.
-    found = distances[sample] <= truth[:, -1:] * np.float32(1 + 1e-5)
-    return NeighborGraph(indices, distances, "pynndescent", float(found.mean()))
+    return NeighborGraph(indices, distances, "pynndescent", _recall(distances[sample], truth))
+
+
+def _recall(distances: np.ndarray, truth: np.ndarray) -> float:
+    """The share that was found, by distance: which of several equal rows does not matter."""
+    return float((distances <= truth[:, -1:] * np.float32(1 + 1e-5)).mean())
 
 
 def nearest_rows(

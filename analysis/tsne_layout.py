@@ -13,7 +13,7 @@ from ..cores import num_cores
 from .map_layout import MapLayout
 from .neighbors import NeighborGraph
 from .pca_layout import pca_layout
-from .vectors import unit_rows
+from .vectors import order_of_content, unit_rows
 
 # Neighbours that t-SNE needs for a perplexity (van der Maaten, 2014).
 NEIGHBORS_PER_PERPLEXITY = 3
@@ -59,10 +59,15 @@ def tsne_layout(
         raise ValueError(f"num_dims must be 2 or 3, not {num_dims}")
     if perplexity <= 1:
         raise ValueError(f"perplexity must be above 1, not {perplexity}")
-    start = pca_layout(units.rows, num_dims)
+    # In an order of what the rows hold: that of their import changes nothing.
+    order = order_of_content(units.rows)
+    start, graph = pca_layout(units.rows[order], num_dims), graph.reordered(order)
     # Less than two neighbours have nothing to weigh against each other.
     if graph.k < 2:
-        return MapLayout(start.points, ("Too few samples for t-SNE: placed by PCA.", *start.notes))
+        return MapLayout(
+            start.points[np.argsort(order)],
+            ("Too few samples for t-SNE: placed by PCA.", *start.notes),
+        )
 
     notes = start.notes
     k = min(graph.k, tsne_neighbors(perplexity))
@@ -78,7 +83,7 @@ def tsne_layout(
     points += 1e-3 * points.std() * np.random.default_rng(seed).standard_normal(points.shape)
     # Kobak and Berens, "The art of using t-SNE" (2019): start small, by PCA.
     points *= 1e-4 / max(points[:, 0].std(), 1e-12)
-    return MapLayout(_optimized(points, graph, k, perplexity), notes)
+    return MapLayout(_optimized(points, graph, k, perplexity)[np.argsort(order)], notes)
 
 
 def _optimized(points: np.ndarray, graph: NeighborGraph, k: int, perplexity: float) -> np.ndarray:

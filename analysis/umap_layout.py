@@ -22,7 +22,7 @@ from ._parallel import in_parts
 from .map_layout import MapLayout
 from .neighbors import NeighborGraph, nearest_rows
 from .pca_layout import pca_layout
-from .vectors import unit_rows
+from .vectors import order_of_content, unit_rows
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
@@ -53,8 +53,9 @@ def umap_layout(
 ) -> MapLayout:
     """Lays vectors out by UMAP.
 
-    The same vectors, in the same order, and seed give the same map on the same machine, bit for
-    bit, whatever the number of threads. The seed costs nothing; None draws one.
+    The same vectors, in whatever order, and seed give the same map on the same machine, bit for
+    bit, whatever the number of threads (among more equal vectors than a row has neighbors, the
+    order counts). The seed costs nothing; None draws one.
 
     Args:
         vectors: (num_rows, dim) finite floats
@@ -77,6 +78,8 @@ def umap_layout(
     if seed is None:
         seed = int(np.random.SeedSequence().generate_state(1)[0])
 
+    order = order_of_content(units.rows)
+    units, graph = units.take(order), graph.reordered(order)
     start = pca_layout(units.rows, num_dims)
     notes = start.notes
     if graph.k < n_neighbors - 1:
@@ -90,11 +93,13 @@ def umap_layout(
     if graph.k:
         edges = fuzzy_graph(graph, n_neighbors)
         if labels is not None:
-            edges = _drawn_together_by(np.asarray(labels), edges)
+            edges = _drawn_together_by(np.asarray(labels)[order], edges)
         if num_epochs is None:
             num_epochs = int(np.clip(2_000_000 // num_rows, 100, 500))
         points = _optimize(points, None, edges, num_epochs, min_dist, seed)
-    return MapLayout(np.ascontiguousarray(points[:, :num_dims]), notes)
+    placed = np.empty((num_rows, num_dims), np.float32)
+    placed[order] = points[:, :num_dims]
+    return MapLayout(placed, notes)
 
 
 def umap_transform(

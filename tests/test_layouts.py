@@ -341,3 +341,25 @@ def test_few_rows_by_tsne_do_not_fall_into_one_place(num_rows, kinds):
     places = np.unique(points.round(2), axis=0)
     assert len(places) == num_rows
     assert np.ptp(points, axis=0).max() > 5
+
+
+def test_the_order_of_import_does_not_change_a_map():
+    rng = np.random.default_rng(12)
+    vectors = (rng.standard_normal((6, 20)) * 2)[rng.integers(0, 6, 700)]
+    vectors = (vectors + rng.standard_normal((700, 20))).astype(np.float32)
+    order = rng.permutation(700)
+    labels = rng.integers(-1, 3, 700)
+    for given in (None, labels):
+        one, other = (
+            umap_layout(rows, neighbor_graph(rows, 20), labels=of).points
+            for rows, of in (
+                (vectors, given),
+                (vectors[order], None if given is None else given[order]),
+            )
+        )
+        np.testing.assert_array_equal(other, one[order])
+    one, other = (
+        tsne_layout(rows[:200], neighbor_graph(rows[:200], 30), perplexity=8.0).points
+        for rows in (vectors, vectors[:200][::-1])
+    )
+    np.testing.assert_array_equal(other, one[::-1])

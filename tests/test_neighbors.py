@@ -215,13 +215,52 @@ def test_approximate_search_measures_its_own_recall():
     np.testing.assert_array_equal(again.indices, graph.indices)
 
 
+def test_projected_search_measures_its_own_recall():
+    rng = np.random.default_rng(4)
+    vectors = clustered(rng, 3000, 60, 0.6) @ rng.standard_normal((60, 300))
+    vectors += 0.5 * rng.standard_normal((3000, 300))
+    vectors[[5, 2000]] = 0
+    vectors[7] = -vectors[8]
+    exact = neighbor_graph(vectors, k=10, method="exact")
+    graph = neighbor_graph(vectors, k=10, method="projected")
+    assert graph.method == "projected"
+    found = np.mean([len(np.intersect1d(*pair)) for pair in zip(graph.indices, exact.indices)]) / 10
+    assert found >= 0.99
+    assert graph.recall == pytest.approx(found, abs=0.005)
+    assert (graph.distances[[5, 2000]] == 1).all()
+    assert (graph.indices != np.arange(3000)[:, None]).all()
+    assert (np.diff(np.sort(graph.indices, axis=1), axis=1) > 0).all()
+    same = graph.indices == exact.indices
+    np.testing.assert_array_equal(graph.distances[same], exact.distances[same])
+
+
+def test_rows_of_which_no_few_directions_tell_are_searched_exactly():
+    vectors = np.random.default_rng(0).standard_normal((2500, 140))
+    assert_exact(neighbor_graph(vectors, k=6, method="projected"), vectors, 6)
+
+
+@pytest.mark.parametrize("method", ["exact", "projected"])
+def test_the_order_of_rows_does_not_matter_at_all(method):
+    rng = np.random.default_rng(6)
+    vectors = clustered(rng, 2500, 40, 0.5) @ rng.standard_normal((40, 200))
+    vectors = vectors.astype(np.float32)
+    order = rng.permutation(len(vectors))
+    graph = neighbor_graph(vectors, k=12, method=method)
+    other = neighbor_graph(vectors[order], k=12, method=method)
+    assert graph.method == other.method == method
+    np.testing.assert_array_equal(other.distances, graph.distances[order])
+    np.testing.assert_array_equal(order[other.indices], graph.indices[order])
+
+
 @pytest.mark.slow
 def test_automatic_choice_follows_the_size(monkeypatch):
-    vectors = np.random.default_rng(0).standard_normal((200, 8))
+    rng = np.random.default_rng(0)
+    vectors = rng.standard_normal((300, 20)) @ rng.standard_normal((20, 150))
+    module = "fiftyone_embedding_quality.analysis.neighbors."
     assert neighbor_graph(vectors, k=5).method == "exact"
-    monkeypatch.setattr(
-        "fiftyone_embedding_quality.analysis.neighbors.MAX_EXACT_PRODUCTS", {"float32": 100}
-    )
+    monkeypatch.setattr(module + "MAX_EXACT_PRODUCTS", {"float32": 100})
+    assert neighbor_graph(vectors, k=5).method == "projected"
+    monkeypatch.setattr(module + "MAX_PROJECTED_PRODUCTS", 1000)
     assert neighbor_graph(vectors, k=5).method == "pynndescent"
 
 
