@@ -1,6 +1,6 @@
 """The whole audit against the sum of FiftyOne Brain and cleanlab Datalab, on the same vectors.
 
-    pip install "cleanlab[datalab]"
+    pip install -e ".[bench]"
     python benchmarks/audit.py [--size 50000] [--repetitions 3] [--no-peers] [--database] [--cold]
 
 Vectors of 512 dimensions in 100 classes with a tenth of wrong labels; no pictures are read, so
@@ -20,6 +20,7 @@ near-duplicates are candidates that the vectors propose.
 import argparse
 import contextlib
 import importlib
+import importlib.util
 import io
 import json
 import subprocess
@@ -260,6 +261,12 @@ def main() -> None:
     parser.add_argument("--cold", action="store_true")
     parser.add_argument("--one", choices=("ours", "peers"), help=argparse.SUPPRESS)
     options = parser.parse_args()
+    if not options.no_peers and options.one != "ours":
+        missing = [name for name in ("datasets", "umap") if importlib.util.find_spec(name) is None]
+        if missing:
+            parser.error(
+                f"the peers need {', '.join(missing)}: pip install -e '.[bench]', or --no-peers"
+            )
     if options.one:
         print(json.dumps(first_call(options.one, options.size)))
         return
@@ -279,21 +286,23 @@ def computing(size: int, repetitions: int, with_peers: bool) -> None:
     vectors, labels = data(size)
     ours(vectors[:3000], labels[:3000])
     costs = interleaved({"ours": partial(ours, vectors, labels)}, repetitions)
+    print_row(f"{size:,} x 512, {CLASSES} classes", "seconds", "CPU s", "peak MiB", "ratio")
+    show(costs, costs["ours"].seconds)
     if with_peers:
         dataset = stored(vectors[:, :1], labels)
         try:
-            costs |= interleaved(
-                {
-                    "Brain and Datalab": partial(peers, dataset, vectors, labels),
-                    "the clever peer": partial(clever_peer, vectors, labels),
-                },
-                1,
-            )
+            for name, call in (
+                ("Brain and Datalab", partial(peers, dataset, vectors, labels)),
+                ("the clever peer", partial(clever_peer, vectors, labels)),
+            ):
+                show(interleaved({name: call}, 1), costs["ours"].seconds)
         finally:
             dataset.delete()
-    print_row(f"{size:,} x 512, {CLASSES} classes", "seconds", "CPU s", "peak MiB", "ratio")
+
+
+def show(costs: dict, seconds_of_ours: float) -> None:
     for name, cost in costs.items():
-        ratio = cost.seconds / costs["ours"].seconds
+        ratio = cost.seconds / seconds_of_ours
         print_row(name, cost.seconds, cost.cpu_seconds, round(cost.peak_mib), ratio)
         for step, seconds in cost.result.items():
             print_row(f"  {step}", seconds)
