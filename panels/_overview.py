@@ -8,11 +8,13 @@ from ..checks.duplicates import DUPLICATES
 from ..checks.overview import Card, pictures_of
 from ..checks.progress import counted
 from ..checks.separability import SEPARABILITY
+from ..checks.thresholds import has_threshold
 from ..markup import code, markdown
 from ..storage.runs import Run
 from ._measures import percent
 from ._state import get_state
 from ._tables import compact_table, fitted_row
+from ._threshold import draw_threshold
 
 if TYPE_CHECKING:
     from .dataset_quality import DatasetQuality
@@ -114,6 +116,8 @@ def _card(
     if not card.solved:
         _pictures(panel, ctx, number, card)
     _actions(panel, events, number, card)
+    if has_threshold(card.run):
+        draw_threshold(panel, ctx, events, number, card.run)
 
 
 def _pictures(panel: types.Object, ctx: Any, number: int, card: Card) -> None:
@@ -156,6 +160,8 @@ def _actions(panel: types.Object, events: "DatasetQuality", number: int, card: C
         action("show", "Show", "visibility", events.on_show, view=found.view)
     if found.check == DUPLICATES.name and card.run.facts.about.patches_field is None:
         action("groups", "Groups", "filter_none", events.on_groups)
+    if has_threshold(card.run):
+        action("threshold", "Threshold", "tune", events.on_threshold)
     if found.check == DUPLICATES.name:
         action("remove", "Remove…", "delete_sweep", events.on_remove)
     if found.check == SEPARABILITY.name:

@@ -13,14 +13,16 @@ import fiftyone.operators as foo
 import fiftyone.operators.types as types
 
 from ..checks.overview import groups_view, mark_solved, read_cards, shown_fields
+from ..checks.thresholds import move_threshold
 from ..checks.update import repeatable, stale_runs
 from ..errors import UserError
 from ..storage.locks import guard
 from ..storage.runs import Run, read_run
 from ._open_sample import open_queue
 from ._overview import draw_nothing, draw_overview
-from ._state import set_state
+from ._state import get_state, set_state
 from ._tables import fitted
+from ._threshold import CHOSEN, OPEN
 
 logger = logging.getLogger(__name__)
 
@@ -124,6 +126,25 @@ class DatasetQuality(foo.Panel):
     @guarded
     def on_classes(self, ctx: Any) -> None:
         ctx.ops.open_panel("class_separability", layout="horizontal")
+
+    @guarded
+    def on_threshold(self, ctx: Any) -> None:
+        """Opens the threshold of a finding, or closes it."""
+        key = ctx.params["run_key"]
+        set_state(ctx, {OPEN: None if get_state(ctx, OPEN) == key else key, CHOSEN: None})
+
+    def on_slide(self, ctx: Any) -> None:
+        value = ctx.params.get("value")
+        if value:
+            set_state(ctx, {CHOSEN: round(value)})
+
+    @guarded
+    def on_move(self, ctx: Any) -> None:
+        """Moves the threshold of a finding: flags and view follow."""
+        done = move_threshold(ctx.dataset, ctx.params["run_key"], ctx.params["threshold"])
+        set_state(ctx, {CHOSEN: None})
+        ctx.ops.notify(f"{done['flagged']:,} flagged, {done['before']:,} before", variant="success")
+        ctx.ops.reload_dataset()
 
     @guarded
     def on_solved(self, ctx: Any) -> None:

@@ -1,5 +1,7 @@
 """The panel "Dataset quality" in FiftyOne's App: the home of an audit, from empty to reviewed."""
 
+import re
+
 import fiftyone as fo
 import fiftyone.operators as foo
 import numpy as np
@@ -139,3 +141,35 @@ def test_each_finding_leads_on(app, digits_with_copies):
     # Runs are listed and deleted from here.
     panel.get_by_role("button", name="Delete").last.click()
     expect(app.dialog.get_by_text("Will be removed").first).to_be_visible()
+
+
+def test_a_threshold_is_moved_and_put_back(app, digits_with_copies):
+    dataset = digits_with_copies
+    own = _run("find_outliers", dataset, embeddings="raw", check_pictures=False)["flagged"]
+    assert own
+    scores = dataset.values("outliers_score")
+    app.open(dataset.name)
+    panel = app.open_panel(PANEL)
+    panel.get_by_role("button", name="Threshold").click()
+    thumb = panel.get_by_role("slider")
+    expect(thumb).to_be_visible()
+    app.settle()
+    app.screenshot("quality-threshold")
+    # A click near the left end of the rail.
+    rail = panel.locator(".MuiSlider-root")
+    rail.click(position={"x": rail.bounding_box()["width"] * 0.06, "y": 2})
+    apply = panel.get_by_role("button", name=re.compile(r"Flag from 0\.0[3-9]"))
+    expect(apply).to_be_enabled()
+    chosen = float(apply.inner_text().split()[-1])
+    above = sum(score >= chosen for score in scores)
+    assert above > own
+    expect(panel.get_by_text(f"{above} score {chosen:.2f} or more")).to_be_visible()
+    apply.click()
+    expect(panel.get_by_text("moved by hand")).to_be_visible()
+    dataset.reload()
+    assert len(dataset.load_saved_view("outliers: flagged")) == above
+    app.screenshot("quality-threshold-moved")
+    panel.get_by_role("button", name="Reset").click()
+    expect(panel.get_by_text("moved by hand")).to_have_count(0)
+    dataset.reload()
+    assert len(dataset.load_saved_view("outliers: flagged")) == own

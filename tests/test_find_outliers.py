@@ -1,5 +1,7 @@
 """Outliers on a real database and real pictures: scores, flags, reasons, views, refusals."""
 
+import importlib
+
 import fiftyone as fo
 import fiftyone.operators as foo
 import numpy as np
@@ -224,3 +226,39 @@ def test_objects_on_frames(dataset, digit_files, find_outliers, tmp_path):
     result = find_outliers(dataset.to_frames(), embeddings="vec", patches_field="boxes")
     assert result["judged"] == 12
     assert dataset.count("frames.boxes.detections.outliers_score") == 12
+
+
+def test_a_threshold_is_moved_without_computing_anew(mixed, find_outliers):
+    """What was decided and what is flagged for its pixels stay; Reset is what the run found."""
+    package = type(find_outliers).__module__.partition(".operators")[0]
+    thresholds = importlib.import_module(f"{package}.checks.thresholds")
+    move = thresholds.move_threshold
+    own = find_outliers(mixed, embeddings="cnn", run_key="odd")
+    view = mixed.load_saved_view("odd: flagged")
+    names = view.values("name")
+    scores = dict(zip(*mixed.values(["name", "odd_score"])))
+    # The black image is flagged for its pixels.
+    most = {name for name, score in scores.items() if score >= 0.999} | {"black"}
+    assert move(mixed, "odd", 0.999) == {"flagged": len(most), "before": own["flagged"]}
+    assert set(mixed.load_saved_view("odd: flagged").values("name")) == most
+    assert 1 <= len(most) < own["flagged"]
+    low = sorted(mixed.values("odd_score"))[-40]
+    done = move(mixed, "odd", low)
+    assert done["flagged"] == 40 + (scores["black"] < low)
+    row = next(
+        one
+        for one in foo.get_operator("@embedding/quality/list_runs")(mixed)["runs"]
+        if one["run_key"] == "odd"
+    )
+    assert row["reasons"] == []
+    assert mixed.get_run_info("odd").config.facts["flagged"] == done["flagged"]
+    # The next run keeps the threshold that was chosen, until it is put back.
+    assert mixed.get_run_info("odd").config.facts["parameters"]["threshold"] == low
+    assert move(mixed, "odd", None)["flagged"] == own["flagged"]
+    assert mixed.load_saved_view("odd: flagged").values("name") == names
+    assert mixed.get_run_info("odd").config.facts["parameters"]["threshold"] == "auto"
+    for bad in (0, 1.5, "much"):
+        with pytest.raises(ValueError, match="threshold="):
+            move(mixed, "odd", bad)
+    with pytest.raises(ValueError, match="run_key='even'"):
+        move(mixed, "even", 0.5)

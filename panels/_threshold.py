@@ -1,0 +1,94 @@
+"""The threshold of a card of "Dataset quality": a histogram, a slider with a live count, Apply."""
+
+from typing import TYPE_CHECKING, Any
+
+import fiftyone.operators.types as types
+
+from ..checks.thresholds import STEPS, Scores, read_scores
+from ..storage.runs import Run
+from ._figures import BLUE, CONFIG, GRAY, ORANGE, Figure
+from ._state import get_state
+from ._tables import fitted_row
+
+if TYPE_CHECKING:
+    from .dataset_quality import DatasetQuality
+
+# What the panel's state holds: the run whose threshold is open, and where its slider stands.
+OPEN, CHOSEN = "threshold_of", "threshold"
+
+
+def draw_threshold(
+    panel: types.Object, ctx: Any, events: "DatasetQuality", number: int, run: Run
+) -> None:
+    """Adds histogram, slider and buttons, if the run's threshold is open."""
+    if get_state(ctx, OPEN) != run.key:
+        return
+    scores = read_scores(ctx.dataset, run)
+    own = round(scores.threshold * STEPS)
+    chosen = int(get_state(ctx, CHOSEN) or own)
+    data, layout = _histogram(scores, chosen)
+    panel.plot(f"histogram{number}", data=data, layout=layout, config=CONFIG)
+    panel.float(
+        f"slider{number}_{own}",
+        label="Score",
+        default=chosen,
+        min=1,
+        max=STEPS - 1,
+        view=types.SliderView(),
+        on_change=events.on_slide,
+    )
+    told = f"**{scores.above(chosen / STEPS):,} score {chosen / STEPS:.2f} or more**"
+    told += f"; the threshold is {scores.threshold:.2f}" + (", moved by hand" * scores.moved)
+    panel.md(told, name=f"above{number}")
+    row = panel.h_stack(f"thresholds{number}", gap=1, componentsProps=fitted_row())
+    apply = {"run_key": run.key, "threshold": chosen / STEPS}
+    row.btn(
+        f"apply{number}",
+        f"Flag from {chosen / STEPS:.2f}",
+        icon="done",
+        variant="contained",
+        disabled=chosen == own,
+        on_click=events.on_move,
+        params=apply,
+    )
+    if scores.moved:
+        row.btn(
+            f"reset{number}",
+            "Reset",
+            icon="undo",
+            variant="outlined",
+            on_click=events.on_move,
+            params={**apply, "threshold": None},
+        )
+
+
+def _histogram(scores: Scores, chosen: int) -> Figure:
+    """How many have which score, those that would be flagged in another color."""
+    trace = {
+        "type": "bar",
+        "x": [(place + 0.5) / STEPS for place in range(STEPS)],
+        "y": list(scores.counts),
+        "marker": {"color": [BLUE if place < chosen else ORANGE for place in range(STEPS)]},
+        "hovertemplate": "%{y:,} around %{x:.2f}<extra></extra>",
+    }
+    line = {
+        "type": "line",
+        "yref": "paper",
+        "y0": 0,
+        "y1": 1,
+        "line": {"color": GRAY, "dash": "dot"},
+    }
+    line |= {"x0": chosen / STEPS, "x1": chosen / STEPS}
+    layout = {
+        "height": 150,
+        "margin": {"t": 8, "l": 44, "r": 12, "b": 30},
+        "bargap": 0.05,
+        "dragmode": False,
+        "showlegend": False,
+        "shapes": [line],
+        "xaxis": {"range": [0, 1], "fixedrange": True, "title": {"text": ""}},
+        # Few are strange: on a linear axis they would not be seen.
+        "yaxis": {"type": "log", "fixedrange": True, "nticks": 4, "title": {"text": ""}},
+        "font": {"size": 12},
+    }
+    return [trace], layout
