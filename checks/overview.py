@@ -23,7 +23,7 @@ from .label_issue_columns import LABEL_ISSUES
 from .outliers import OUTLIERS
 from .progress import counted
 from .queues import Queue, has_queue, queue_of
-from .separability import SEPARABILITY
+from .separability import SEPARABILITY, weak_classes
 
 # Weakest classes that a finding names, and images that stand for one.
 NAMED, PICTURES = 3, 5
@@ -94,11 +94,7 @@ def findings_of(steps: Mapping[str, Mapping[str, Any]]) -> list[Found]:
         )
     separability = steps.get(SEPARABILITY.name)
     if separability and len(separability["classes"]) > 1:
-        weak = [
-            row
-            for row in separability["classes"]
-            if row["f1"] is not None and not row["verdict"].startswith("well separated")
-        ]
+        weak = weak_classes(separability["classes"])
         named = "; ".join(f"{row['label']}: {row['verdict']}" for row in weak[:NAMED])
         what = counted(len(weak), "weak class")
         one = _found(

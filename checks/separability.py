@@ -1,6 +1,7 @@
 """The check ``compute_separability``: which classes the embeddings tell apart, and confuse."""
 
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +26,9 @@ SEPARABILITY = Check(
     needs=frozenset({EMBEDDINGS, LABELS}),
     would_find="classes that are mixed up",
 )
+
+# A class is called weak if chance alone makes one so seldom.
+SURELY = 0.05
 
 
 def compute_separability(
@@ -205,3 +209,27 @@ def _count_findings(inputs: Inputs, report: dict[str, Any]) -> None:
         for row in report["classes"]:
             row[name] = counts.get(row["label"], 0) if run else None
         report[f"{name}_run"] = run.key if run else None
+
+
+def weak_classes(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The classes whose recall is lower than that of the others together, and not by chance.
+
+    By a one-sided binomial test of each class, as wide as the intervals of recall, adjusted by
+    Benjamini and Hochberg at 5 %. Where all classes are equally hard, none is weak.
+
+    Args:
+        rows: the classes as they are stored
+    """
+    from ..analysis._statistics import adjusted_p_values, binomial_tail
+    from ..analysis.separability import HELD_OUT_SPREAD
+
+    judged = [row for row in rows if row["recall"] is not None]
+    if len(judged) < 2:
+        return []
+    count = np.array([row["count"] for row in judged], float)
+    wrong = count * (1 - np.array([row["recall"] for row in judged], float))
+    # As if the others had made one mistake more: none at all would make any mistake certain proof.
+    of_others = (wrong.sum() - wrong + 1) / (count.sum() - count + 2)
+    chance = binomial_tail(wrong / HELD_OUT_SPREAD, count / HELD_OUT_SPREAD, of_others)
+    weak = adjusted_p_values(chance, len(judged)) < SURELY
+    return [row for row, is_weak in zip(judged, weak) if is_weak]

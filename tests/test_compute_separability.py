@@ -223,3 +223,24 @@ def test_confusable_classes_of_caltech101(shared, dataset, compute_separability)
     moved = {label: before[label] - after[label] for label in before}
     assert min(moved["dolphin"], moved["okapi"]) > 0.04
     assert max(abs(moved[label]) for label in before if label not in ("dolphin", "okapi")) < 0.04
+
+
+@pytest.mark.parametrize(
+    "recalls, counts, weak",
+    [
+        ([0.6, 0.62, 0.58, 0.6, 0.61], [200] * 5, []),  # all are equally hard
+        ([0.95, 0.97, 0.6, 0.96], [100] * 4, ["c2"]),
+        ([1.0, 1.0, 0.8, 1.0], [5] * 4, []),  # one mistake of five
+        ([0.98, 0.5, 0.97, 0.4], [300, 40, 300, 60], ["c1", "c3"]),
+        ([0.9, None, 0.4], [50, 1, 50], ["c2"]),
+        ([0.3], [50], []),
+    ],
+)
+def test_weak_classes_are_those_that_differ_from_the_rest(recalls, counts, weak):
+    from fiftyone_embedding_quality.checks.separability import weak_classes
+
+    rows = [
+        {"label": f"c{number}", "recall": recall, "count": count}
+        for number, (recall, count) in enumerate(zip(recalls, counts))
+    ]
+    assert [row["label"] for row in weak_classes(rows)] == weak
