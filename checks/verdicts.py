@@ -5,7 +5,8 @@ Stands apart from the analysis, which returns numbers only, so that words can ch
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
 # Fewer samples say nothing; nor does an interval that spans half of what is possible.
 MIN_COUNT = 5
 MAX_INTERVAL = 0.5
+
+# With so many flags, labels are what to mend first; with fewer samples, more of them help most.
+FEW_FLAGS, FLAGGED_SHARE, FEW_SAMPLES = 2, 0.05, 50
 
 # Classes that a warning names.
 MAX_NAMED = 5
@@ -62,6 +66,24 @@ def class_verdicts(separability: Separability) -> dict[str, str]:
             verdict = _apart(i, classes, names, inward.get(i, []))
         verdicts[names[i]] = verdict
     return verdicts
+
+
+def class_advice(row: Mapping[str, Any], classes: Mapping[str, Mapping[str, Any]]) -> str:
+    """What to do about a class, in a few words; empty where there is nothing to do.
+
+    Args:
+        row: the class as it is stored: ``label``, ``count``, ``recall``, ``confused_with``,
+            ``label_issues``
+        classes: all of them, by their labels
+    """
+    flagged, count, twin = row.get("label_issues") or 0, row["count"], row.get("confused_with")
+    if flagged >= max(FEW_FLAGS, FLAGGED_SHARE * count):
+        return f"fix labels first: {flagged:,} of {count:,} flagged"
+    if twin and (classes.get(twin) or {}).get("confused_with") == row["label"]:
+        return f"merge with {twin}, or define the boundary"
+    if row["recall"] is not None and row["recall"] < GOOD and count < FEW_SAMPLES:
+        return f"collect more: {count:,} so far"
+    return f"define the boundary to {twin}" if twin else ""
 
 
 def _mixing(outward: Shares, inward: Shares) -> str:

@@ -166,7 +166,7 @@ def sorting(ctx: Any) -> tuple[str, bool]:
 
 def sort_by(ctx: Any, key: str) -> None:
     """Sorts by a column; once more, the other way round."""
-    if key in ("against", "difference"):
+    if key in ("against", "difference", "advice"):
         return
     before, descending = sorting(ctx)
     descending = not descending if key == before else default_descending(key)

@@ -89,6 +89,7 @@ def columns_of(ctx: Any, other: StoredSeparability | None) -> list[tuple[str, st
         ("label", "Class"),
         *((key, MEASURES[key].short) for key in (*keys, extra)),
         ("confused_with", "Mixes with"),
+        ("advice", "What to do"),
     ]
 
 

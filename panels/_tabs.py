@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import fiftyone.operators.types as types
 
+from ..checks.verdicts import class_advice
 from ..markup import code, markdown
 from ..storage.separability import StoredSeparability
 from . import _figures
@@ -80,7 +81,7 @@ def _classes(
     if chart:
         _bars(panel, events, MEASURES[measure_key(ctx)], rows, stored, other)
     else:
-        _table(panel, ctx, events, rows, other)
+        _table(panel, ctx, events, rows, stored, other)
     if found > PAGE:
         page = get_state(ctx, "page") or 0
         pages = panel.h_stack("pages", gap=1, align_y="center")
@@ -127,6 +128,7 @@ def _table(
     ctx: Any,
     events: "ClassSeparability",
     rows: list[dict[str, Any]],
+    stored: StoredSeparability,
     other: StoredSeparability | None,
 ) -> None:
     columns = columns_of(ctx, other)
@@ -139,6 +141,7 @@ def _table(
     cells = []
     for number, row in enumerate(rows):
         against = other.classes.get(row["label"]) if other is not None else None
+        row = {**row, "advice": class_advice(row, stored.classes)}
         cells.append([cell_text(key, row, against, sort) for key, _ in columns])
         for column, (key, _) in enumerate(columns):
             # Each costs the browser as much as two cells.
@@ -146,6 +149,8 @@ def _table(
                 table.add_tooltip(number, column, described(MEASURES[key], row))
             elif key == "label":
                 table.add_tooltip(number, column, f"{row['label']}: {row['verdict']}")
+            elif key == "advice" and row[key]:
+                table.add_tooltip(number, column, row[key])
     selected = (get_shown(ctx).get("selection") or {}).get("label")
     default = {
         "rows": cells,

@@ -244,3 +244,29 @@ def test_weak_classes_are_those_that_differ_from_the_rest(recalls, counts, weak)
         for number, (recall, count) in enumerate(zip(recalls, counts))
     ]
     assert [row["label"] for row in weak_classes(rows)] == weak
+
+
+def test_what_to_do_about_a_class():
+    from fiftyone_embedding_quality.checks.verdicts import class_advice
+
+    def row(label, count, recall, twin=None, flagged=None):
+        about = {"label": label, "count": count, "recall": recall}
+        return {**about, "confused_with": twin, "label_issues": flagged}
+
+    rows = [
+        row("wren", 90, 0.7, "robin", 5),
+        row("robin", 90, 0.7, "finch", 1),
+        row("finch", 80, 0.8, "robin"),
+        row("heron", 12, 0.6),
+        row("stork", 400, 0.7, "heron"),
+        row("gull", 300, 0.97, None, 3),
+    ]
+    classes = {one["label"]: one for one in rows}
+    assert [class_advice(one, classes) for one in rows] == [
+        "fix labels first: 5 of 90 flagged",
+        "merge with finch, or define the boundary",
+        "merge with robin, or define the boundary",
+        "collect more: 12 so far",
+        "define the boundary to heron",
+        "",
+    ]
