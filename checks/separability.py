@@ -228,8 +228,11 @@ def weak_classes(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         return []
     count = np.array([row["count"] for row in judged], float)
     wrong = count * (1 - np.array([row["recall"] for row in judged], float))
-    # As if the others had made one mistake more: none at all would make any mistake certain proof.
-    of_others = (wrong.sum() - wrong + 1) / (count.sum() - count + 2)
+    # No class counts for more than a usual one. And as if the others had made one mistake more:
+    # none at all would make any mistake certain proof.
+    weight = np.minimum(count, np.median(count))
+    wrong_ones = weight * wrong / count
+    of_others = (wrong_ones.sum() - wrong_ones + 1) / (weight.sum() - weight + 2)
     chance = binomial_tail(wrong / HELD_OUT_SPREAD, count / HELD_OUT_SPREAD, of_others)
     weak = adjusted_p_values(chance, len(judged)) < SURELY
     return [row for row, is_weak in zip(judged, weak) if is_weak]

@@ -71,19 +71,27 @@ def class_verdicts(separability: Separability) -> dict[str, str]:
 def class_advice(row: Mapping[str, Any], classes: Mapping[str, Mapping[str, Any]]) -> str:
     """What to do about a class, in a few words; empty where there is nothing to do.
 
+    The class that it is confused with, which stands beside it, is the one to merge it with.
+
     Args:
         row: the class as it is stored: ``label``, ``count``, ``recall``, ``confused_with``,
-            ``label_issues``
+            ``confused_rate``, ``label_issues``
         classes: all of them, by their labels
     """
-    flagged, count, twin = row.get("label_issues") or 0, row["count"], row.get("confused_with")
+    flagged, count, twin = row.get("label_issues") or 0, row["count"], _twin(row)
     if flagged >= max(FEW_FLAGS, FLAGGED_SHARE * count):
         return f"fix labels first: {flagged:,} of {count:,} flagged"
-    if twin and (classes.get(twin) or {}).get("confused_with") == row["label"]:
-        return f"merge with {twin}, or define the boundary"
+    if twin in classes and _twin(classes[twin]) == row["label"]:
+        return "merge, or define the boundary"
     if row["recall"] is not None and row["recall"] < GOOD and count < FEW_SAMPLES:
-        return f"collect more: {count:,} so far"
-    return f"define the boundary to {twin}" if twin else ""
+        return "collect more samples"
+    return "define the boundary" if twin else ""
+
+
+def _twin(row: Mapping[str, Any]) -> str | None:
+    """The class that this one is taken for often enough to do something about it."""
+    often = row.get("confused_rate") is not None and row["confused_rate"] >= MIN_CONFUSION
+    return row.get("confused_with") if often else None
 
 
 def _mixing(outward: Shares, inward: Shares) -> str:

@@ -88,8 +88,8 @@ def columns_of(ctx: Any, other: StoredSeparability | None) -> list[tuple[str, st
     return [
         ("label", "Class"),
         *((key, MEASURES[key].short) for key in (*keys, extra)),
-        ("confused_with", "Mixes with"),
         ("advice", "What to do"),
+        ("confused_with", "Mixes with"),
     ]
 
 

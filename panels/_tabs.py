@@ -149,8 +149,6 @@ def _table(
                 table.add_tooltip(number, column, described(MEASURES[key], row))
             elif key == "label":
                 table.add_tooltip(number, column, f"{row['label']}: {row['verdict']}")
-            elif key == "advice" and row[key]:
-                table.add_tooltip(number, column, row[key])
     selected = (get_shown(ctx).get("selection") or {}).get("label")
     default = {
         "rows": cells,

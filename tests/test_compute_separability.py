@@ -234,6 +234,7 @@ def test_confusable_classes_of_caltech101(shared, dataset, compute_separability)
         ([0.98, 0.5, 0.97, 0.4], [300, 40, 300, 60], ["c1", "c3"]),
         ([0.9, None, 0.4], [50, 1, 50], ["c2"]),
         ([0.3], [50], []),
+        ([0.99] + [0.85] * 15, [10_000] + [100] * 15, []),  # one large class is no yardstick
     ],
 )
 def test_weak_classes_are_those_that_differ_from_the_rest(recalls, counts, weak):
@@ -249,8 +250,8 @@ def test_weak_classes_are_those_that_differ_from_the_rest(recalls, counts, weak)
 def test_what_to_do_about_a_class():
     from fiftyone_embedding_quality.checks.verdicts import class_advice
 
-    def row(label, count, recall, twin=None, flagged=None):
-        about = {"label": label, "count": count, "recall": recall}
+    def row(label, count, recall, twin=None, flagged=None, rate=0.2):
+        about = {"label": label, "count": count, "recall": recall, "confused_rate": rate}
         return {**about, "confused_with": twin, "label_issues": flagged}
 
     rows = [
@@ -260,13 +261,17 @@ def test_what_to_do_about_a_class():
         row("heron", 12, 0.6),
         row("stork", 400, 0.7, "heron"),
         row("gull", 300, 0.97, None, 3),
+        row("swan", 300, 0.99, "goose", rate=0.003),
+        row("goose", 300, 0.99, "swan", rate=0.003),
     ]
     classes = {one["label"]: one for one in rows}
     assert [class_advice(one, classes) for one in rows] == [
         "fix labels first: 5 of 90 flagged",
-        "merge with finch, or define the boundary",
-        "merge with robin, or define the boundary",
-        "collect more: 12 so far",
-        "define the boundary to heron",
+        "merge, or define the boundary",
+        "merge, or define the boundary",
+        "collect more samples",
+        "define the boundary",
+        "",
+        "",
         "",
     ]
