@@ -92,8 +92,7 @@ def one_torch_thread() -> Iterator[None]:
     """Computes torch's operations in this thread alone: its threads wait by spinning."""
     import torch
 
-    before = torch.get_num_threads()
-    use_one_torch_thread()
+    before = _set_torch_threads_here(1)
     try:
         yield
     finally:
@@ -109,22 +108,24 @@ def use_one_torch_thread() -> None:
     _set_torch_threads_here(1)
 
 
-def _set_torch_threads_here(number: int) -> None:
-    """Sets torch's number of threads for this thread only.
+def _set_torch_threads_here(number: int) -> int:
+    """Sets torch's number of threads for this thread only, and returns what it was.
 
     Each thread has a number of its own, but what is set last becomes that of every thread that
     has not called torch yet, of the server's threads, say, which live on. So that is set back,
-    in a thread that ends at once, 1 ms after.
+    in a thread that ends at once, 1 ms after. What it was is read under the same lock: a thread
+    that calls torch for the first time takes over what it finds.
     """
     with _shared.setdefault("torch threads", threading.Lock()):
         import torch
 
-        torch.get_num_threads()  # a thread's first call takes over the number for new threads
+        before = torch.get_num_threads()
         of_new_threads = _in_new_thread(torch.get_num_threads)
         try:
             torch.set_num_threads(number)
         finally:
             _in_new_thread(lambda: torch.set_num_threads(of_new_threads))
+    return before
 
 
 def _in_new_thread(function: Callable[[], T]) -> T:

@@ -128,13 +128,40 @@ existing.shutdown()
 """
 
 
-def test_torchs_threads_are_one_threads_own():
+TORCHS_THREADS_AT_ONCE = """
+import threading
+import torch
+from fiftyone_embedding_quality import process
+
+torch.set_num_threads(3)
+in_new_thread, restoring, go_on = process._in_new_thread, threading.Event(), threading.Event()
+
+def slowly(function):
+    if function is not torch.get_num_threads and not restoring.is_set():
+        restoring.set()
+        go_on.wait(1)
+    return in_new_thread(function)
+
+process._in_new_thread = slowly
+first = threading.Thread(target=process.use_one_torch_thread)
+first.start()
+restoring.wait()
+# This thread asks torch for the first time while what is told to new threads is 1.
+with process.one_torch_thread():
+    assert torch.get_num_threads() == 1
+assert torch.get_num_threads() == 3
+first.join()
+"""
+
+
+@pytest.mark.parametrize("script", [TORCHS_THREADS, TORCHS_THREADS_AT_ONCE])
+def test_torchs_threads_are_one_threads_own(script):
     """Neither a thread that was there before nor one that starts meanwhile is slowed.
 
     In a process of its own, in which nothing else has used torch's threads before.
     """
     done = subprocess.run(
-        [sys.executable, "-c", TORCHS_THREADS], capture_output=True, text=True, timeout=300
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=300
     )
     assert done.returncode == 0, done.stderr
 
