@@ -189,6 +189,36 @@ def first_rows(own: np.ndarray, k: int) -> np.ndarray:
     return first + ((own[:, None] >= 0) & (first >= own[:, None]))
 
 
+def gathered(rows: np.ndarray, pivots: np.ndarray, pool: Executor) -> tuple[np.ndarray, np.ndarray]:
+    """An order (n,) int64 in which rows stand together that are alike, and the place of each row.
+
+    Args:
+        rows: (n, dim) float32 unit rows
+        pivots: the rows around which the others gather
+    """
+    nearest = np.empty(len(rows), np.int16)
+    centers = rows[pivots].T
+
+    def find_pivot(start: int) -> None:
+        part = slice(start, start + ROW_TILE)
+        nearest[part] = np.argmax(rows[part] @ centers, axis=1)
+
+    list(pool.map(find_pivot, range(0, len(rows), ROW_TILE)))
+    order = np.argsort(nearest, kind="stable")
+    place = np.empty_like(order)
+    place[order] = np.arange(len(order))
+    return order, place
+
+
+def recall_of(distances: np.ndarray, truth: np.ndarray) -> float:
+    """The share of neighbors found, by distance: which of several equal rows does not matter.
+
+    Args:
+        distances, truth: (q, k) ascending, of the neighbors found and of the true ones
+    """
+    return float((distances <= truth[:, -1:] * np.float32(1 + 1e-5)).mean())
+
+
 @contextmanager
 def product_threads(several: bool) -> Iterator[ThreadPoolExecutor]:
     """A pool for tiles: one thread per core, each of which computes its torch products alone."""
@@ -269,21 +299,13 @@ class Int8Search:
         self.residuals = np.empty(num_rows, np.float32)
         # Rows that are alike stand together, and the search begins where the queries stand: with
         # high scores found first, most others are passed over (a tenth of the time).
-        pivots = searched.rows[np.random.default_rng(0).permutation(num_rows)[:NUM_PIVOTS]]
-        nearest = np.empty(num_rows, np.int16)
-
-        def find_pivot(start: int) -> None:
-            part = slice(start, start + ROW_TILE)
-            nearest[part] = np.argmax(searched.rows[part] @ pivots.T, axis=1)
+        chosen = np.random.default_rng(0).permutation(num_rows)[:NUM_PIVOTS]
+        self.order, self.place = gathered(searched.rows, chosen, pool)
 
         def round_tile(start: int) -> None:
             part = slice(start, start + ROW_TILE)
             rounded[part], self.residuals[part] = self._round(searched.rows[self.order[part]])
 
-        list(pool.map(find_pivot, range(0, num_rows, ROW_TILE)))
-        self.order = np.argsort(nearest, kind="stable")
-        self.place = np.empty(num_rows, np.int64)
-        self.place[self.order] = np.arange(num_rows)
         list(pool.map(round_tile, range(0, num_rows, ROW_TILE)))
         self.rounded = torch.from_numpy(rounded)
 

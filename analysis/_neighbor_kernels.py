@@ -43,6 +43,14 @@ def _insert(distances, columns, distance, column):
 
 
 @compiled
+def _offer(distances, columns, distance, column):
+    """Inserts one neighbor if it comes before the last one of the list."""
+    last = distances.size - 1
+    if distance < distances[last] or (distance == distances[last] and column < columns[last]):
+        _insert(distances, columns, distance, column)
+
+
+@compiled
 def select(scores, first_column, best):
     """Merges a tile of integer scores into each row's highest ones so far, in place.
 
@@ -124,10 +132,7 @@ def refine(queries, rows, zero_rows, own, candidates, scale, errors, distances, 
             # The bound is statistical where scores are quantised: each pair computed checks it.
             if abs(distance - estimate) > errors[i]:
                 sound = False
-            if distance < row_distances[k - 1] or (
-                distance == row_distances[k - 1] and column < row_columns[k - 1]
-            ):
-                _insert(row_distances, row_columns, distance, column)
+            _offer(row_distances, row_columns, distance, column)
         proved[i] = sound and nearest_left > row_distances[k - 1]
     return proved
 
@@ -142,7 +147,6 @@ def compare(rows, zero_rows, own, candidates, distances, columns):
         candidates: (q, size) int32 rows, each once
         distances, columns: (q, k) float32 and int32; start as infinity and the largest column
     """
-    k = distances.shape[1]
     for i in range(candidates.shape[0]):
         row_distances = distances[i]
         row_columns = columns[i]
@@ -151,10 +155,7 @@ def compare(rows, zero_rows, own, candidates, distances, columns):
             if column == own[i]:
                 continue
             distance = _distance(rows[own[i]], rows[column], zero_rows[column])
-            if distance < row_distances[k - 1] or (
-                distance == row_distances[k - 1] and column < row_columns[k - 1]
-            ):
-                _insert(row_distances, row_columns, distance, column)
+            _offer(row_distances, row_columns, distance, column)
 
 
 @compiled

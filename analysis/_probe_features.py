@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ._parallel import in_parts
 from ._probe_blocks import row_blocks, run_blocks, total_of
 from ._probe_calibration import softmax
 
@@ -211,22 +210,6 @@ def _product_type() -> torch.dtype:
         features = {}  # torch was told to do without (ATEN_CPU_CAPABILITY)
     fast = features.get("amx_bf16") or features.get("avx512_bf16")
     return torch.bfloat16 if fast else torch.float32
-
-
-def content_keys(rows: np.ndarray, seed: int | None, pool: Executor) -> np.ndarray:
-    """A random number per row that depends on what it holds, not on where it stands."""
-    from . import _probe_kernels
-
-    factors = np.random.default_rng(seed).integers(1, 2**63, rows.shape[1], np.uint64)
-    factors |= np.uint64(1)
-    bits = np.ascontiguousarray(rows, np.float32).view(np.uint32)
-    keys = np.empty(len(rows), np.uint64)
-
-    def work(start: int, stop: int) -> None:
-        _probe_kernels.content_keys(bits, factors, keys, start, stop)
-
-    in_parts(work, len(rows), pool)
-    return keys
 
 
 def fold_numbers(

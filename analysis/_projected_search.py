@@ -19,7 +19,9 @@ from ._exact_search import (
     ROW_TILE,
     exact_neighbors,
     first_rows,
+    gathered,
     product_threads,
+    recall_of,
     torch_product,
 )
 from .vectors import UnitRows
@@ -57,20 +59,16 @@ class ProjectedSearch:
         sample = rows[:SAMPLE_ROWS].astype(np.float64)
         directions = np.linalg.eigh(sample.T @ sample)[1][:, ::-1][:, :num_directions]
         directions = np.ascontiguousarray(directions, np.float32)
-        nearest = np.empty(num_rows, np.int16)
         short = np.empty((num_rows, num_directions + 1), np.float32)
 
         def project(start: int) -> None:
             part = slice(start, start + ROW_TILE)
-            nearest[part] = np.argmax(rows[part] @ rows[:NUM_PIVOTS].T, axis=1)
             short[part, :-1] = rows[part] @ directions
 
         list(pool.map(project, range(0, num_rows, ROW_TILE)))
         # With 2 added all scores are positive: their bits, read as integers, keep their order.
         short[:, -1] = np.sqrt(2)
-        self.order = np.argsort(nearest, kind="stable")
-        self.place = np.empty(num_rows, np.int64)
-        self.place[self.order] = np.arange(num_rows)
+        self.order, self.place = gathered(rows, np.arange(min(NUM_PIVOTS, num_rows)), pool)
         self.short = short[self.order]
         self.buffers = threading.local()
 
@@ -115,7 +113,6 @@ def projected_neighbors(
     own = np.arange(num_rows, dtype=np.int32)
     sample = own[:RECALL_ROWS]
     truth, _ = exact_neighbors(searched.take(sample), sample, searched, k, "cpu", None)
-    farthest = truth[:, -1:] * np.float32(1 + 1e-5)
     distances = np.empty((num_rows, k), np.float32)
     columns = np.empty((num_rows, k), np.int32)
     with product_threads(several=True) as pool:
@@ -127,7 +124,7 @@ def projected_neighbors(
             parts = [asked[i : i + QUERY_TILE] for i in range(0, len(asked), QUERY_TILE)]
             for part, found in zip(parts, pool.map(search.of, parts)):
                 distances[part] = found[0]
-            recall = float((distances[sample] <= farthest).mean())
+            recall = recall_of(distances[sample], truth)
             if recall >= LEAST_RECALL:
                 break
         else:

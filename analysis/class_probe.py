@@ -24,11 +24,12 @@ from ..process import one_torch_thread
 from ..steps import Progress
 from ._exact_search import product_threads
 from ._probe_blocks import row_blocks, run_blocks
-from ._probe_features import content_keys, learn
+from ._probe_features import learn
 from ._probe_logistic import Logistic
 from ._probe_ridge import Ridge
 from ._probe_votes import add_votes, believed
 from .neighbors import NeighborGraph
+from .vectors import content_keys
 
 # Share of the neighbours in the mean; the two probes have the rest. Without them, average
 # precision is lower by up to 0.015, but not under the heaviest noise.

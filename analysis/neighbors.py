@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ..process import device_fault
-from ._exact_search import Progress, exact_neighbors, product_path
+from ._exact_search import Progress, exact_neighbors, product_path, recall_of
 from ._projected_search import projected_neighbors
 from .vectors import UnitRows, order_of_content, unit_rows
 
@@ -151,12 +151,7 @@ def _graph(
     distances, indices = _approximate_neighbors(units, k, seed, device)
     sample = np.random.default_rng(seed).permutation(num_rows)[:RECALL_SAMPLE]
     truth, _ = exact_neighbors(units.take(sample), own[sample], units, k, device, progress)
-    return NeighborGraph(indices, distances, "pynndescent", _recall(distances[sample], truth))
-
-
-def _recall(distances: np.ndarray, truth: np.ndarray) -> float:
-    """The share that was found, by distance: which of several equal rows does not matter."""
-    return float((distances <= truth[:, -1:] * np.float32(1 + 1e-5)).mean())
+    return NeighborGraph(indices, distances, "pynndescent", recall_of(distances[sample], truth))
 
 
 def nearest_rows(

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
+
+from ..cores import num_cores
+from ._parallel import in_parts
 
 # Rows scaled at once: a few megabytes, whatever the number of vectors.
 BLOCK_ROWS = 4096
@@ -73,11 +77,33 @@ def unit_rows(vectors: np.ndarray) -> UnitRows:
     return UnitRows(rows, zero)
 
 
+def content_keys(rows: np.ndarray, seed: int | None, pool: Executor) -> np.ndarray:
+    """A random number per row that depends on what it holds, not on where it stands: (n,) uint64.
+
+    Args:
+        rows: (n, dim) float32
+        seed: of the hash, a multilinear one of 64 bits
+        pool: threads to compute it in
+    """
+    from . import _probe_kernels
+
+    factors = np.random.default_rng(seed).integers(1, 2**63, rows.shape[1], np.uint64)
+    factors |= np.uint64(1)
+    bits = np.ascontiguousarray(rows, np.float32).view(np.uint32)
+    keys = np.empty(len(rows), np.uint64)
+
+    def work(start: int, stop: int) -> None:
+        _probe_kernels.content_keys(bits, factors, keys, start, stop)
+
+    in_parts(work, len(rows), pool)
+    return keys
+
+
 def order_of_content(rows: np.ndarray) -> np.ndarray:
     """An order of rows that follows from what they hold, not from where they stand.
 
     Chance that goes by this order gives the same result for the same rows, however they were
-    imported. Rows are ordered by a hash (multilinear, of 64 bits); equal rows stay as they stand.
+    imported. Equal rows stay as they stand.
 
     Args:
         rows: (num_rows, dim) float32
@@ -85,13 +111,5 @@ def order_of_content(rows: np.ndarray) -> np.ndarray:
     Returns:
         (num_rows,) int64 permutation
     """
-    num_rows, dim = rows.shape
-    weights = np.random.default_rng(0).integers(1, 2**63, dim, dtype=np.uint64) * 2 + 1
-    hashes = np.empty(num_rows, np.uint64)
-    for start in range(0, num_rows, BLOCK_ROWS):
-        # Adding 0 turns -0 into 0.
-        block = np.ascontiguousarray(rows[start : start + BLOCK_ROWS] + np.float32(0))
-        words = block.view(np.uint32).astype(np.uint64)
-        hashes[start : start + BLOCK_ROWS] = (words * weights).sum(axis=1, dtype=np.uint64)
-    # The low bits of such sums are weak: the high ones decide.
-    return np.argsort(hashes, kind="stable")
+    with ThreadPoolExecutor(num_cores()) as pool:
+        return np.argsort(content_keys(rows, 0, pool), kind="stable")

@@ -57,8 +57,9 @@ def read_scores(dataset: fo.Dataset, run: Run) -> Scores:
     path = path_of(dataset, run.facts.about, f"{run.key}_score")
     if dataset.get_field(path) is None:
         raise UserError(f"The run {run.key!r} was deleted")
-    # A score of 1 is in the last part, too.
-    counts, _, _ = all_samples(dataset).histogram_values(path, bins=STEPS, range=(0, 1 + 1e-9))
+    # Scores have six digits: a little below the hundredths, each is in the part that it reaches.
+    edges = (-1e-6, 1 + 1e-9)
+    counts, _, _ = all_samples(dataset).histogram_values(path, bins=STEPS, range=edges)
     special = run.facts.special
     return Scores(tuple(map(int, counts)), float(special["threshold"]), MOVED in special)
 
@@ -69,7 +70,7 @@ def move_threshold(dataset: fo.Dataset, run_key: str, threshold: float | None) -
     Args:
         dataset: the dataset
         run_key: a run of ``find_outliers``
-        threshold: in (0, 1]; None for the run's own flags
+        threshold: between 0 and 1; None for the run's own flags
 
     Returns:
         how many are ``flagged`` now, and how many were ``before``
@@ -82,7 +83,9 @@ def move_threshold(dataset: fo.Dataset, run_key: str, threshold: float | None) -
     with writing(dataset, run_key):
         run = read_run(dataset, run_key)
         if run is None or not has_threshold(run):
-            raise UserError(f"run_key={run_key!r} is no finished run of find_outliers on images")
+            raise UserError(
+                f"run_key={run_key!r} is no finished run of find_outliers; run that first"
+            )
         return _move(dataset, run, threshold)
 
 
@@ -111,16 +114,18 @@ def _move(dataset: fo.Dataset, run: Run, threshold: float | None) -> dict[str, A
         "parameter": run.facts.parameters["threshold"],
     }
     parameter = moved["parameter"] if threshold is None else threshold
-    # The audit that is updated repeats the check with the threshold that was chosen.
+    # The audit that is updated repeats the check with the threshold that was chosen. What it was
+    # before is written first: a move that is interrupted can be taken back.
     facts = dataclasses.replace(
-        run.facts, parameters={**run.facts.parameters, "threshold": parameter}
+        run.facts,
+        parameters={**run.facts.parameters, "threshold": parameter},
+        special={**run.facts.special, MOVED: moved},
     )
     with under_review(target, dataclasses.replace(run, facts=facts), ()) as special:
         changed = {id_: flag for id_, flag in flags.items() if flag != bool(found[id_][1])}
         target.write(names[1], changed, target.sample_ids)
-        special.pop(MOVED, None)
         special |= {"flagged": sum(flags.values()), "reasons": dict(reasons.most_common())}
         special["threshold"] = moved["threshold"] if threshold is None else threshold
-        if threshold is not None:
-            special[MOVED] = moved
+        if threshold is None:
+            del special[MOVED]
     return {"flagged": sum(flags.values()), "before": before}

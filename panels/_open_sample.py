@@ -111,15 +111,27 @@ def open_queue(ctx: Any, run: Run) -> None:
     first = queue.after(None)
     if first is None:
         raise UserError("Nothing of it is left to decide")
+    open_in_view(ctx, run, first)
+
+
+def open_in_view(ctx: Any, run: Run, id_: str) -> None:
+    """Opens a sample or patch in the saved view of what a run flagged."""
     intend(ctx, run)
     view = next((name for name in run.views if name.endswith(WHOLE)), run.views[0])
     if ctx.request_params.get("view_name") == view:
-        ctx.ops.open_sample(id=app_id(first))
+        ctx.ops.open_sample(id=app_id(id_))
         return
     # An open sample that the new view does not hold would be an error of the App's.
     ctx.ops.close_sample()
     ctx.ops.set_view(name=view)
-    ctx.trigger(OPEN_IN_VIEW, {"id": app_id(first), "view": view})
+    ctx.trigger(OPEN_IN_VIEW, {"id": app_id(id_), "view": view})
+
+
+def is_shown(ctx: Any, place: Place, run: Run) -> bool:
+    """Whether the App shows what a run has flagged: its queue, or all of the dataset's images."""
+    if place.queued is not None and place.queued.key == run.key:
+        return True
+    return run.facts.about == About() == place.about and not _is_view(ctx)
 
 
 def _intention(ctx: Any, runs: list[Run]) -> Run | None:

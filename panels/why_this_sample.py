@@ -23,7 +23,16 @@ from ..storage.locks import guard
 from ..storage.runs import read_run
 from ._evidence import draw_evidence, draw_hint
 from ._label_evidence import choice_of
-from ._open_sample import KEPT_FOR, STORE, Place, app_id, find_place, open_queue
+from ._open_sample import (
+    KEPT_FOR,
+    STORE,
+    Place,
+    app_id,
+    find_place,
+    is_shown,
+    open_in_view,
+    open_queue,
+)
 from ._state import get_state
 from ._tables import fitted
 
@@ -117,8 +126,13 @@ class WhyThisSample(foo.Panel):
         place = find_place(ctx)
         _decide(ctx, last["run_key"], place, "undo", None, last["id"])
         _keep_history(ctx, history)
-        if app_id(last["id"]) != ctx.current_sample:
+        if app_id(last["id"]) == ctx.current_sample:
+            return
+        run = read_run(ctx.dataset, last["run_key"])
+        if is_shown(ctx, place, run):
             _go(ctx, last["id"])
+        elif run.views:  # decided in another view, of patches say
+            open_in_view(ctx, run, last["id"])
 
     @guarded
     def on_take_back(self, ctx: Any) -> None:

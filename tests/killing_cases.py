@@ -221,6 +221,15 @@ def without_copies_tagged(dataset: fo.Dataset) -> None:
     dataset.untag_samples("duplicates_remove")
 
 
+def moves_threshold(threshold: float | None) -> Callable[[Any], None]:
+    def call(dataset: fo.Dataset) -> None:
+        package = type(_operator("list_runs")).__module__.partition(".operators")[0]
+        thresholds = __import__(f"{package}.checks.thresholds", fromlist=["*"])
+        thresholds.move_threshold(dataset, "outliers", threshold)
+
+    return call
+
+
 def decides(key: str, decision: str) -> Callable[[Any], None]:
     """Decides about the first sample that a run has flagged, as the panels do."""
 
@@ -317,6 +326,10 @@ CASES: dict[str, Case] = {
     ),
     "decide distinct": Case(of_samples, decides("duplicates", "distinct"), duplicates),
     "decide typical": Case(of_samples, decides("outliers", "typical"), one_outlier),
+    "move threshold": Case(of_samples, moves_threshold(0.02), one_outlier),
+    "threshold back": Case(
+        of_samples, moves_threshold(None), then(one_outlier, moves_threshold(0.02))
+    ),
     "delete_run clusters": Case(
         of_samples,
         calls("delete_run", run_key="clusters"),

@@ -10,7 +10,7 @@ from fiftyone_embedding_quality.analysis import _probe_features, _probe_ridge, _
 from fiftyone_embedding_quality.analysis._probe_votes import neighbor_votes
 from fiftyone_embedding_quality.analysis.class_probe import held_out_probabilities
 from fiftyone_embedding_quality.analysis.neighbors import neighbor_graph
-from fiftyone_embedding_quality.analysis.vectors import unit_rows
+from fiftyone_embedding_quality.analysis.vectors import content_keys, unit_rows
 
 
 def blobs(num_rows=300, dim=24, num_classes=5, spread=0.8, seed=0):
@@ -101,7 +101,7 @@ def test_kernel_features_are_uncorrelated_and_their_products_the_kernel():
     rows, _ = blobs(200)
     directed = np.ones(200, bool)
     with ThreadPoolExecutor(1) as pool:
-        keys = _probe_features.content_keys(rows, 51, pool)
+        keys = content_keys(rows, 51, pool)
         near, whitening = _probe_features.landmark_kernel(rows, directed, keys, pool)
         order = np.random.default_rng(0).permutation(200)
         features = _probe_features.uncorrelated(near, order, 150, whitening, pool).float().numpy()
@@ -141,7 +141,7 @@ def test_folds_keep_groups_and_equal_rows_together():
     groups = np.full(200, -1)
     groups[:40] = np.arange(40) // 8
     with ThreadPoolExecutor(1) as pool:
-        keys = _probe_features.content_keys(rows, 51, pool)
+        keys = content_keys(rows, 51, pool)
     fold = _probe_features.fold_numbers(labels, groups, keys, 5)
     assert all(len(set(fold[groups == group])) == 1 for group in range(5))
     assert fold[50] == fold[120]

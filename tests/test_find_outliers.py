@@ -262,3 +262,20 @@ def test_a_threshold_is_moved_without_computing_anew(mixed, find_outliers):
             move(mixed, "odd", bad)
     with pytest.raises(ValueError, match="run_key='even'"):
         move(mixed, "even", 0.5)
+
+
+def test_a_threshold_counts_as_it_flags(dataset, find_outliers):
+    """Scores that are exactly a hundredth are flagged from there, and counted there."""
+    random = np.random.default_rng(4)
+    rows = random.normal(size=(101, 6)).astype(np.float32)
+    dataset.add_samples([fo.Sample(f"/no/{place}.png", vec=row) for place, row in enumerate(rows)])
+    find_outliers(dataset, embeddings="vec", check_pictures=False, run_key="far")
+    dataset.set_values("far_score", [place / 100 for place in range(101)])
+    package = type(find_outliers).__module__.partition(".operators")[0]
+    thresholds = importlib.import_module(f"{package}.checks.thresholds")
+    read_run = importlib.import_module(f"{package}.storage.runs").read_run
+    scores = thresholds.read_scores(dataset, read_run(dataset, "far"))
+    assert scores.counts[:99] == (1,) * 99 and scores.counts[99] == 2
+    for hundredths in (1, 7, 29, 58, 99):
+        flagged = thresholds.move_threshold(dataset, "far", hundredths / 100)["flagged"]
+        assert flagged == scores.above(hundredths / 100) == 101 - hundredths

@@ -147,3 +147,34 @@ def test_a_view_of_a_part_of_the_queue_is_gone_through_alone(dataset):
     assert "open_sample" not in asked
     dataset.reload()
     assert dataset.count_values("label_issues_review")["accepted"] == len(ids)
+
+
+def test_a_view_that_the_app_is_loading_is_waited_for(several):
+    """From elsewhere the open sample is closed first, and the next one opened once it is held."""
+    ids = several.load_saved_view(VIEW).values("id")
+    other = next(id_ for id_ in several.values("id") if id_ not in ids)
+    asked, _ = event(several, "on_other", other, view=None, run_key="label_issues")
+    assert "close_sample" in asked and "open_sample" not in asked
+    assert asked["set_view"]["name"] == VIEW
+    wanted = asked["open_sample_in_view"]
+    assert wanted == {"id": ids[0], "view": VIEW}
+    uri = "@embedding/quality/open_sample_in_view"
+    for shown, expected in ((None, "open_sample_in_view"), (VIEW, "open_sample")):
+        request = {"dataset_name": several.name, "view_name": shown, "params": wanted}
+        context = ExecutionContext(request, executor=Executor(), operator_uri=uri)
+        foo.get_operator(uri).execute(context)
+        (request,) = context.executor._requests
+        assert request.operator_uri.rpartition("/")[2] == expected
+        assert request.params["id"] == ids[0]
+
+
+def test_undo_in_another_view_goes_back_to_the_one_that_holds_the_sample(several):
+    ids = several.load_saved_view(VIEW).values("id")
+    event(several, "on_decide", ids[0], id=ids[0], run_key="label_issues", decision="keep")
+    several.save_view("others", several.exclude(ids))
+    other = several.load_saved_view("others").first().id
+    asked, _ = event(several, "on_undo", other, view="others")
+    assert "open_sample" not in asked and asked["set_view"]["name"] == VIEW
+    assert asked["open_sample_in_view"]["id"] == ids[0]
+    several.reload()
+    assert several[ids[0]]["label_issues_review"] is None
