@@ -6,11 +6,11 @@ through the library cleanlab. What it works on is ours: see ``class_probe``.
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
 
 import numpy as np
 
+from ._confident_learning import ClassOverlap, class_overlaps, confident_joint, noise_matrix
 from ._label_flags import (
     SMALL_CLASS,
     UNTOLD_SHARE,
@@ -41,9 +41,6 @@ __all__ = [
 
 # Neighbours that are named as speaking against a label.
 MAX_AGAINST = 5
-
-# Pairs of overlapping classes that are listed.
-MAX_OVERLAPS = 100
 
 # A label is flagged whatever the count when another one is seven times as likely. On Caltech-101
 # with planted issues, precision is 0.84 and recall 0.88, a flagged picture of clutter counting as
@@ -112,22 +109,6 @@ class LabelIssues:
     shared: tuple[SharedClass, ...]
 
 
-@dataclass(frozen=True)
-class ClassOverlap:
-    """Two classes that are taken for each other.
-
-    Attributes:
-        first, second: class numbers, first < second
-        count: estimated rows labeled as one of them that are the other
-        share: of all labeled rows, in [0, 1]
-    """
-
-    first: int
-    second: int
-    count: int
-    share: float
-
-
 def find_label_issues(
     labels: np.ndarray,
     evidence: ClassEvidence,
@@ -162,7 +143,7 @@ def find_label_issues(
     probe_suggested, probe_confidence = _witness(evidence.probe, labels)
     neighbors_suggested, neighbors_confidence = _witness(evidence.votes, labels)
     standing = _standing(known, labels[labeled])
-    joint, count = _confident_joint(labels[labeled], known)
+    joint, count = confident_joint(labels[labeled], known)
     likely = _likely_wrong(standing, count)
     agreed = probe_suggested[labeled] == standing.suggested
     agreed &= neighbors_suggested[labeled] == standing.suggested
@@ -188,8 +169,8 @@ def find_label_issues(
         neighbors_confidence=neighbors_confidence,
         against=against,
         order=labeled[np.lexsort((labeled, quality[labeled], ~flagged[labeled]))],
-        noise=_noise(joint),
-        overlaps=_overlaps(joint, len(labeled)),
+        noise=noise_matrix(joint),
+        overlaps=class_overlaps(joint, len(labeled)),
         expected_precision=flags.precision[0],
         precision_range=flags.precision[1:],
         noise_told=flags.noise_told,
@@ -397,48 +378,3 @@ def _against(
     at, column = np.nonzero(speaks & (rank < MAX_AGAINST))
     against[rows[at], rank[at, column]] = neighbors[at, column]
     return against
-
-
-def _confident_joint(labels: np.ndarray, probabilities: np.ndarray) -> tuple[np.ndarray, int]:
-    """What cleanlab estimates, of the classes that some row is labeled with.
-
-    Returns:
-        (c, c) float64, estimated rows of each given label (row) and true one (column), and how many
-        labels are taken for wrong
-    """
-    from cleanlab.count import compute_confident_joint
-    from cleanlab.filter import find_label_issues as find
-
-    num_classes = probabilities.shape[1]
-    joint = np.zeros((num_classes, num_classes))
-    classes, renumbered = np.unique(labels, return_inverse=True)
-    if len(classes) < 2:
-        joint[classes, classes] = len(labels)
-        return joint, 0
-    if len(classes) < num_classes:
-        probabilities = probabilities[:, classes]
-        probabilities /= np.maximum(probabilities.sum(axis=1, keepdims=True), 1e-30)
-    with warnings.catch_warnings():
-        # About classes of too few members to judge, for which it flags none.
-        warnings.simplefilter("ignore")
-        confident = compute_confident_joint(renumbered, probabilities)
-        wrong = find(renumbered, probabilities, confident_joint=confident, n_jobs=1)
-    joint[np.ix_(classes, classes)] = confident
-    return joint, int(wrong.sum())
-
-
-def _noise(joint: np.ndarray) -> np.ndarray:
-    true = joint.sum(axis=0)
-    given = joint.T / np.maximum(true, 1e-30)[:, None]
-    return np.where(true[:, None] > 0, given, np.eye(len(true)))
-
-
-def _overlaps(joint: np.ndarray, num_labeled: int) -> tuple[ClassOverlap, ...]:
-    both = np.triu(joint + joint.T, 1)
-    firsts, seconds = np.nonzero(both)
-    worst = np.lexsort((seconds, firsts, -both[firsts, seconds]))[:MAX_OVERLAPS]
-    pairs = zip(firsts[worst].tolist(), seconds[worst].tolist())
-    return tuple(
-        ClassOverlap(first, second, round(both[first, second]), both[first, second] / num_labeled)
-        for first, second in pairs
-    )

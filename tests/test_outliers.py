@@ -6,7 +6,7 @@ import sys
 
 import numpy as np
 import pytest
-from fiftyone_embedding_quality.analysis import outliers
+from fiftyone_embedding_quality.analysis import _outlier_distance, outliers
 from fiftyone_embedding_quality.analysis.class_probe import held_out_probabilities
 from fiftyone_embedding_quality.analysis.neighbors import NeighborGraph, neighbor_graph
 from fiftyone_embedding_quality.analysis.outliers import (
@@ -91,10 +91,10 @@ def test_as_many_neighbors_count_as_are_alike(size, expected):
     classes = np.repeat(rng.standard_normal((20, 48)), size, axis=0)
     rows = unit_rows(classes + 0.5 * rng.standard_normal(classes.shape)).rows
     graph = neighbor_graph(rows)
-    assert outliers._reach(rows, graph, None) in expected
+    assert _outlier_distance._reach(rows, graph, None) in expected
     # Copies of each other share their neighbors too: they are not asked where others can be.
     groups = np.where(np.arange(len(rows)) < 3, 0, -1)
-    assert outliers._reach(rows, graph, groups) in expected
+    assert _outlier_distance._reach(rows, graph, groups) in expected
 
 
 def test_copies_of_a_typical_row_stay_typical():
@@ -133,7 +133,7 @@ def test_looking_beyond_large_groups_against_brute_force(num_rows, monkeypatch):
     monkeypatch.setattr(outliers, "BLOCK_ROWS", 64)
     monkeypatch.setattr(outliers, "BLOCK_CENTERS", 3)
     measured = []
-    distance_between = outliers._distance_between_neighbors
+    distance_between = _outlier_distance._distance_between_neighbors
     monkeypatch.setattr(
         outliers,
         "_distance_between_neighbors",
@@ -153,7 +153,7 @@ def test_looking_beyond_large_groups_against_brute_force(num_rows, monkeypatch):
     for place in (np.arange(num_rows), order):
         to_neighbors, between, known = np.full((3, num_rows), -1.0)
         known = known > 0
-        outliers._look_beyond_large_groups(
+        _outlier_distance._look_beyond_large_groups(
             rows[place], groups[place], count[place] == 2, k, to_neighbors, between, known
         )
         results.append((to_neighbors, between, known))
@@ -179,7 +179,9 @@ def test_distance_between_neighbors_against_brute_force():
     rows, _ = clustered(num_rows=80)
     graph = neighbor_graph(rows, k=7)
     counted = np.random.default_rng(0).random(graph.indices.shape) < 0.7
-    measured = outliers._distance_between_neighbors(rows, graph.indices, counted, np.full(80, -9.0))
+    measured = _outlier_distance._distance_between_neighbors(
+        rows, graph.indices, counted, np.full(80, -9.0)
+    )
     for row in range(80):
         near = rows[graph.indices[row][counted[row]]].astype(float)
         expected = -9.0
