@@ -130,8 +130,8 @@ def test_order_of_rows_does_not_matter():
 @pytest.mark.parametrize("num_rows", [400, 60])
 def test_looking_beyond_large_groups_against_brute_force(num_rows, monkeypatch):
     """In small blocks, all groups at once; of 60 rows, not every centre has k others."""
-    monkeypatch.setattr(outliers, "BLOCK_ROWS", 64)
-    monkeypatch.setattr(outliers, "BLOCK_CENTERS", 3)
+    monkeypatch.setattr(_outlier_distance, "BLOCK_ROWS", 64)
+    monkeypatch.setattr(_outlier_distance, "BLOCK_CENTERS", 3)
     measured = []
     distance_between = _outlier_distance._distance_between_neighbors
     monkeypatch.setattr(
