@@ -135,7 +135,7 @@ def test_looking_beyond_large_groups_against_brute_force(num_rows, monkeypatch):
     measured = []
     distance_between = _outlier_distance._distance_between_neighbors
     monkeypatch.setattr(
-        outliers,
+        _outlier_distance,
         "_distance_between_neighbors",
         lambda *arguments: measured.append(1) or distance_between(*arguments),
     )
