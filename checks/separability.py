@@ -10,10 +10,11 @@ import numpy as np
 from ..errors import UserError
 from ..storage import fingerprints
 from ..storage.arrays import encode
+from ..storage.class_flags import with_flags
 from ..storage.findings import plan_findings, store_findings
 from ..storage.maps import latest_trust
 from ..storage.metadata import read_slices
-from ..storage.runs import RunFacts, latest_run
+from ..storage.runs import RunFacts
 from .contract import EMBEDDINGS, LABELS, Check
 from .inputs import Inputs
 from .verdicts import class_verdicts, comparison_verdict, field_verdict, slice_verdicts
@@ -60,7 +61,6 @@ def compute_separability(
         row["verdict"] = verdicts[row["label"]]
     for pair in report["pairs"]:
         pair["boundary"] = [first.ids[row] for row in pair["boundary"]]
-    _count_findings(first, report)
     report["overall"]["map"] = latest_trust(target.dataset, target.about, first.embeddings)
     stored = {
         **report,
@@ -80,7 +80,10 @@ def compute_separability(
     facts = _facts(inputs, by, slices, left_out, report["overall"])
     facts = replace(facts, seconds=round(time.monotonic() - started, 2), special=special)
     store_findings(target, run, (), {}, dict, facts, results=_results(first, separability, stored))
-    return {"run_key": run.key, **facts.as_dict(), **stored}
+    labels = zip(first.ids, first.labels)
+    of_class = {id_: label for id_, label in labels if label is not None}
+    shown = with_flags(target.dataset, target.about, stored, of_class)
+    return {"run_key": run.key, **facts.as_dict(), **shown}
 
 
 def _facts(
@@ -193,22 +196,6 @@ def _restrict_to_common(inputs: list[Inputs]) -> int:
         if len(each.vectors.ids) > len(common):
             each.vectors = each.vectors.take(np.array([id_ in common for id_ in each.vectors.ids]))
     return left_out
-
-
-def _count_findings(inputs: Inputs, report: dict[str, Any]) -> None:
-    """Adds the label issues and outliers of each class, where such runs exist."""
-    for operator, name in (("find_label_issues", "label_issues"), ("find_outliers", "outliers")):
-        run = latest_run(inputs.target, operator)
-        if run is not None and run.facts.label_field not in (None, inputs.label_field):
-            run = None  # it evaluated other classes
-        counts: dict[str, int] = {}
-        flags = inputs.target.values(f"{run.key}_flagged") if run else {}
-        for id_, label in zip(inputs.ids, inputs.labels):
-            if label is not None and flags.get(id_, (None,))[0]:
-                counts[label] = counts.get(label, 0) + 1
-        for row in report["classes"]:
-            row[name] = counts.get(row["label"], 0) if run else None
-        report[f"{name}_run"] = run.key if run else None
 
 
 def weak_classes(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -19,6 +19,7 @@ from fiftyone.core.expressions import ViewExpression
 
 from ..errors import UserError
 from .arrays import decode
+from .class_flags import flag_runs, with_flags
 from .labels import LabelField, label_field_of, label_fields
 from .maps import latest_trust
 from .paths import patches_fields
@@ -41,7 +42,8 @@ class StoredSeparability:
 
     Attributes:
         run: the run, with its parameters as ``run.facts["parameters"]``
-        report: ``overall``, ``classes``, ``pairs``, ``order``, …, as the operator returned them
+        report: ``overall``, ``classes``, ``pairs``, ``order``, …, as the operator returned them,
+            with the label issues and outliers of each class that are flagged now
         ids: the samples or patches that were read
         ordered_ids: the same in the order in which their labels were hashed
         codes: ``(n,)`` int32, their labels then, as places in ``class_names``, -1 for none; None
@@ -127,6 +129,7 @@ class _Kept:
 
 # The two reports that are compared, of two datasets.
 _kept_reports = _Kept(4)
+_kept_counts = _Kept(4)
 _kept_changes = _Kept(16)
 
 
@@ -142,9 +145,19 @@ def read_separability(dataset: fo.Dataset, run: Run) -> StoredSeparability:
     Raises:
         UserError: if nothing is stored
     """
-    return _kept_reports.get(
-        (dataset._doc.id, run.key, run.written_at), lambda: _read_report(dataset, run)
-    )
+    name = (dataset._doc.id, run.key, run.written_at)
+    stored = _kept_reports.get(name, lambda: _read_report(dataset, run))
+    flags = flag_runs(dataset, run.facts.about, stored.report["label_field"])
+    written = tuple(flag.written_at if flag else None for flag in flags.values())
+
+    def count() -> StoredSeparability:
+        if stored.codes is None:
+            return stored
+        labels = zip(stored.ordered_ids, stored.codes.tolist())
+        of_class = {id_: stored.class_names[code] for id_, code in labels if code >= 0}
+        return replace(stored, report=with_flags(dataset, run.facts.about, stored.report, of_class))
+
+    return _kept_counts.get((*name, last_touched(dataset), written), count)
 
 
 def _read_report(dataset: fo.Dataset, run: Run) -> StoredSeparability:

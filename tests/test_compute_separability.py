@@ -7,6 +7,8 @@ import fiftyone as fo
 import fiftyone.operators as foo
 import numpy as np
 import pytest
+from fiftyone_embedding_quality.storage.runs import read_run
+from fiftyone_embedding_quality.storage.separability import read_separability
 from sklearn.metrics import silhouette_score
 
 CLASSES, NUMBER = ("apple", "pear", "plum", "fig"), 160
@@ -103,6 +105,33 @@ def test_what_other_runs_found_is_counted_by_class(fruit, compute_separability):
     assert result["label_issues_run"] == "label_issues"
     assert all(row["outliers"] is not None for row in result["classes"])
     assert result["overall"]["map"]["brain_key"] == "vec_pca"
+
+
+@pytest.mark.parametrize("patches_field", [None, "samples"])
+def test_flags_are_those_of_today_whatever_ran_first(fruit, compute_separability, patches_field):
+    """A run that was stored before the flags, or before a review of them, tells them, too."""
+    of = {"embeddings": "vec", "label_field": patches_field or "ground_truth"}
+    of |= {"patches_field": patches_field} if patches_field else {}
+    compute_separability(fruit, **of)
+    run = read_run(fruit, "separability")
+    flags = [row["label_issues"] for row in read_separability(fruit, run).report["classes"]]
+    assert flags == [None] * 4
+    foo.get_operator("@embedding/quality/find_label_issues")(fruit, **of)
+
+    def told():
+        return {
+            row["label"]: row["label_issues"]
+            for row in read_separability(fruit, run).report["classes"]
+        }
+
+    before, view = told(), fruit.load_saved_view("label_issues: flagged")
+    path = f"{patches_field}.label" if patches_field else "ground_truth.label"
+    assert sum(before.values()) > 1
+    assert before == {label: view.count_values(path).get(label, 0) for label in CLASSES}
+    review = foo.get_operator("@embedding/quality/review_label_issues")
+    label = view.first()["samples"].label if patches_field else view.first().ground_truth.label
+    review(view.limit(1), decision="keep", run_key="label_issues")
+    assert told() == before | {label: before[label] - 1}
 
 
 def test_several_embeddings_are_compared_on_the_same_samples(fruit, compute_separability):
