@@ -20,7 +20,7 @@ from ..storage.maps import read_map, stored_maps
 from ..storage.metadata import read_splits
 from ..storage.paths import common_folder
 from ..storage.runs import Run, evaluated_ids, plugin_runs
-from ..storage.separability import read_separability
+from ..storage.separability import StoredSeparability, read_separability
 from ..storage.staleness import Reader, stale_reasons
 from ..storage.target import About, Target
 from ..storage.targets import resolve_target
@@ -29,7 +29,8 @@ from .contract import Finding as Declaration
 from .duplicates import DUPLICATES
 from .embeddings import EMBEDDINGS
 from .registry import CHECKS, check_of
-from .separability import SEPARABILITY
+from .separability import SEPARABILITY, weak_classes
+from .verdicts import class_advice
 from .visualization import VISUALIZATION
 
 # Points of a plot that a report draws, and the seed of their choice.
@@ -161,7 +162,7 @@ def _target_of(samples: Any, about: About) -> Target:
 
 def _read_run(target: Target, run: Run) -> ReportedRun:
     if run.operator == SEPARABILITY.name:
-        return ReportedRun(run, separability=read_separability(target.dataset, run).report)
+        return ReportedRun(run, separability=_with_advice(read_separability(target.dataset, run)))
     check = check_of(run.operator)
     if check.finding is None:
         return ReportedRun(run)
@@ -170,6 +171,16 @@ def _read_run(target: Target, run: Run) -> ReportedRun:
         return ReportedRun(run)
     leaking = _leaking(target, run) if check is DUPLICATES else frozenset()
     return ReportedRun(run, tuple(_findings(found, run, check.finding)), leaking)
+
+
+def _with_advice(stored: StoredSeparability) -> dict[str, Any]:
+    """The report of a run, with what to do about each class, and which ones are ``weak``."""
+    weak = {row["label"] for row in weak_classes(stored.report["classes"])}
+    classes = [
+        {**row, "advice": class_advice(row, stored.classes), "weak": row["label"] in weak}
+        for row in stored.report["classes"]
+    ]
+    return {**stored.report, "classes": classes}
 
 
 def _found(target: Target, run: Run, declared: Declaration) -> Target | None:

@@ -12,9 +12,6 @@ if TYPE_CHECKING:
 # Classes that are named as the weakest.
 NAMED = 3
 
-# Classes whose F1 is below this are worth naming.
-GOOD_F1 = 0.9
-
 
 @dataclass(frozen=True)
 class Lead:
@@ -156,12 +153,13 @@ def _of_outliers(reported: "ReportedRun") -> list[Lead]:
 
 def _of_separability(reported: "ReportedRun") -> list[Lead]:
     report, anchor = reported.separability, f"run-{reported.run.key}"
-    classes = [row for row in report["classes"] if row["f1"] is not None and row["f1"] < GOOD_F1]
-    if not classes:
-        return [Lead(2, "0", "weak classes", "All classes can be told apart.", anchor)]
-    worst = "; ".join(f"{row['label']}, {row['verdict']}" for row in classes[:NAMED])
-    title = _noun(len(classes), "class", "classes") + f" with F1 below {percent(GOOD_F1)}"
-    return [Lead(1, f"{len(classes):,}", title, f"Weakest: {worst}.", anchor)]
+    weak = [row for row in report["classes"] if row["weak"]]
+    if not weak:
+        return [Lead(2, "0", "weak classes", "None is recognized worse than the others.", anchor)]
+    worst = "; ".join(f"{row['label']}, {row['advice'] or row['verdict']}" for row in weak[:NAMED])
+    title = _noun(len(weak), "weak class", "weak classes")
+    text = f"Recognized worse than the others, and not by chance: {worst}."
+    return [Lead(1, f"{len(weak):,}", title, text, anchor)]
 
 
 def _of_clusters(reported: "ReportedRun") -> list[Lead]:

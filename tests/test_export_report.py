@@ -181,7 +181,10 @@ def test_label_issues_and_separability_without_pictures(
     assert [float(row["quality"]) for row in rows] == view.values("label_issues_quality")
     assert NASTY in {row["label"] for row in rows} | {row["suggestion"] for row in rows}
     assert result["runs"] == ["label_issues", "separability", "pixels_pca"]
-    assert len(document["runs"][1]["separability"]["classes"]) == 10
+    classes = document["runs"][1]["separability"]["classes"]
+    assert len(classes) == 10 and {row["weak"] for row in classes} <= {True, False}
+    advised = [row["advice"] for row in classes if row["advice"]]
+    assert advised and all(advice in " ".join(page.texts) for advice in advised)
     assert document["maps"][0]["facts"]["parameters"]["method"] == "pca"
 
     _check_alone(page)
