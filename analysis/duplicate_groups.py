@@ -21,19 +21,29 @@ def keep_order(
     small: SmallPictures,
     labels: np.ndarray | None = None,
     splits: Sequence[str | None] | None = None,
+    preference: np.ndarray | None = None,
 ) -> np.ndarray:
     """Rows (n,) int64 in the order in which they are worth keeping.
 
-    Test before validation before the rest, labeled before unlabeled, then by pixels, then by the
-    bytes of the file, which is less compressed; last by name, so that the order of the rows does
-    not matter.
+    Test before validation before the rest, then what is preferred, labeled before unlabeled, then
+    by pixels, then by the bytes of the file, which is less compressed; last by name, so that the
+    order of the rows does not matter.
+
+    Args:
+        small: the n pictures
+        labels, splits: as of ``find_duplicates``
+        preference: (n,) floats, the lowest ones are kept; NaN comes last; None: none
     """
     names = [(picture.path, picture.box or ()) for picture in small.pictures]
     by_name = np.empty(len(names), np.int64)
     by_name[sorted(range(len(names)), key=names.__getitem__)] = np.arange(len(names))
     unlabeled = np.zeros(len(names), bool) if labels is None else np.asarray(labels) < 0
     split_place = _split_places(splits, len(names))
-    return np.lexsort((by_name, -small.num_bytes, -small.num_pixels, unlabeled, split_place))
+    preferred = (
+        np.zeros(len(names)) if preference is None else np.nan_to_num(preference, nan=np.inf)
+    )
+    keys = (by_name, -small.num_bytes, -small.num_pixels, unlabeled, preferred, split_place)
+    return np.lexsort(keys)
 
 
 def group_duplicates(

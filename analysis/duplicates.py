@@ -77,6 +77,7 @@ def find_duplicates(
     threshold: float | None = None,
     labels: np.ndarray | None = None,
     splits: Sequence[str | None] | None = None,
+    preference: np.ndarray | None = None,
     apart: np.ndarray | None = None,
     progress: Progress | None = None,
 ) -> Duplicates:
@@ -91,14 +92,16 @@ def find_duplicates(
             the pictures
         labels: (n,) int64 class numbers, -1 unlabeled
         splits: n names of splits, None for none
+        preference: (n,) floats: of a group, the member with the lowest is kept, within a split;
+            NaN comes last. None prefers labeled ones, then the largest
         apart: (m, 2) int64 pairs that are no duplicates, whatever speaks for it
         progress: called with the share of the work that is done
 
     Raises:
         ValueError: if the arguments do not match, or threshold is out of range
     """
-    _check(len(small.pictures), copies, rows, graph, threshold, labels, splits)
-    order = keep_order(small, labels, splits)
+    _check(len(small.pictures), copies, rows, graph, threshold, labels, splits, preference)
+    order = keep_order(small, labels, splits, preference)
     apart = np.empty((0, 2), np.int64) if apart is None else apart
     copies = copies_apart(copies, apart)
     parts = [copy_evidence(copies, small, rows)]
@@ -175,9 +178,10 @@ def _near_evidence(
     return [near]
 
 
-def _check(num_pictures, copies, rows, graph, threshold, labels, splits) -> None:
-    given = (("copies", copies), ("rows", rows), ("labels", labels), ("splits", splits))
-    for name, value in given:
+def _check(num_pictures, copies, rows, graph, threshold, labels, splits, preference) -> None:
+    given = {"copies": copies, "rows": rows, "labels": labels, "splits": splits}
+    given["preference"] = preference
+    for name, value in given.items():
         if value is not None and len(value) != num_pictures:
             raise ValueError(f"{num_pictures} pictures, but {len(value)} {name}")
     if (rows is None) != (graph is None):

@@ -11,6 +11,7 @@ import numpy as np
 from fiftyone import ViewField as F
 
 from ..analysis.duplicate_evidence import COPIES
+from ..errors import UserError
 from ..steps import part_of
 from ..storage.findings import Column, Values, Views, matching_view, plan_findings, store_findings
 from ..storage.fingerprints import FILES as READ_FILES
@@ -27,6 +28,7 @@ from .progress import counted_notes
 
 if TYPE_CHECKING:
     from ..analysis.duplicates import Duplicates
+    from ..pictures.small_pictures import SmallPictures
 
 APART = Column(
     "apart",
@@ -56,6 +58,9 @@ FOUND = (
     ),
 )
 
+# Which member of a group represents it, within a split; "auto": a labeled one, then the largest.
+KEPT = ("auto", "largest", "oldest", "newest")
+
 DUPLICATES = Check(
     name="find_duplicates",
     needs=frozenset({FILES}),
@@ -81,13 +86,14 @@ def find_duplicates(
     *,
     split: str | list | None = None,
     threshold: str | float = "auto",
+    keep: str = "auto",
     run_key: str | None = None,
 ) -> dict[str, Any]:
     """Finds duplicates among the inputs, stores them, and returns what was found.
 
     Args:
         inputs: what is compared; without embeddings, only exact copies are found
-        split, threshold, run_key: as of the operator
+        split, threshold, keep, run_key: as of the operator
 
     Raises:
         UserError: if the input is at fault; an earlier run of the name then stays
@@ -95,12 +101,15 @@ def find_duplicates(
     started = time.monotonic()
     target, progress = inputs.target, inputs.progress
     wanted = checked_threshold(threshold)
+    if keep not in KEPT:
+        raise UserError(f"keep={keep!r} must be one of {', '.join(map(repr, KEPT))}")
     run = plan_findings(target, DUPLICATES.name, run_key, DUPLICATES.columns, [*DUPLICATES.views])
-    found, notes = _judge(inputs, split, wanted, _apart(inputs, run))
+    found, notes = _judge(inputs, split, wanted, keep, _apart(inputs, run))
     groups = ordered_groups(found)
     changes = changes_from_kept(found)
     result = {**_result(found, changes), "notes": notes}
-    facts = inputs.facts({"split": split, "threshold": threshold}, READ_FILES, READ_SPLITS)
+    parameters = {"split": split, "threshold": threshold, "keep": keep}
+    facts = inputs.facts(parameters, READ_FILES, READ_SPLITS)
     facts = replace(
         facts,
         judged=len(inputs.ids) - len(found.skipped),
@@ -143,7 +152,11 @@ def _apart(inputs: Inputs, run: Run) -> np.ndarray:
 
 
 def _judge(
-    inputs: Inputs, split: str | list | None, threshold: float | None, apart: np.ndarray
+    inputs: Inputs,
+    split: str | list | None,
+    threshold: float | None,
+    keep: str,
+    apart: np.ndarray,
 ) -> tuple["Duplicates", list[str]]:
     """What is found, and what is to be told of how images were read."""
     from ..analysis.duplicates import find_duplicates as duplicates_of
@@ -159,6 +172,7 @@ def _judge(
     with inputs.progress.share("Comparing the images", len(images), noun) as report:
         small = read_small_pictures(images, part_of(report, 0.0, 0.6))
         copies = exact_copies(small, part_of(report, 0.6, 0.7))
+        preference, undated = _preference(keep, small, files)
         found = duplicates_of(
             small,
             copies,
@@ -167,10 +181,27 @@ def _judge(
             threshold=threshold,
             labels=labels,
             splits=splits,
+            preference=preference,
             apart=apart,
             progress=part_of(report, 0.7, 1.0),
         )
-        return found, counted_notes(small.notes.values(), noun)
+        return found, [*counted_notes(small.notes.values(), noun), *undated]
+
+
+def _preference(
+    keep: str, small: "SmallPictures", files: Sequence[str]
+) -> tuple[np.ndarray | None, list[str]]:
+    """What is preferred, the lowest first, ``(n,)`` or None, and what is to be told of that."""
+    from ..pictures.dates import taken_at
+
+    if keep == "auto":
+        return None, []
+    if keep == "largest":
+        return -small.num_pixels.astype(np.float64), []
+    dates = taken_at(files)
+    undated = int(np.isnan(dates).sum())
+    told = [f"{undated:,} of {len(dates):,} without a date in the file's EXIF data, kept last"]
+    return dates if keep == "oldest" else -dates, told if undated else []
 
 
 def _result(found: "Duplicates", changes: dict[int, tuple[str, float, float]]) -> dict[str, Any]:

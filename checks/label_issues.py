@@ -24,6 +24,7 @@ from .found_issues import FoundIssues, numbers
 from .inputs import Inputs
 from .label_issue_columns import LABEL_ISSUES, columns_of
 from .multilabel_issues import judge_sets
+from .parameters import checked_threshold
 from .verdicts import evidence_warnings, in_sample_warning
 
 if TYPE_CHECKING:
@@ -40,19 +41,24 @@ MIN_ESTIMATED = 10
 
 
 def find_label_issues(
-    inputs: Inputs, *, predictions_field: str | None = None, run_key: str | None = None
+    inputs: Inputs,
+    *,
+    predictions_field: str | None = None,
+    threshold: str | float = "auto",
+    run_key: str | None = None,
 ) -> dict[str, Any]:
     """Finds label issues among the inputs, stores them, and returns what was found.
 
     Args:
         inputs: what is evaluated
-        predictions_field, run_key: as of the operator
+        predictions_field, threshold, run_key: as of the operator
 
     Raises:
         UserError: if the input is at fault; an earlier run of the name then stays
     """
     started = time.monotonic()
     target, several = inputs.target, inputs.label_kind.several
+    wanted = checked_threshold(threshold)
     detector = predictions_field is not None and target.patches_field is not None
     columns = columns_of(target, several, detector)
     views = ["flagged", "missing"] if detector else ["flagged"]
@@ -62,9 +68,17 @@ def find_label_issues(
         raise UserError(
             f"predictions_field= is for one label per sample; {inputs.label_field!r} holds several"
         )
-    found = judge_sets(inputs, reviews) if several else _judge(inputs, predictions_field, reviews)
+    if several and wanted is not None:
+        raise UserError(
+            f"threshold= is for one label per sample; {inputs.label_field!r} has several"
+        )
+    if several:
+        found = judge_sets(inputs, reviews)
+    else:
+        found = _judge(inputs, predictions_field, wanted, reviews)
     inputs.progress.say("Storing the findings")
-    facts = inputs.facts({"predictions_field": predictions_field}, GROUPS, PREDICTIONS)
+    parameters = {"predictions_field": predictions_field, "threshold": threshold}
+    facts = inputs.facts(parameters, GROUPS, PREDICTIONS)
     special = {
         "duplicates": inputs.duplicates.run_key if inputs.duplicates else None,
         "reviews": reviews.counts(),
@@ -151,7 +165,9 @@ def _views(inputs: Inputs, run: Run, pairs: Mapping[tuple[str, str], int], detec
 # One label each
 
 
-def _judge(inputs: Inputs, predictions_field: str | None, reviews: Reviews) -> FoundIssues:
+def _judge(
+    inputs: Inputs, predictions_field: str | None, threshold: float | None, reviews: Reviews
+) -> FoundIssues:
     """Issues of one label each."""
     from ..analysis.label_issues import find_label_issues as issues_of
     from ..analysis.label_issues import tells_classes_apart
@@ -183,15 +199,28 @@ def _judge(inputs: Inputs, predictions_field: str | None, reviews: Reviews) -> F
     if boxes is not None:
         found, names, more, of_detector = with_detector(inputs, found, boxes)
         warnings += more.pop("warnings")
+    given = evidence.probabilities[np.arange(len(codes)), np.maximum(codes, 0)]
+    if threshold is not None:
+        # As in the panel: where the label itself is the likeliest, nothing speaks against it.
+        below = (found.quality <= np.float32(threshold)) & (found.confidence > given)
+        unknown = float("nan")
+        found = replace(
+            found, flagged=below, expected_precision=unknown, precision_range=(unknown, unknown)
+        )
     flagged = found.flagged & ~reviews.settled(inputs.ids, inputs.stored_labels)
     if apart:
         warnings += evidence_warnings(found, names, int(flagged.sum()))
-    given = evidence.probabilities[np.arange(len(codes)), np.maximum(codes, 0)]
     pairs = _pairs(names, codes, found.suggested, flagged)
     return FoundIssues(
-        result=_result(inputs, names, found, flagged) | {"warnings": warnings} | more,
+        result=_result(inputs, names, found, flagged)
+        | {"warnings": warnings, "threshold": threshold}
+        | more,
         values={**_values(inputs, names, found, flagged, given), **of_detector},
-        results={"class_names": list(inputs.class_names), "noise": encode(found.noise)},
+        results={
+            "class_names": list(inputs.class_names),
+            "noise": encode(found.noise),
+            "flags": encode(np.packbits(found.flagged)),
+        },
         pairs=dict(list(pairs.items())[:MAX_PAIR_VIEWS]),
         unlabeled=int((codes < 0).sum()),
     )

@@ -73,6 +73,8 @@ def findings_of(steps: Mapping[str, Mapping[str, Any]]) -> list[Found]:
     if issues := steps.get(LABEL_ISSUES.name):
         share = issues["expected_precision"]
         sure = "estimated by cleanlab"
+        if issues.get("threshold") is not None:
+            sure = f"of quality {issues['threshold']:.2f} or less"
         if share is not None:
             sure += f", about {share:.0%} of them real" if share >= 0.01 else ", hardly any real"
         what = counted(issues["flagged"], "label issue")

@@ -159,6 +159,7 @@ def _again_duplicates(dataset: fo.Dataset, run: Run, shared: _Shared) -> dict[st
         shared.inputs(dataset, run, _first(run)),
         split=parameters.get("split"),
         threshold=parameters.get("threshold", "auto"),
+        keep=parameters.get("keep", "auto"),
         run_key=run.key,
     )
 
@@ -177,6 +178,7 @@ def _again_label_issues(dataset: fo.Dataset, run: Run, shared: _Shared) -> dict[
     return find_label_issues(
         shared.inputs(dataset, run, _first(run)),
         predictions_field=run.facts.parameters.get("predictions_field"),
+        threshold=run.facts.parameters.get("threshold", "auto"),
         run_key=run.key,
     )
 

@@ -18,6 +18,14 @@ from .words import counted_of, skipped_lines
 # For the forecast in the form: images read per second by two cores, and the time to start.
 IMAGES_PER_SECOND, STARTING_SECONDS = 250, 5
 
+# What ``keep`` may be, as the form says it.
+KEEP = {
+    "auto": "A labeled one, then the largest",
+    "largest": "The largest, by its pixels",
+    "oldest": "The oldest, by the EXIF date",
+    "newest": "The newest, by the EXIF date",
+}
+
 
 class FindDuplicates(QualityOperator):
     name = DUPLICATES.name
@@ -39,6 +47,7 @@ class FindDuplicates(QualityOperator):
         label_field: str | None = None,
         split: str | list | None = None,
         threshold: str | float = "auto",
+        keep: str = "auto",
         run_key: str | None = None,
         seed: int = 51,
     ) -> dict[str, Any]:
@@ -59,6 +68,9 @@ class FindDuplicates(QualityOperator):
                 finds fewer pairs. By default it is read off the images of this set, and pairs are
                 looked at closely: other words, digits or colors are other content. A number of
                 your own is all that decides
+            keep ("auto"): which one represents a group: ``"largest"`` by its pixels, ``"oldest"``
+                or ``"newest"`` by the EXIF date of its file; by default a labeled one, then the
+                largest. With ``split``, the test member comes first in any case
             run_key (None): the name of the run, by default ``duplicates``
             seed (51): of the neighbor search, where that is approximate
 
@@ -77,7 +89,7 @@ class FindDuplicates(QualityOperator):
             label_field=label_field,
             seed=seed,
         )
-        return find_duplicates(inputs, split=split, threshold=threshold, run_key=run_key)
+        return find_duplicates(inputs, split=split, threshold=threshold, keep=keep, run_key=run_key)
 
     def form(self, ctx: Any, samples: Any, inputs: types.Object) -> None:
         patches_field = patches_input(ctx, samples, inputs, "Compare")
@@ -101,6 +113,13 @@ class FindDuplicates(QualityOperator):
             default="auto",
             label="Threshold",
             description="How far details must agree, from 0 to 1: higher finds fewer pairs",
+        )
+        choice_input(
+            inputs,
+            "keep",
+            KEEP,
+            label="Keep",
+            description="Which one represents its group; the test member first in any case",
         )
         run_key_input(ctx, target, self.name, DUPLICATES.columns, [*DUPLICATES.views], inputs)
         checked_threshold(self._parameters(ctx.params, from_form=True)["threshold"])

@@ -52,6 +52,7 @@ class FindLabelIssues(QualityOperator):
         label_field: str,
         patches_field: str | None = None,
         predictions_field: str | None = None,
+        threshold: str | float = "auto",
         run_key: str | None = None,
         seed: int = 51,
     ) -> dict[str, Any]:
@@ -72,6 +73,9 @@ class FindLabelIssues(QualityOperator):
                 predict; for patches, a Detections field with confidences, of which cleanlab's
                 ``object_detection`` tells wrong classes, badly placed boxes and missing ones,
                 beside what the embeddings tell
+            threshold ("auto"): a number between 0 and 1 flags the labels of this quality or less
+                beside which another one is likelier; by default as many are flagged as cleanlab
+                and the witnesses agree on. Their precision is then not estimated
             run_key (None): the name of the run, by default ``label_issues``
             seed (51): of everything random
 
@@ -92,7 +96,9 @@ class FindLabelIssues(QualityOperator):
             label_field=label_field,
             seed=seed,
         )
-        return find_label_issues(inputs, predictions_field=predictions_field, run_key=run_key)
+        return find_label_issues(
+            inputs, predictions_field=predictions_field, threshold=threshold, run_key=run_key
+        )
 
     def form(self, ctx: Any, samples: Any, inputs: types.Object) -> None:
         patches_field = patches_input(ctx, samples, inputs, "Judge")
@@ -112,6 +118,12 @@ class FindLabelIssues(QualityOperator):
                 description="Of your own model, made out of sample",
                 none="None: learn from the embeddings",
             )
+        inputs.str(
+            "threshold",
+            default="auto",
+            label="Threshold",
+            description="A quality from 0 to 1 up to which labels are flagged, or auto",
+        )
         columns = (*columns_of(target, detector=True), *REVIEW_COLUMNS)
         run_key_input(ctx, target, self.name, columns, ["flagged"], inputs)
         judging_notice(target, embeddings, inputs, STARTING_SECONDS, SECONDS_PER_EMBEDDING)

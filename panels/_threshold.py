@@ -24,30 +24,28 @@ def draw_threshold(
     if get_state(ctx, OPEN) != run.key:
         return
     scores = read_scores(ctx.dataset, run)
-    own = round(scores.threshold * STEPS)
+    own = round(scores.nearest() * STEPS)
     chosen = int(get_state(ctx, CHOSEN) or own)
     data, layout = _histogram(scores, chosen)
     panel.plot(f"histogram{number}", data=data, layout=layout, config=CONFIG)
     panel.float(
         f"slider{number}_{own}",
-        label="Score",
+        label="Quality" if scores.low else "Score",
         default=chosen,
         min=1,
         max=STEPS - 1,
         view=types.SliderView(),
         on_change=events.on_slide,
     )
-    told = f"**{scores.above(chosen / STEPS):,} score {chosen / STEPS:.2f} or more**"
-    told += f"; the threshold is {scores.threshold:.2f}" + (", moved by hand" * scores.moved)
-    panel.md(told, name=f"above{number}")
+    panel.md(_told(scores, chosen / STEPS), name=f"above{number}")
     row = panel.h_stack(f"thresholds{number}", gap=1, componentsProps=fitted_row())
     apply = {"run_key": run.key, "threshold": chosen / STEPS}
     row.btn(
         f"apply{number}",
-        f"Flag from {chosen / STEPS:.2f}",
+        f"Flag {'up to' if scores.low else 'from'} {chosen / STEPS:.2f}",
         icon="done",
         variant="contained",
-        disabled=chosen == own,
+        disabled=scores.threshold is not None and chosen == own,
         on_click=events.on_move,
         params=apply,
     )
@@ -62,13 +60,26 @@ def draw_threshold(
         )
 
 
+def _told(scores: Scores, chosen: float) -> str:
+    """How many the slider would flag, and what is flagged now."""
+    side = "quality {:.2f} or less" if scores.low else "score {:.2f} or more"
+    count = int(scores.flags(chosen).sum())
+    if scores.threshold is None:
+        now = f"{int(scores.now.sum()):,} are flagged now, by more than their quality"
+    else:
+        now = f"the threshold is {scores.threshold:.2f}" + (", moved by hand" * scores.moved)
+    return f"**{count:,} flagged at {side.format(chosen)}**; {now}"
+
+
 def _histogram(scores: Scores, chosen: int) -> Figure:
     """How many have which score, those that would be flagged in another color."""
     trace = {
         "type": "bar",
         "x": [(place + 0.5) / STEPS for place in range(STEPS)],
         "y": list(scores.counts),
-        "marker": {"color": [BLUE if place < chosen else ORANGE for place in range(STEPS)]},
+        "marker": {
+            "color": [ORANGE if (place < chosen) == scores.low else BLUE for place in range(STEPS)]
+        },
         "hovertemplate": "%{y:,} around %{x:.2f}<extra></extra>",
     }
     line = {

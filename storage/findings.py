@@ -263,6 +263,14 @@ def _save_views(dataset: fo.Dataset, run: Run, views: Views) -> tuple[str, ...]:
     return tuple(written)
 
 
+def refresh_views(dataset: fo.Dataset, run: Run) -> None:
+    """Makes a run's saved views of patches anew: FiftyOne keeps what they held when saved."""
+    if run.facts.about.patches_field is not None:
+        for name in run.views:
+            with guard:
+                dataset.load_saved_view(name).reload()
+
+
 def matching_view(target: Target, condition: Any, sort_by: Sequence[tuple[str, int]]) -> Any:
     """All samples or patches of the dataset, not only of the view, that meet a condition.
 

@@ -5,9 +5,7 @@ of the ids and fields that a run has stored.
 """
 
 import datetime
-import threading
-from collections import OrderedDict
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -20,6 +18,7 @@ from fiftyone.core.expressions import ViewExpression
 from ..errors import UserError
 from .arrays import decode
 from .class_flags import flag_runs, with_flags
+from .kept import Kept
 from .labels import LabelField, label_field_of, label_fields
 from .maps import latest_trust
 from .paths import patches_fields
@@ -103,34 +102,10 @@ class Prospect:
     missing: str | None
 
 
-class _Kept:
-    """The results of the latest calls, by name."""
-
-    def __init__(self, size: int) -> None:
-        self._size = size
-        self._values: OrderedDict[Hashable, Any] = OrderedDict()
-        self._lock = threading.Lock()
-
-    def __contains__(self, name: Hashable) -> bool:
-        return name in self._values
-
-    def get(self, name: Hashable, make: Callable[[], Any]) -> Any:
-        with self._lock:
-            if name in self._values:
-                self._values.move_to_end(name)
-                return self._values[name]
-        value = make()
-        with self._lock:
-            self._values[name] = value
-            while len(self._values) > self._size:
-                self._values.popitem(last=False)
-        return value
-
-
 # The two reports that are compared, of two datasets.
-_kept_reports = _Kept(4)
-_kept_counts = _Kept(4)
-_kept_changes = _Kept(16)
+_kept_reports = Kept(4)
+_kept_counts = Kept(4)
+_kept_changes = Kept(16)
 
 
 def separability_runs(dataset: fo.Dataset) -> list[Run]:

@@ -1,5 +1,6 @@
 """A database and a plugins folder of the tests' own, and the data that the tests share."""
 
+import atexit
 import csv
 import functools
 import importlib
@@ -33,7 +34,7 @@ if not os.environ.get("FIFTYONE_DATABASE_URI"):
     os.environ["FIFTYONE_DATABASE_DIR"] = str(Path(_home.name) / "database")
 
 
-def pytest_configure(config):
+def pytest_configure():
     """Starts one database server for all processes of the tests, unless there is one to use.
 
     FiftyOne's own is shared by all processes of a machine, and ends with the one that started it.
@@ -52,14 +53,11 @@ def pytest_configure(config):
         port = str(probe.getsockname()[1])
     options = ["--dbpath", str(folder), "--port", port, "--bind_ip", "127.0.0.1", "--quiet"]
     log = open(folder / "log", "w")  # noqa: SIM115
-    config.mongod = subprocess.Popen([str(programs[0]), *options], stdout=log)
+    mongod = subprocess.Popen([str(programs[0]), *options], stdout=log)
+    # Later than what FiftyOne does at the end, which else waits half a minute for the database.
+    atexit.register(mongod.wait)
+    atexit.register(mongod.kill)
     os.environ["FIFTYONE_DATABASE_URI"] = f"mongodb://127.0.0.1:{port}"
-
-
-def pytest_unconfigure(config):
-    if hasattr(config, "mongod"):
-        config.mongod.terminate()
-        config.mongod.wait()
 
 
 def pytest_collection_modifyitems(items):

@@ -144,32 +144,46 @@ def test_each_finding_leads_on(app, digits_with_copies):
 
 
 def test_a_threshold_is_moved_and_put_back(app, digits_with_copies):
+    """Of outliers by their score, of label issues by the quality of the label."""
     dataset = digits_with_copies
-    own = _run("find_outliers", dataset, embeddings="raw", check_pictures=False)["flagged"]
-    assert own
-    scores = dataset.values("outliers_score")
+    of_score = _run("find_outliers", dataset, embeddings="raw", check_pictures=False)
+    _run("find_label_issues", dataset, embeddings="raw", label_field="animal")
     app.open(dataset.name)
     panel = app.open_panel(PANEL)
-    panel.get_by_role("button", name="Threshold").click()
-    thumb = panel.get_by_role("slider")
-    expect(thumb).to_be_visible()
-    app.settle()
-    app.screenshot("quality-threshold")
-    # A click near the left end of the rail.
-    rail = panel.locator(".MuiSlider-root")
-    rail.click(position={"x": rail.bounding_box()["width"] * 0.06, "y": 2})
-    apply = panel.get_by_role("button", name=re.compile(r"Flag from 0\.0[3-9]"))
-    expect(apply).to_be_enabled()
-    chosen = float(apply.inner_text().split()[-1])
-    above = sum(score >= chosen for score in scores)
-    assert above > own
-    expect(panel.get_by_text(f"{above} score {chosen:.2f} or more")).to_be_visible()
-    apply.click()
-    expect(panel.get_by_text("moved by hand")).to_be_visible()
-    dataset.reload()
-    assert len(dataset.load_saved_view("outliers: flagged")) == above
-    app.screenshot("quality-threshold-moved")
-    panel.get_by_role("button", name="Reset").click()
-    expect(panel.get_by_text("moved by hand")).to_have_count(0)
-    dataset.reload()
-    assert len(dataset.load_saved_view("outliers: flagged")) == own
+    buttons = panel.get_by_role("button", name="Threshold")
+    expect(buttons).to_have_count(2)
+    for place, name, own in ((1, "outliers", of_score["flagged"]), (0, "label_issues", None)):
+        view = f"{name}: flagged"
+        own = own or len(dataset.load_saved_view(view))
+        buttons.nth(place).click()
+        thumb = panel.get_by_role("slider")
+        expect(thumb).to_be_visible()
+        app.settle()
+        app.screenshot(f"quality-threshold-{name}")
+        # A click near one end of the rail.
+        rail = panel.locator(".MuiSlider-root")
+        rail.click(position={"x": rail.bounding_box()["width"] * (0.06 if place else 0.9), "y": 2})
+        pattern = r"Flag from 0\.0[3-9]" if place else r"Flag up to 0\.[89]"
+        apply = panel.get_by_role("button", name=re.compile(pattern))
+        expect(apply).to_be_enabled()
+        chosen = float(apply.inner_text().split()[-1])
+        if place:
+            expected = sum(score >= chosen for score in dataset.values("outliers_score"))
+            told = f"{expected} flagged at score {chosen:.2f} or more"
+        else:
+            columns = dataset.values(["label_issues_quality", "label_issues_suggested.label"])
+            expected = sum(value <= chosen and other is not None for value, other in zip(*columns))
+            told = f"{expected} flagged at quality {chosen:.2f} or less"
+        assert expected != own
+        expect(panel.get_by_text(told)).to_be_visible()
+        apply.click()
+        expect(panel.get_by_text("moved by hand")).to_be_visible()
+        dataset.reload()
+        assert len(dataset.load_saved_view(view)) == expected
+        app.screenshot(f"quality-threshold-{name}-moved")
+        panel.get_by_role("button", name="Reset").click()
+        expect(panel.get_by_text("moved by hand")).to_have_count(0)
+        dataset.reload()
+        assert len(dataset.load_saved_view(view)) == own
+        buttons.nth(place).click()
+        expect(thumb).to_have_count(0)

@@ -35,6 +35,53 @@ def _groups(dataset, key="duplicates") -> set[frozenset[str]]:
     return {frozenset(names) for names in members.values()}
 
 
+def test_the_largest_is_kept_where_that_is_asked_for(photos, find_duplicates):
+    large = photos.match({"name": "photo-03"}).first()
+    large["ground_truth"] = None
+    large.save()
+    for keep, kept in ({}, "half"), ({"keep": "largest"}, "photo-03"):
+        find_duplicates(photos, embeddings="cnn", label_field="ground_truth", **keep)
+        told = dict(zip(*photos.values(["name", "duplicates_keep"])))
+        assert {name for name in ("half", "photo-03") if told[name]} == {kept}
+    assert photos.get_run_info("duplicates").config.facts["parameters"]["keep"] == "largest"
+
+
+def test_the_oldest_or_newest_is_kept_by_the_date_of_its_file(dataset, find_duplicates, tmp_path):
+    """Original before digitized before changed; fractions count; a file without a date is last."""
+    pixels = Image.fromarray(np.random.default_rng(3).integers(0, 255, (40, 50, 3), np.uint8))
+    dates = {
+        "evening": {0x9003: "2021:05:01 20:15:00"},
+        "morning": {0x9003: "2021:05:01 08:15:00", 0x9291: "5"},
+        "just_before": {0x9003: "2021:05:01 08:15:00", 0x9291: "25"},
+        "scanned": {0x9004: "1999:12:31 23:59:59"},
+        "undated": {},
+        "nonsense": {0x9003: "    :  :     :  :  "},
+    }
+    for name, entries in dates.items():
+        exif = Image.Exif()
+        exif[0x0132] = "2030:01:01 00:00:00"
+        if not entries or name == "nonsense":
+            del exif[0x0132]
+        exif.get_ifd(0x8769).update(entries)
+        pixels.save(tmp_path / f"{name}.jpg", quality=95, exif=exif)
+        part = "exam" if name == "undated" else "study"
+        dataset.add_sample(fo.Sample(str(tmp_path / f"{name}.jpg"), who=name, part=part))
+    order = []
+    for keep in ("oldest", "newest"):
+        result = find_duplicates(dataset, keep=keep)
+        assert result["exact_groups"] == 1 and result["redundant"] == 5
+        assert result["notes"] == ["2 of 6 without a date in the file's EXIF data, kept last"]
+        order.append(dataset.match({"duplicates_keep": True}).values("who"))
+    assert order == [["scanned"], ["evening"]]
+    of_morning = dataset.match({"who": {"$in": ["morning", "just_before"]}})
+    find_duplicates(of_morning, keep="oldest", run_key="pair")
+    assert dataset.match({"pair_keep": True}).values("who") == ["just_before"]
+    dataset.match({"part": "exam"}).tag_samples("test")
+    dataset.match({"part": "study"}).tag_samples("train")
+    find_duplicates(dataset, keep="newest", split=["train", "test"], run_key="parted")
+    assert dataset.match({"parted_keep": True}).values("who") == ["undated"]
+
+
 def test_every_copy_is_found_and_told_what_it_is(photos, find_duplicates):
     before = photos.values("ground_truth.label")
     result = find_duplicates(photos, embeddings="cnn", label_field="ground_truth")
@@ -164,6 +211,10 @@ def test_what_is_the_users_is_not_overwritten(photos, find_duplicates):
         ({"split": "tags"}, "no sample has one of the tags test"),
         ({"label_field": "nothing"}, "label_field='nothing': there is no such field"),
         ({"threshold": 2}, 'must be "auto" or a number between 0 and 1'),
+        (
+            {"keep": "biggest"},
+            "keep='biggest' must be one of 'auto', 'largest'",
+        ),
         ({"threshold": "high"}, 'must be "auto" or a number between 0 and 1'),
         ({"run_key": "a b"}, "run_key='a b' cannot be the name of a field"),
         ({"run_key": "cnn"}, "belongs to a run of compute_embeddings"),

@@ -278,4 +278,4 @@ def test_a_threshold_counts_as_it_flags(dataset, find_outliers):
     assert scores.counts[:99] == (1,) * 99 and scores.counts[99] == 2
     for hundredths in (1, 7, 29, 58, 99):
         flagged = thresholds.move_threshold(dataset, "far", hundredths / 100)["flagged"]
-        assert flagged == scores.above(hundredths / 100) == 101 - hundredths
+        assert flagged == scores.flags(hundredths / 100).sum() == 101 - hundredths
