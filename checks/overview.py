@@ -13,6 +13,7 @@ from fiftyone import ViewField as F
 
 from ..errors import UserError
 from ..storage.few import few, media_field, path_of, rows_where
+from ..storage.findings import PREVIOUS
 from ..storage.locks import writing
 from ..storage.runs import Run, plugin_runs, read_run, write_run
 from ..storage.separability import read_separability
@@ -189,6 +190,7 @@ class Card:
         queue: what there is to decide, and what is decided; None if it is not decided one by one
         precision: which share of the reviewed flags was real, or None
         solved: whether a person has marked it as solved
+        before: how many the run found that this one has replaced, and when; None if there was none
     """
 
     found: Found
@@ -196,6 +198,7 @@ class Card:
     queue: Queue | None
     precision: float | None
     solved: bool
+    before: tuple[int, str] | None = None
 
 
 def read_cards(dataset: fo.Dataset) -> list[Card]:
@@ -214,10 +217,21 @@ def read_cards(dataset: fo.Dataset) -> list[Card]:
         queue = queue_of(dataset, run) if has_queue(run) and not run.facts.about.frames else None
         solved = run.facts.special.get(SOLVED) or ()
         reviews = run.facts.special.get("reviews") or {}
+        previous = _previous(run)
         for found in findings_of({run.operator: _result(dataset, run)}):
             precision = reviews.get("measured_precision")
-            cards.append(Card(found, run, queue, precision, found.kind in solved))
+            before = (previous[0].get(found.kind, 0), previous[1]) if previous else None
+            cards.append(Card(found, run, queue, precision, found.kind in solved, before))
     return cards
+
+
+def _previous(run: Run) -> tuple[dict[str, int], str] | None:
+    """What the run found that this one has replaced, by kind, and when; None if not known."""
+    told = run.facts.special.get(PREVIOUS)
+    if not told or run.operator not in (DUPLICATES.name, LABEL_ISSUES.name, OUTLIERS.name):
+        return None
+    found = findings_of({run.operator: {**told["told"], "run_key": run.key}})
+    return {one.kind: one.count for one in found}, told["written_at"]
 
 
 def _result(dataset: fo.Dataset, run: Run) -> dict[str, Any]:
@@ -279,6 +293,33 @@ def groups_view(dataset: fo.Dataset, run: Run) -> Any:
         raise UserError(f"The run {run.key!r} was deleted")
     grouped = dataset.match(F(group) != None)  # noqa: E711
     return grouped.group_by(group, order_by=f"{run.key}_keep", reverse=True)
+
+
+def toggle_tag(dataset: fo.Dataset, view_name: str) -> tuple[str, int, bool]:
+    """Tags what a saved view of a run shows, or takes the tag away where all have it.
+
+    Returns:
+        the tag, how many samples or patches were shown, and whether they have it now
+
+    Raises:
+        UserError: if the view no longer exists, or shows nothing
+    """
+    if not dataset.has_saved_view(view_name):
+        raise UserError(f"The saved view {view_name!r} no longer exists")
+    view = dataset.load_saved_view(view_name)
+    name = view_name.replace(": ", "_").replace(" ", "_")
+    patches = isinstance(view, fo.core.patches.PatchesView)
+    field = view.patches_field if patches else None
+    count = len(view)
+    if not count:
+        raise UserError(f"The saved view {view_name!r} shows nothing")
+    tagged = view.count_values(f"{field}.tags" if patches else "tags").get(name, 0)
+    if patches:
+        change = view.untag_labels if tagged == count else view.tag_labels
+        change(name, label_fields=field)
+    else:
+        (view.untag_samples if tagged == count else view.tag_samples)(name)
+    return name, count, tagged < count
 
 
 def mark_solved(dataset: fo.Dataset, run_key: str, kind: str, solved: bool) -> None:

@@ -111,6 +111,8 @@ def _card(
         states.append("open")
     if stale:
         states.append("out of date")
+    if card.before is not None and card.before[0] != found.count:
+        states.append(f"{card.before[0]:,} before ({card.before[1][:10]})")
     text = f"---\n\n**{markdown(found.what)}** · {' · '.join(states)}\n\n{markdown(found.how_sure)}"
     panel.md(text, name=f"found{number}")
     if not card.solved:
@@ -158,6 +160,7 @@ def _actions(panel: types.Object, events: "DatasetQuality", number: int, card: C
         action("review", "Review", "rate_review", events.on_review, variant="contained")
     if found.view is not None:
         action("show", "Show", "visibility", events.on_show, view=found.view)
+        action("tag", "Tag", "local_offer", events.on_tag, view=found.view)
     if found.check == DUPLICATES.name and card.run.facts.about.patches_field is None:
         action("groups", "Groups", "filter_none", events.on_groups)
     if has_threshold(card.run):

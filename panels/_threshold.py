@@ -99,7 +99,12 @@ def _histogram(scores: Scores, chosen: int) -> Figure:
         "shapes": [line],
         "xaxis": {"range": [0, 1], "fixedrange": True, "title": {"text": ""}},
         # Few are strange: on a linear axis they would not be seen.
-        "yaxis": {"type": "log", "fixedrange": True, "nticks": 4, "title": {"text": ""}},
+        "yaxis": {
+            "type": "log",
+            "fixedrange": True,
+            "tickvals": [10**power for power in range(7)],
+            "title": {"text": ""},
+        },
         "font": {"size": 12},
     }
     return [trace], layout

@@ -12,7 +12,7 @@ from typing import Any
 import fiftyone.operators as foo
 import fiftyone.operators.types as types
 
-from ..checks.overview import groups_view, mark_solved, read_cards, shown_fields
+from ..checks.overview import groups_view, mark_solved, read_cards, shown_fields, toggle_tag
 from ..checks.thresholds import move_threshold
 from ..checks.update import repeatable, stale_runs
 from ..errors import UserError
@@ -144,6 +144,16 @@ class DatasetQuality(foo.Panel):
         done = move_threshold(ctx.dataset, ctx.params["run_key"], ctx.params["threshold"])
         set_state(ctx, {CHOSEN: None})
         ctx.ops.notify(f"{done['flagged']:,} flagged, {done['before']:,} before", variant="success")
+        ctx.ops.reload_dataset()
+
+    @guarded
+    def on_tag(self, ctx: Any) -> None:
+        """Tags what a finding shows; pressed once more, takes the tag away."""
+        name, count, tagged = toggle_tag(ctx.dataset, ctx.params["view"])
+        now = (
+            f"tagged {name}; press Tag again to undo" if tagged else f"without the tag {name} again"
+        )
+        ctx.ops.notify(f"{count:,} {now}", variant="success")
         ctx.ops.reload_dataset()
 
     @guarded

@@ -59,6 +59,9 @@ class Column:
     of_samples: bool = False
 
 
+# What a run says of the one that it has replaced.
+PREVIOUS = "previous"
+
 # The values of each column, by its name and the id of the sample or patch; those without a value
 # are left out.
 Values = Mapping[str, Mapping[str, Any]]
@@ -161,7 +164,7 @@ def store_findings(
             check_unclaimed(dataset, "run_key", run)
         before = read_run(dataset, run.key)
         values = values() if callable(values) else values
-        more = {**facts.special, "libraries": _versions()}
+        more = {**facts.special, "libraries": _versions(), **_previous(run, before)}
         run = replace(run, facts=replace(facts, special=more))
         fields = [_path(target, run.key, column) for column in columns]
         fields += [
@@ -201,6 +204,22 @@ def store_findings(
         lock.check()
         write_run(dataset, replace(run, fields=tuple(fields), views=written, finished=True))
     return written
+
+
+def _previous(run: Run, before: Run | None) -> dict[str, Any]:
+    """What the run told before, in numbers, for the App to say what has changed since."""
+    if before is None or before.unreadable is not None or before.operator != run.operator:
+        return {}
+    if not before.finished:  # it was replacing another one
+        told = before.facts.special.get(PREVIOUS)
+        return {PREVIOUS: told} if told else {}
+    special = before.facts.special
+    numbers = {
+        name: value
+        for name, value in special.items()
+        if value is None or isinstance(value, int | float) or name in ("leaks", "reasons")
+    }
+    return {PREVIOUS: {"written_at": before.written_at, "told": numbers}}
 
 
 def declare_column(target: Target, run: Run, column: Column, empty: bool = False) -> None:

@@ -5,6 +5,7 @@ import fiftyone.operators as foo
 import numpy as np
 import pytest
 from fiftyone.operators.executor import ExecutionContext
+from fiftyone_embedding_quality.checks.overview import read_cards
 from sklearn.datasets import load_digits
 
 PREFIX = "@embedding/quality/"
@@ -40,6 +41,8 @@ def test_only_what_has_changed_is_repeated_with_its_settings(audited):
     before = {row["run_key"]: row for row in _run("list_runs", audited)["runs"]}
     assert _run("update_audit", audited)["updated"] == {}
     flagged = audited.load_saved_view("doubts: flagged")
+    assert all(card.before is None for card in read_cards(audited))
+    found, when = len(flagged), audited.get_run_info("doubts").timestamp
     view = audited.select(flagged.values("id")[:4])
     _run("review_label_issues", view.limit(3), decision="accept", run_key="doubts")
     _run("review_label_issues", view.skip(3), decision="keep", run_key="doubts")
@@ -49,6 +52,10 @@ def test_only_what_has_changed_is_repeated_with_its_settings(audited):
     assert set(result["updated"]) == {"odd", "doubts", "classes"} and result["failed"] == {}
     assert result["current"] == ["plot"]
     assert not any(_states(audited).values())
+    # What it found before is known, for the App to say what has changed.
+    (card,) = (card for card in read_cards(audited) if card.run.key == "doubts")
+    assert card.before[0] == found > card.found.count
+    assert card.before[1][:10] == when.isoformat()[:10]
     # Labels and decisions are as they were, and what was decided is not flagged again.
     audited.reload()
     assert audited.values("breed.label") == labels

@@ -1,10 +1,10 @@
-"""The threshold of label issues, moved afterwards and given to the operator: the same flags."""
+"""What the panel "Dataset quality" does: thresholds of label issues, tags of what a card shows."""
 
 import fiftyone as fo
 import fiftyone.operators as foo
 import numpy as np
 import pytest
-from fiftyone_embedding_quality.checks.overview import read_cards
+from fiftyone_embedding_quality.checks.overview import read_cards, toggle_tag
 from fiftyone_embedding_quality.checks.thresholds import (
     has_threshold,
     move_threshold,
@@ -159,3 +159,26 @@ def test_thresholds_out_of_range_are_refused(figures, bad):
     with pytest.raises(ValueError, match="threshold="):
         run("find_label_issues", figures, **of, threshold=bad)
     assert figures.list_runs() == []
+
+
+@pytest.mark.parametrize(
+    ("parameters", "path"),
+    [
+        ({"label_field": "figure"}, "tags"),
+        ({"label_field": "marks", "patches_field": "marks"}, "marks.detections.tags"),
+    ],
+    ids=["images", "patches"],
+)
+def test_a_finding_is_tagged_and_untagged(figures, parameters, path):
+    found = run("find_label_issues", figures, embeddings="raster", run_key="doubt", **parameters)
+    first = figures.first()
+    first.tags = first.marks.detections[0].tags = ["mine", "doubt_flagged"]
+    first.save()
+    told = ("doubt_flagged", found["flagged"])
+    assert toggle_tag(figures, "doubt: flagged") == (*told, True)
+    counts = figures.count_values(path)
+    assert counts["doubt_flagged"] in (told[1], told[1] + 1) and counts["mine"] == 1
+    assert toggle_tag(figures, "doubt: flagged") == (*told, False)
+    assert figures.count_values(path).get("doubt_flagged", 0) <= 1
+    with pytest.raises(ValueError, match="'gone' no longer exists"):
+        toggle_tag(figures, "gone")
