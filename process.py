@@ -87,6 +87,16 @@ def hub_offline() -> contextlib.AbstractContextManager[None]:
     return setting.held(True)
 
 
+def without_bars() -> contextlib.AbstractContextManager[None]:
+    """Keeps the library transformers from drawing a bar while it loads weights."""
+    from transformers.utils import logging as transformers
+
+    def show(shown: bool) -> None:
+        (transformers.enable_progress_bar if shown else transformers.disable_progress_bar)()
+
+    return _counted("transformers bars", transformers.is_progress_bar_enabled, show).held(False)
+
+
 @contextlib.contextmanager
 def one_torch_thread() -> Iterator[None]:
     """Computes torch's operations in this thread alone: its threads wait by spinning."""

@@ -19,7 +19,13 @@ from .clusters import CLUSTERS, find_clusters
 from .contract import EMBEDDINGS as NEEDS_EMBEDDINGS
 from .contract import LABELS as NEEDS_LABELS
 from .duplicates import DUPLICATES, find_duplicates
-from .embeddings import EMBEDDINGS, alias_of, compute_embeddings, default_field, plan_embeddings
+from .embeddings import (
+    EMBEDDINGS,
+    compute_embeddings,
+    default_field,
+    model_parameters,
+    plan_embeddings,
+)
 from .inputs import Inputs
 from .label_issue_columns import LABEL_ISSUES
 from .label_issues import find_label_issues
@@ -225,7 +231,7 @@ def _embeddings(
 ) -> str | None:
     """Computes embeddings where they are missing; returns their field, None if there are none."""
     name = named or next(iter(vector_fields(target)), None)
-    weights = None
+    given: dict[str, Any] = {"model": model}
     if name is not None and target.has_field(name.removeprefix(target.root)):
         name = embeddings_field(target, name)
         missing = len(target.ids()) - len(target.ids(having=name))
@@ -238,13 +244,11 @@ def _embeddings(
                 "not compute"
             )
             return name
-        model, weights = alias_of(before, model), before.parameters.get("weights")
+        given = model_parameters(before, model)
     field = name or default_field(model)
     done.step(
         EMBEDDINGS.name,
-        lambda: compute_embeddings(
-            target, progress, embeddings=field, model=model, weights=weights
-        ),
+        lambda: compute_embeddings(target, progress, embeddings=field, **given),
     )
     return field if target.ids(having=field) else None
 

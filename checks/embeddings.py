@@ -2,15 +2,14 @@
 
 import re
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 import fiftyone as fo
 
-from ..embedding.registry import ALIASES, full_name
+from ..embedding.names import ALIASES, embeds_texts_only, full_name, model_of_texts
 from ..errors import UserError
-from ..storage.background import BackgroundWriter
 from ..storage.findings import Column, declare_marked
 from ..storage.locks import guard, writing
 from ..storage.names import check_name, check_unclaimed
@@ -18,13 +17,12 @@ from ..storage.ownership import mark_of
 from ..storage.paths import delete_field
 from ..storage.references import delete_brain_run
 from ..storage.runs import UNDER_REMOVAL, Run, RunFacts, embeddings_key, embeddings_run, write_run
-from ..storage.target import Item, Target
+from ..storage.target import Target
 from ..storage.text_search import check_index_key, create_text_index, is_our_index
+from ..storage.texts import read_texts
 from .contract import FILES, Check
+from .embedded import Embedded, failures_of, store_embeddings, wanted_ids
 from .progress import Progress, counted_notes
-
-# Failures of one kind that a result names as examples.
-MAX_EXAMPLES = 3
 
 EMBEDDINGS = Check(
     name="compute_embeddings",
@@ -57,8 +55,12 @@ class Plan:
         return self.before.special.get("identity") if self.before is not None else None
 
 
-def default_field(model: str) -> str:
-    """The field for a model's embeddings, if none is named: ``clip``, or ``timm_resnet18`` …"""
+def default_field(model: str, text_field: str | None = None) -> str:
+    """The field for embeddings, if none is named: ``clip``, ``timm_resnet18``, of texts
+    ``caption_embeddings`` …
+    """
+    if text_field is not None:
+        return re.sub(r"\W+", "_", f"{text_field}_embeddings")
     return re.sub(r"\W+", "_", model).strip("_") or "embeddings"
 
 
@@ -87,14 +89,17 @@ def plan_embeddings(target: Target, field: str) -> Plan:
     return Plan(field, run, before)
 
 
-def check_same_name(plan: Plan, model: str, overwrite: bool) -> None:
-    """Refuses another model before its weights are fetched.
+def check_same_name(plan: Plan, model: str, overwrite: bool, text_field: str | None = None) -> None:
+    """Refuses another model, or one that does not fit, before its weights are fetched.
 
     Raises:
         UserError: that names the model of the field
     """
-    if plan.identity and not overwrite and plan.identity["name"] != full_name(model):
-        raise _mixing_error(plan, full_name(model))
+    if text_field is None and embeds_texts_only(model):
+        raise UserError(f"model={model!r} embeds texts: name their field with text_field=")
+    name = full_name(model) if text_field is None else model_of_texts(model, text_field)
+    if plan.identity and not overwrite and plan.identity["name"] != name:
+        raise _mixing_error(plan, name)
 
 
 def compute_embeddings(
@@ -108,20 +113,23 @@ def compute_embeddings(
     device: str | None = None,
     overwrite: bool = False,
     similarity_index: str | None = None,
+    text_field: str | None = None,
 ) -> dict[str, Any]:
     """Computes the embeddings that are missing, stores them batch by batch, and tells about it.
 
     Args:
         target: the images or patches
         progress (None): where the steps are reported
-        embeddings, model, weights, batch_size, device, overwrite, similarity_index: as of the
-            operator
+        embeddings, model, weights, batch_size, device, overwrite, similarity_index, text_field: as
+            of the operator
 
     Raises:
         UserError: if the input is at fault; what was finished before stays
     """
     # Imported here: torch takes seconds, and FiftyOne imports this file to list operators.
+    from ..embedding.pipeline import embed_pictures
     from ..embedding.registry import load_model, open_clip_config
+    from ..embedding.texts import embed_texts, load_text_model
 
     started = time.monotonic()
     progress = progress or Progress()
@@ -129,26 +137,41 @@ def compute_embeddings(
         raise UserError(f"batch_size={batch_size} must be at least 1")
     if not target.ids():
         raise UserError(f"There are no patches in {target.patches_field!r} in this view")
-    plan = plan_embeddings(target, embeddings or default_field(model))
-    check_same_name(plan, model, overwrite)
+    plan = plan_embeddings(target, embeddings or default_field(model, text_field))
+    check_same_name(plan, model, overwrite, text_field)
+    texts = read_texts(target, text_field) if text_field is not None else None
     clip = open_clip_config(model, weights)
+    if similarity_index is not None and text_field is not None:
+        raise UserError("similarity_index= is for embeddings of images; leave it out for texts")
     if similarity_index is not None:
         _check_index(target, similarity_index, clip, model)
     progress.say(f"Loading the model {model}")
-    network = load_model(model, weights, device)
+    if texts is None:
+        network = load_model(model, weights, device)
+    else:
+        given = (text for text in texts.values() if text)
+        network = load_text_model(model, text_field, given, weights, device)
     with writing(target.dataset, plan.run.key, progress.say) as lock:
         # Another operator may have filled the field meanwhile.
         with guard:
             target.dataset.reload()
         plan = plan_embeddings(target, plan.field)
         facts = _begin(target, plan, network.identity, overwrite)
-        facts = replace(facts, parameters={**facts.parameters, "model": model, "weights": weights})
+        parameters = {"model": model, "weights": weights, "text_field": text_field}
+        facts = replace(facts, parameters={**facts.parameters, **parameters})
         if similarity_index is not None:
             facts = replace(facts, special={**facts.special, "similarity_index": similarity_index})
         write_run(target.dataset, replace(plan.run, facts=facts))
         _declare(target, plan, network.identity)
 
-        done = _embed(target, plan.field, network, overwrite, batch_size, progress)
+        wanted = wanted_ids(target, plan.field, overwrite)
+        items = list(target.items(wanted))
+        if texts is None:
+            batches = embed_pictures(network, items, batch_size)
+        else:
+            some = {id_: texts[id_] for id_ in target.ids() if id_ in wanted}
+            batches = embed_texts(network, some, batch_size)
+        done = store_embeddings(target, plan.field, items, batches, progress)
         index = similarity_index or _kept_index(target, plan)
         if similarity_index or (index and done.computed):
             progress.say("Creating the similarity index")
@@ -163,7 +186,7 @@ def compute_embeddings(
     return {"run_key": plan.run.key, **_without_identity(facts.as_dict())}
 
 
-def _with_done(facts: RunFacts, done: "_Done", more: Mapping[str, Any]) -> RunFacts:
+def _with_done(facts: RunFacts, done: "Embedded", more: Mapping[str, Any]) -> RunFacts:
     """What a call tells of what it has embedded."""
     return replace(
         facts,
@@ -188,7 +211,7 @@ def _of_dataset(target: Target, plan: Plan, facts: RunFacts) -> RunFacts:
     everything, error = target.everything, f"{plan.field}_error"
     failed = everything.ids(having=error)
     reasons = {id_: row[0] for id_, row in target.only(failed).values(error).items()}
-    failures = _failures(reasons, list(everything.items(set(failed))))
+    failures = failures_of(reasons, list(everything.items(set(failed))))
     judged = len(everything.ids(having=plan.field))
     read = judged + len(failed)
     # Another model has replaced what was there.
@@ -245,105 +268,6 @@ def _declare(target: Target, plan: Plan, identity: Any) -> None:
         declare_marked(target, f"{plan.field}_error", error.field_type, error.meaning, plan.run)
 
 
-@dataclass(frozen=True)
-class _Done:
-    """What has been embedded.
-
-    Attributes:
-        total, wanted: how many images or patches there are, and were to be embedded
-        failures: reasons with their counts and examples, the most frequent first
-        small: patches that are too small to say much
-        notes: what is to be told of how images were read, once for each image or patch
-        seconds: what it took
-    """
-
-    total: int
-    wanted: int
-    failures: list[dict[str, Any]]
-    small: int
-    notes: list[str]
-    seconds: float
-
-    @property
-    def failed(self) -> int:
-        return sum(failure["count"] for failure in self.failures)
-
-    @property
-    def computed(self) -> int:
-        return self.wanted - self.failed
-
-
-def _embed(
-    target: Target,
-    field: str,
-    network: Any,
-    overwrite: bool,
-    batch_size: int | None,
-    progress: Progress,
-) -> _Done:
-    """Embeds what has no embeddings yet, or all, and stores it as it comes.
-
-    Raises:
-        UserError: if nothing could be embedded
-    """
-    from ..embedding.pipeline import embed_pictures
-
-    started, total = time.monotonic(), len(target.ids())
-    wanted = set(target.ids())
-    if not overwrite:
-        wanted -= set(target.ids(having=field))
-    items = list(target.items(wanted))
-    with progress.stage("Embedding", len(wanted), target.noun) as advance:
-        batches = embed_pictures(network, items, batch_size)
-        reasons, small, notes = _store(target, field, batches, advance)
-    failures = _failures(reasons, items)
-    if wanted and len(reasons) == len(wanted) == total:
-        worst = failures[0]
-        raise UserError(
-            f"None of the {total:,} {target.noun} could be embedded. Most often "
-            f"({worst['count']:,} times): {worst['reason']}, for example {worst['examples'][0]}"
-        )
-    return _Done(total, len(wanted), failures, small, notes, time.monotonic() - started)
-
-
-def _store(
-    target: Target, field: str, batches: Iterable, advance: Callable[[int], None]
-) -> tuple[dict[str, str], int, list[str]]:
-    """Writes embeddings and reasons as they come; reasons, small patches, and notes."""
-    had_reason = set(target.ids(having=f"{field}_error"))
-    reasons: dict[str, str] = {}
-    small, notes = 0, []
-
-    def write(results: dict[str, Any]) -> None:
-        failed = {id_: value for id_, value in results.items() if isinstance(value, str)}
-        vectors = {id_: value for id_, value in results.items() if id_ not in failed}
-        mended = had_reason.intersection(results.keys() - failed.keys())
-        target.write(field, vectors, target.sample_ids)
-        target.write(f"{field}_error", {**dict.fromkeys(mended), **failed}, target.sample_ids)
-
-    with BackgroundWriter(write) as writer:
-        for batch in batches:
-            writer.put({**batch.vectors, **batch.failures})
-            reasons |= batch.failures
-            small += batch.small
-            notes += batch.notes.values()
-            advance(len(batch.vectors) + len(batch.failures))
-    return reasons, small, notes
-
-
-def _failures(reasons: dict[str, str], items: list[Item]) -> list[dict[str, Any]]:
-    """Reasons with their counts and some files, the most frequent first."""
-    paths = {id_: item.filepath for item in items for id_ in item.ids if id_ in reasons}
-    examples: dict[str, list[str]] = {}
-    for id_, reason in reasons.items():
-        examples.setdefault(reason, []).append(paths[id_])
-    by_count = sorted(examples.items(), key=lambda entry: (-len(entry[1]), entry[0]))
-    return [
-        {"reason": reason, "count": len(files), "examples": sorted(set(files))[:MAX_EXAMPLES]}
-        for reason, files in by_count
-    ]
-
-
 def _check_index(target: Target, brain_key: str, clip: tuple | None, model: str) -> None:
     check_name("similarity_index", brain_key)
     if clip is None:
@@ -372,7 +296,20 @@ def _describe(identity: Mapping[str, Any]) -> str:
     return f"{identity['name']} ({identity['weights']}, hash {identity['weights_hash'][:8]})"
 
 
-def alias_of(facts: RunFacts, otherwise: str) -> str:
-    """The name by which a user asks for the model of a run."""
+def model_parameters(facts: RunFacts, otherwise: str = "") -> dict[str, Any]:
+    """The parameters with which a run is repeated: ``model``, ``weights`` and ``text_field``.
+
+    Args:
+        facts: of the run
+        otherwise (""): the model, where the run does not know it
+    """
+    parameters = facts.parameters
+    text_field = parameters.get("text_field")
     name = facts.model or (facts.special.get("identity") or {}).get("name") or otherwise
-    return next((alias for alias, full in ALIASES.items() if full == name), name)
+    alias = next((alias for alias, full in ALIASES.items() if full == name), name)
+    return {
+        # That of texts is called after their field, too.
+        "model": parameters["model"] if text_field else alias,
+        "weights": parameters.get("weights"),
+        "text_field": text_field,
+    }

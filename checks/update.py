@@ -16,7 +16,7 @@ from ..storage.targets import about_of
 from .clusters import CLUSTERS, find_clusters
 from .comparison import COMPARISON, compare_datasets
 from .duplicates import DUPLICATES, find_duplicates
-from .embeddings import EMBEDDINGS, alias_of, compute_embeddings, plan_embeddings
+from .embeddings import EMBEDDINGS, compute_embeddings, model_parameters, plan_embeddings
 from .inputs import Inputs
 from .label_issue_columns import LABEL_ISSUES
 from .label_issues import find_label_issues
@@ -143,14 +143,8 @@ def _again_embeddings(dataset: fo.Dataset, run: Run, shared: _Shared) -> dict[st
     plan = plan_embeddings(target, _first(run))
     if plan.before is None:
         raise UserError("what computed it is not known; run compute_embeddings again")
-    model = alias_of(plan.before, plan.before.parameters.get("model") or "")
-    return compute_embeddings(
-        target,
-        shared.progress,
-        embeddings=plan.field,
-        model=model,
-        weights=plan.before.parameters.get("weights"),
-    )
+    given = model_parameters(plan.before, plan.before.parameters.get("model") or "")
+    return compute_embeddings(target, shared.progress, embeddings=plan.field, **given)
 
 
 def _again_duplicates(dataset: fo.Dataset, run: Run, shared: _Shared) -> dict[str, Any]:

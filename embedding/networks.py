@@ -47,7 +47,7 @@ class TorchModel:
             preprocessing=steps_of(transform),
             dim=self.embed([self.prepare(Image.new("RGB", (64, 64)))]).shape[1],
             precision=str(self._dtype).removeprefix("torch."),
-            libraries=_versions("torch", "torchvision", "open_clip_torch", "timm", "pillow"),
+            libraries=library_versions("torch", "torchvision", "open_clip_torch", "timm", "pillow"),
             former_words=in_words(transform),
         )
 
@@ -90,7 +90,7 @@ class ZooModel:
             preprocessing=steps_of(model.transforms),
             dim=self.embed([self.prepare(Image.new("RGB", (64, 64)))]).shape[1],
             precision="the zoo model's own",
-            libraries=_versions("fiftyone", "torch", "torchvision"),
+            libraries=library_versions("fiftyone", "torch", "torchvision"),
             former_words=in_words(model.transforms),
         )
 
@@ -107,5 +107,5 @@ class ZooModel:
         return vectors.reshape(len(vectors), -1)
 
 
-def _versions(*packages: str) -> dict[str, str]:
+def library_versions(*packages: str) -> dict[str, str]:
     return {package: importlib.metadata.version(package) for package in packages}

@@ -9,23 +9,15 @@ from PIL import Image
 from ..errors import UserError
 from .devices import load_on_device, resolve_device
 from .identity import EmbeddingModel
+from .names import full_name
 from .networks import TorchModel, ZooModel
 from .preprocessing import FastPreprocessing
 from .weights import read_packaged_cnn, read_timm_file, reported_loading
 
-ALIASES = {
-    "clip": "open_clip:ViT-B-32/laion2b_s34b_b79k",
-    "cnn": "timm:tf_efficientnet_lite0",
-}
 MODEL_HELP = (
     "'clip', 'cnn', 'open_clip:<architecture>/<pretrained>', 'timm:<name>' "
     "or 'zoo:<name of a FiftyOne zoo model>'"
 )
-
-
-def full_name(name: str) -> str:
-    """A model's name without aliases: ``clip`` is ``open_clip:ViT-B-32/laion2b_s34b_b79k``."""
-    return ALIASES.get(name, name)
 
 
 def load_model(name: str, weights: str | None = None, device: str | None = None) -> EmbeddingModel:

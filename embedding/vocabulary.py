@@ -9,7 +9,8 @@ import numpy as np
 
 from ..errors import UserError
 from .devices import resolve_device
-from .registry import full_name, open_clip_config
+from .names import full_name
+from .registry import open_clip_config
 from .weights import reported_loading
 
 # How a word becomes a text for CLIP (Radford et al., 2021).

@@ -1,4 +1,4 @@
-"""``compute_embeddings``: vectors of images or objects, stored in a field of their own."""
+"""``compute_embeddings``: embeddings of images, patches or texts, in a field of their own."""
 
 import shutil
 from typing import Any
@@ -14,15 +14,20 @@ from ..checks.embeddings import (
     plan_embeddings,
 )
 from ..checks.progress import Progress, duration
-from ..embedding.registry import full_name
+from ..embedding.names import full_name, model_of_texts
 from ..markup import code, markdown
 from ..storage.target import Target
 from ..storage.targets import resolve_target
+from ..storage.texts import text_fields
 from .base import QualityOperator
-from .form_fields import model_input, patches_input
+from .form_fields import choice_input, model_input, patches_input
 
 # What loading torch and a model takes, for the forecast in the form.
 LOADING_SECONDS = 5
+
+# Images per second on two cores, for the forecast in the form.
+TEXTS_PER_SECOND = 200
+RATES = {full_name("clip"): 50, full_name("cnn"): 60}
 
 
 class ComputeEmbeddings(QualityOperator):
@@ -47,6 +52,7 @@ class ComputeEmbeddings(QualityOperator):
         device: str | None = None,
         overwrite: bool = False,
         similarity_index: str | None = None,
+        text_field: str | None = None,
     ) -> dict[str, Any]:
         """Computes the vectors that are missing and stores them batch by batch.
 
@@ -65,6 +71,10 @@ class ComputeEmbeddings(QualityOperator):
                 than before, all vectors in the field are removed first
             similarity_index (None): a brain key; for open_clip models, FiftyOne's similarity
                 index with search by text is created under it
+            text_field (None): a field of strings, captions say, of the samples or patches, whose
+                texts are embedded instead of images. The model is then
+                ``text:<sentence-transformers name or local folder>``, ``words:<file>`` of Word2Vec
+                or GloVe vectors, or the text tower of ``clip`` or ``open_clip:…``
 
         Returns:
             a dict with ``run_key``, ``embeddings``, ``model``, ``dim``, ``read``, ``computed``,
@@ -84,6 +94,7 @@ class ComputeEmbeddings(QualityOperator):
             device=device,
             overwrite=overwrite,
             similarity_index=similarity_index,
+            text_field=text_field,
         )
 
     def form(self, ctx: Any, samples: Any, inputs: types.Object) -> None:
@@ -94,14 +105,14 @@ class ComputeEmbeddings(QualityOperator):
             "clip (OpenCLIP ViT-B-32), cnn (EfficientNet-Lite0), "
             "open_clip:<architecture>/<pretrained>, timm:<name> or zoo:<FiftyOne zoo name>",
         )
-        model = params["model"]
-        field = params["embeddings"] or default_field(model)
+        model, text_field = params["model"], params["text_field"]
+        default = default_field(model, text_field)
+        field = params["embeddings"] or default
         inputs.str(
             "embeddings",
             label="Field for the embeddings",
-            description=f"By default {default_field(model)}; reasons for missing vectors go to "
-            f"{field}_error",
-            view=types.View(placeholder=default_field(model)),
+            description=f"By default {default}; reasons for missing embeddings go to {field}_error",
+            view=types.View(placeholder=default),
         )
         inputs.bool(
             "overwrite",
@@ -110,7 +121,19 @@ class ComputeEmbeddings(QualityOperator):
             description="Otherwise only what has no embeddings yet is computed",
         )
         inputs.bool("more_options", default=False, label="More options", view=types.SwitchView())
+        target = resolve_target(samples, patches_field)
         if ctx.params.get("more_options"):
+            texts = text_fields(target)
+            if texts:
+                choice_input(
+                    inputs,
+                    "text_field",
+                    texts,
+                    label="Texts",
+                    description="Embed the texts of a field, with text:<sentence-transformers name "
+                    "or folder>, words:<file>, clip or open_clip:… as the model",
+                    none="None: embed the images",
+                )
             inputs.str(
                 "weights",
                 label="Weights file",
@@ -125,14 +148,15 @@ class ComputeEmbeddings(QualityOperator):
             inputs.int("batch_size", min=1, label="Batch size", description="Default: by device")
             inputs.str("device", label="Device", description="cpu, cuda, cuda:1, …; default: best")
 
-        target = resolve_target(samples, patches_field)
         plan = plan_embeddings(target, field)
         overwrite = params["overwrite"]
-        check_same_name(plan, model, overwrite)
-        inputs.view("plan", types.Notice(label=_forecast(target, plan, model, overwrite)))
+        check_same_name(plan, model, overwrite, text_field)
+        called = model_of_texts(model, text_field) if text_field else full_name(model)
+        inputs.view("plan", types.Notice(label=_forecast(target, plan, called, overwrite)))
 
     def summary(self, result: dict[str, Any]) -> str:
         noun = "patches" if result["patches_field"] else "images"
+        noun = "texts" if result["parameters"].get("text_field") else noun
         lines = [
             f"**{result['computed']:,}** of {result['read']:,} {noun} embedded with "
             f"{code(result['model'])} into **{code(result['embeddings'])}** ({result['dim']} "
@@ -161,11 +185,11 @@ class ComputeEmbeddings(QualityOperator):
         return "\n".join(lines)
 
 
-def _forecast(target: Target, plan: Plan, model: str, overwrite: bool) -> str:
-    """What will happen, for the form."""
+def _forecast(target: Target, plan: Plan, called: str, overwrite: bool) -> str:
+    """What will happen, for the form; ``called`` is the model's full name."""
     total, present = len(target.ids()), len(target.ids(having=plan.field))
     # Those of another model are replaced.
-    ours = plan.identity is not None and plan.identity["name"] == full_name(model)
+    ours = plan.identity is not None and plan.identity["name"] == called
     done = present if ours and not overwrite else 0
     text = f"{total - done:,} of {total:,} {target.noun} will be embedded"
     if overwrite and present:
@@ -175,5 +199,9 @@ def _forecast(target: Target, plan: Plan, model: str, overwrite: bool) -> str:
     rate = plan.before.special.get("images_per_second") if ours else None
     if rate is None:
         # Importing torch to ask it for a GPU would freeze the form for seconds.
-        rate = 300 if shutil.which("nvidia-smi") else {"clip": 50, "cnn": 60}.get(model, 20)
+        rate = (
+            300
+            if shutil.which("nvidia-smi")
+            else RATES.get(called, 500 if " of " in called else 20)
+        )
     return f"{text}, which takes roughly {duration(LOADING_SECONDS + (total - done) / rate)}"
