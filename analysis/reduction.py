@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..steps import Progress
+from ._statistics import mean_of_defined, means_by_class
 from .erasure import Erasure
 from .neighbors import NeighborGraph
 from .vectors import BLOCK_ROWS
@@ -60,7 +61,7 @@ class Reducer:
     encoder: Encoder | None = None
 
     def place(self, rows: np.ndarray) -> np.ndarray:
-        """Reduced rows, (n, num_dims) float32.
+        """Reduced rows, (n, num_dims) float32; what has no direction, a row of zeros, has none.
 
         Args:
             rows: (n, dim) float32 unit rows, of the dim that it was learned on
@@ -70,9 +71,10 @@ class Reducer:
         # One block at a time: a row is placed alike in whatever company.
         for start in range(0, len(rows), BLOCK_ROWS):
             block = rows[start : start + BLOCK_ROWS]
+            directed = block.any(axis=1, keepdims=True)
             for part in parts:
                 block = part.apply(block)
-            blocks.append(block)
+            blocks.append(block * directed)
         return np.concatenate(blocks).astype(np.float32, copy=False)
 
     def arrays(self) -> dict[str, np.ndarray]:
@@ -92,7 +94,9 @@ class Reducer:
             KeyError: if some are missing
         """
         parts = {
-            name: kind(**{one.name: arrays[f"{name}_{one.name}"] for one in dataclasses.fields(kind)})
+            name: kind(
+                **{one.name: arrays[f"{name}_{one.name}"] for one in dataclasses.fields(kind)}
+            )
             for name, kind in (("erasure", Erasure), ("encoder", Encoder))
             if any(key.startswith(f"{name}_") for key in arrays)
         }
@@ -142,15 +146,14 @@ def fit_encoder(
         from ._autoencoder import train_autoencoder
 
         trained = train_autoencoder(rows, num_dims, seed, progress)
-        return Fitted(trained.encoder, _explained(rows, trained.encoder, trained.restore),
-                      trained.epochs)
+        return Fitted(
+            trained.encoder, _explained(rows, trained.encoder, trained.restore), trained.epochs
+        )
     encoder = linear_encoder(rows, method, num_dims, seed)
     return Fitted(encoder, _explained(rows, encoder, lambda codes: codes @ encoder.linear))
 
 
-def linear_encoder(
-    rows: np.ndarray, method: str, num_dims: int, seed: int | None = 51
-) -> Encoder:
+def linear_encoder(rows: np.ndarray, method: str, num_dims: int, seed: int | None = 51) -> Encoder:
     """Scikit-learn's PCA or TruncatedSVD of rows; arguments as of ``fit_encoder``."""
     from sklearn.decomposition import PCA, TruncatedSVD
 
@@ -180,6 +183,18 @@ def _explained(
         lost += float(np.square(missing, dtype=np.float64).sum())
         whole += float(np.square(block - mean).sum())
     return 1 - lost / whole if whole > 0 else 1.0
+
+
+def balanced_accuracy(probabilities: np.ndarray, labels: np.ndarray) -> float:
+    """The mean recall of the classes by held-out probabilities; NaN without labels.
+
+    Args:
+        probabilities: (n, c)
+        labels: (n,) integers, -1 for unlabeled
+    """
+    rows = np.flatnonzero(labels >= 0)
+    right = (probabilities.argmax(axis=1) == labels)[rows].astype(np.float64)
+    return mean_of_defined(means_by_class(right, labels[rows], probabilities.shape[1]))
 
 
 def kept_neighbors(
