@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..process import device_fault
+from ..process import device_fault, one_torch_thread
 from ..steps import Progress
 
 if TYPE_CHECKING:
@@ -64,6 +64,14 @@ def train_autoencoder(
         seed: of the weights, the rows that are held out, and their order
         progress: called with the share of the work that is done, in [0, 1]
     """
+    # Batches are small, and torch's own threads wait by spinning.
+    with one_torch_thread():
+        return _train_somewhere(rows, num_dims, seed, progress)
+
+
+def _train_somewhere(
+    rows: np.ndarray, num_dims: int, seed: int | None, progress: Progress | None
+) -> Trained:
     import torch
 
     if torch.cuda.is_available():

@@ -231,7 +231,7 @@ def test_refusals(trees, reduce_embeddings, parameters, message):
 
 
 def test_fewer_samples_than_dimensions(trees, reduce_embeddings):
-    with pytest.raises(ValueError, match="num_dims=5 must be below the number of samples .* is 5"):
+    with pytest.raises(ValueError, match="num_dims=5 must be below the number of samples"):
         reduce_embeddings(trees[:5], embeddings="vec", num_dims=5)
     for method in ("pca", "svd", "autoencoder"):
         few = reduce_embeddings(trees[:6], embeddings="vec", num_dims=5, method=method)
