@@ -7,6 +7,7 @@ from .duplicates import DUPLICATES
 from .embeddings import EMBEDDINGS
 from .label_issue_columns import LABEL_ISSUES
 from .outliers import OUTLIERS
+from .reduction import REDUCTION
 from .selection import SELECTION
 from .separability import SEPARABILITY
 from .suggestions import SUGGESTIONS
@@ -14,6 +15,7 @@ from .visualization import VISUALIZATION
 
 CHECKS: tuple[Check, ...] = (
     EMBEDDINGS,
+    REDUCTION,
     DUPLICATES,
     LABEL_ISSUES,
     OUTLIERS,

@@ -181,7 +181,16 @@ def _sliced(
     prediction = measure_field_prediction(
         evidence.probabilities, codes, names, inputs.codes, inputs.groups
     )
-    return sliced, prediction.as_dict() | {"verdict": field_verdict(prediction)}
+    verdict = field_verdict(prediction, _way_out(inputs, by))
+    return sliced, prediction.as_dict() | {"verdict": verdict}
+
+
+def _way_out(inputs: Inputs, by: str) -> str:
+    """The call that takes a field out of the embeddings."""
+    named = {"embeddings": inputs.embeddings, "remove": by}
+    if inputs.target.patches_field is not None:
+        named["patches_field"] = inputs.target.patches_field
+    return f"reduce_embeddings({', '.join(f'{name}={value!r}' for name, value in named.items())})"
 
 
 def _restrict_to_common(inputs: list[Inputs]) -> int:

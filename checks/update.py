@@ -22,6 +22,7 @@ from .label_issue_columns import LABEL_ISSUES
 from .label_issues import find_label_issues
 from .outliers import OUTLIERS, find_outliers
 from .progress import Progress
+from .reduction import REDUCTION, reduce_again
 from .selection import SELECTION, select_samples
 from .separability import SEPARABILITY, compute_separability
 from .suggestions import SUGGESTIONS, suggest_labels
@@ -29,8 +30,8 @@ from .visualization import VISUALIZATION, compute_visualization, layout_of
 
 # In the order of their needs.
 ORDER = (
-    *(EMBEDDINGS, DUPLICATES, OUTLIERS, LABEL_ISSUES, VISUALIZATION, SEPARABILITY),
-    *(CLUSTERS, COMPARISON, SUGGESTIONS, SELECTION),
+    *(EMBEDDINGS, REDUCTION, DUPLICATES, OUTLIERS, LABEL_ISSUES, VISUALIZATION),
+    *(SEPARABILITY, CLUSTERS, COMPARISON, SUGGESTIONS, SELECTION),
 )
 
 
@@ -89,7 +90,7 @@ def update_audit(dataset: fo.Dataset, progress: Progress | None = None) -> dict[
         # What was read before may have been changed by that.
         dataset.reload()
         reader = Reader(dataset)
-        if run.operator == EMBEDDINGS.name:
+        if run.operator in (EMBEDDINGS.name, REDUCTION.name):
             shared = _Shared(progress)
     return {
         "updated": updated,
@@ -145,6 +146,10 @@ def _again_embeddings(dataset: fo.Dataset, run: Run, shared: _Shared) -> dict[st
         raise UserError("what computed it is not known; run compute_embeddings again")
     given = model_parameters(plan.before, plan.before.parameters.get("model") or "")
     return compute_embeddings(target, shared.progress, embeddings=plan.field, **given)
+
+
+def _again_reduction(dataset: fo.Dataset, run: Run, shared: _Shared) -> dict[str, Any]:
+    return reduce_again(shared.inputs(dataset, run, _first(run)), run)
 
 
 def _again_duplicates(dataset: fo.Dataset, run: Run, shared: _Shared) -> dict[str, Any]:
@@ -203,6 +208,7 @@ def _again(check: Callable[..., dict[str, Any]], *names: str) -> Callable[..., d
 
 _REPEATED: dict[str, Callable[[fo.Dataset, Run, _Shared], dict[str, Any]]] = {
     EMBEDDINGS.name: _again_embeddings,
+    REDUCTION.name: _again_reduction,
     DUPLICATES.name: _again_duplicates,
     OUTLIERS.name: _again_outliers,
     LABEL_ISSUES.name: _again_label_issues,

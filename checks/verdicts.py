@@ -166,8 +166,13 @@ def _slice_verdict(slices: Slices, i: int) -> str:
     return "no difference to the other slices beyond chance"
 
 
-def field_verdict(prediction: FieldPrediction) -> str:
-    """Whether the embeddings tell a metadata field, and whether the classes do not do so alone."""
+def field_verdict(prediction: FieldPrediction, way_out: str | None = None) -> str:
+    """Whether the embeddings tell a metadata field, and whether the classes do not do so alone.
+
+    Args:
+        prediction: how well it is predicted
+        way_out (None): the call that takes it out of the embeddings
+    """
     reached, known = _percent(prediction.balanced_accuracy), prediction.from_classes
     chance = _percent(prediction.chance)
     if prediction.low <= prediction.chance:
@@ -178,7 +183,8 @@ def field_verdict(prediction: FieldPrediction) -> str:
             f"({_percent(known)})"
         )
     beyond = "" if np.isnan(known) else f", {_percent(known)} from the class alone"
-    return f"the vectors tell it ({reached}, chance {chance}{beyond})"
+    advice = f"; to take it out of them, run {way_out}" if way_out else ""
+    return f"the vectors tell it ({reached}, chance {chance}{beyond}){advice}"
 
 
 def in_sample_warning(predictions: CheckedPredictions) -> str | None:

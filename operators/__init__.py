@@ -14,6 +14,7 @@ from .find_outliers import FindOutliers
 from .list_runs import ListRuns
 from .open_dataset_quality import OpenDatasetQuality
 from .open_sample_in_view import OpenSampleInView
+from .reduce_embeddings import ReduceEmbeddings
 from .remove_redundant import RemoveRedundant
 from .review_label_issues import ReviewLabelIssues
 from .select_samples import SelectSamples
@@ -26,6 +27,7 @@ OPERATORS = (
     ExportReport,
     ComputeEmbeddings,
     ComputeVisualization,
+    ReduceEmbeddings,
     FindDuplicates,
     FindOutliers,
     FindLabelIssues,

@@ -11,7 +11,7 @@ from ..markup import code, markdown
 from ..storage.graphs import OPERATOR as GRAPH
 from ..storage.maps import OPERATOR as VISUALIZATION
 from ..storage.removal import left_behind, removable
-from ..storage.runs import Run
+from ..storage.runs import REDUCING, Run
 from ..storage.staleness import Reader, stale_reasons
 from .base import QualityOperator
 
@@ -136,6 +136,8 @@ def _found(run: Run) -> str:
         return f"{special.get('rows', 0):,} rows"
     if run.operator == "compute_embeddings":
         return f"{run.facts.judged or 0:,} vectors"
+    if run.operator == REDUCING:
+        return f"{run.facts.judged or 0:,} vectors, {special.get('dim', 0):,} dimensions"
     if run.operator == VISUALIZATION:
         return f"trustworthiness {special.get('trustworthiness', 0):.3f}"
     overall = special.get("overall") or {}

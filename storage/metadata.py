@@ -27,6 +27,7 @@ def read_slices(
     ids: Sequence[str],
     sample_ids: Sequence[str],
     most: int = MAX_SLICES,
+    parameter: str = "by",
 ) -> list[str | None]:
     """The value of a metadata field of samples, or of an attribute of patches, as text.
 
@@ -38,12 +39,14 @@ def read_slices(
         ids: the samples or patches
         sample_ids: the sample of each
         most (50): different values
+        parameter ("by"): the parameter that named the field, for messages
 
     Raises:
         UserError: if there is no such field, or it has one value only, or too many
     """
     if field == "tags":
-        return _few(field, read_splits(target, field, sample_ids, "by"), target, most)
+        texts = read_splits(target, field, sample_ids, parameter)
+        return _few(field, texts, target, most, parameter)
     attribute = field.removeprefix(target.root)
     if target.patches_field is not None and target.has_field(attribute):
         found = target.all_samples.get_field(target.path(attribute))
@@ -51,15 +54,15 @@ def read_slices(
             attribute += ".label"
         elif not isinstance(found, SCALARS):
             raise UserError(
-                f"by={field!r} is of type {type(found).__name__}; name a field of strings, "
-                "booleans, integers or Classifications"
+                f"{parameter}={field!r} is of type {type(found).__name__}; name a field of "
+                "strings, booleans, integers or Classifications"
             )
         values = target.values(attribute)
         texts = [None if (value := values[id_][0]) is None else str(value) for id_ in ids]
-        return _few(field, texts, target, most)
+        return _few(field, texts, target, most, parameter)
     samples = target.of_samples
-    described = label_field_of(samples, field, "by")
-    return _few(field, _texts(samples, described, sample_ids), target, most)
+    described = label_field_of(samples, field, parameter)
+    return _few(field, _texts(samples, described, sample_ids), target, most, parameter)
 
 
 def _texts(samples: Target, field: LabelField, sample_ids: Sequence[str]) -> list[str | None]:
@@ -78,12 +81,14 @@ def _several(samples: Target, field: LabelField) -> dict[str, list[str]]:
     return {id_: [value for value in values or () if value] for id_, values in found.items()}
 
 
-def _few(field: str, texts: list[str | None], target: Target, most: int) -> list[str | None]:
+def _few(
+    field: str, texts: list[str | None], target: Target, most: int, parameter: str
+) -> list[str | None]:
     number = len(set(texts) - {None})
     if not 2 <= number <= most:
         raise UserError(
-            f"by={field!r} has {number:,} different values on these {target.noun}; name a field "
-            f"with 2 to {most:,}"
+            f"{parameter}={field!r} has {number:,} different values on these {target.noun}; "
+            f"name a field with 2 to {most:,}"
         )
     return texts
 

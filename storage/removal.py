@@ -15,7 +15,7 @@ from .names import own_views, owns_field
 from .ownership import marked_fields, marked_views
 from .paths import delete_field
 from .references import delete_brain_run, delete_run, delete_view, sweep
-from .runs import UNDER_REMOVAL, Run, plugin_runs, read_run, write_run
+from .runs import COMPUTING, REDUCING, UNDER_REMOVAL, Run, plugin_runs, read_run, write_run
 from .text_search import is_our_index
 
 
@@ -87,7 +87,7 @@ def _owned_by_run(dataset: fo.Dataset, run: Run) -> Removed:
         views=own_views(dataset, run, run),
         runs=[run.key],
     )
-    if run.operator == "compute_embeddings":
+    if run.operator in (COMPUTING, REDUCING):
         graphs = f"{re.escape(run.key)}_graph_[0-9a-f]{{12}}"
         owned.runs += [
             other.key for other in plugin_runs(dataset, GRAPH) if re.fullmatch(graphs, other.key)

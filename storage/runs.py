@@ -22,6 +22,9 @@ from .target import About, Target
 # What a run says while it is being deleted.
 UNDER_REMOVAL = "under_removal"
 
+# The operators that fill fields of embeddings, whose runs are named after their fields.
+COMPUTING, REDUCING = "compute_embeddings", "reduce_embeddings"
+
 logger = logging.getLogger(__name__)
 
 
@@ -230,19 +233,24 @@ def embeddings_key(target: Target, embeddings: str) -> str:
     return target.dataset_path(embeddings).replace(".", "_")
 
 
-def embeddings_run(target: Target, embeddings: str) -> Run | None:
-    """The run of ``compute_embeddings`` that fills a field, or None if another one has its name."""
+def embeddings_run(target: Target, embeddings: str, operator: str = COMPUTING) -> Run | None:
+    """The run of an operator that fills a field, or None if another one has its name."""
     try:
         run = read_run(target.dataset, embeddings_key(target, embeddings))
     except UserError:
         return None
-    ours = run is not None and run.operator == "compute_embeddings"
+    ours = run is not None and run.operator == operator
     return run if ours and target.dataset_path(embeddings) in run.fields else None
 
 
 def model_of(target: Target, embeddings: str | None) -> str | None:
-    """The name of the model that computed a field of embeddings, as far as the plugin knows."""
-    run = embeddings_run(target, embeddings) if embeddings is not None else None
+    """The name of the model that computed a field of embeddings, as far as the plugin knows.
+
+    Of reduced embeddings with what they were reduced by: two reducers make two models.
+    """
+    run = None
+    if embeddings is not None:
+        run = embeddings_run(target, embeddings) or embeddings_run(target, embeddings, REDUCING)
     return run.facts.model if run is not None else None
 
 

@@ -186,6 +186,7 @@ duplicates = calls("find_duplicates", embeddings="vec")
 issues = calls("find_label_issues", **LABELED)
 issues_of_sets = calls("find_label_issues", **SETS)
 pca = {"embeddings": "vec", "method": "pca"}
+reduced = calls("reduce_embeddings", embeddings="vec", num_dims=3)
 undo = review("undo")
 
 
@@ -298,6 +299,17 @@ CASES: dict[str, Case] = {
         of_samples,
         calls("compute_visualization", spatial_index=True, **pca),
         calls("compute_visualization", spatial_index=True, **pca),
+    ),
+    "reduce_embeddings": Case(of_samples, reduced),
+    "reduce_embeddings again": Case(
+        of_samples, calls("reduce_embeddings", embeddings="vec", num_dims=5), reduced
+    ),
+    "reduce_embeddings update": Case(
+        of_samples, calls("reduce_embeddings", embeddings="vec", update=True), reduced
+    ),
+    "reduce_embeddings patches": Case(
+        boxes,
+        calls("reduce_embeddings", embeddings="vec", num_dims=3, patches_field="boxes"),
     ),
     "find_clusters": Case(
         of_samples, calls("find_clusters", names="labels", min_size=3, **LABELED)

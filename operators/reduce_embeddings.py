@@ -1,0 +1,177 @@
+"""``reduce_embeddings``: fewer dimensions, or embeddings without a metadata field."""
+
+from typing import Any
+
+import fiftyone.operators.types as types
+
+from ..checks.inputs import Inputs
+from ..checks.progress import Progress, counted, duration
+from ..checks.reduction import (
+    METHODS,
+    REDUCTION,
+    Reduction,
+    default_field,
+    plan_reduction,
+    reduce_embeddings,
+)
+from ..markup import code
+from ..storage.metadata import split_fields
+from ..storage.targets import resolve_target
+from .base import QualityOperator
+from .form_fields import (
+    choice_input,
+    embeddings_input,
+    judging_notice,
+    labels_input,
+    patches_input,
+)
+from .words import skipped_lines
+
+# For the forecast in the form, on two cores.
+STARTING_SECONDS, SECONDS_PER_EMBEDDING = 5, {"pca": 5e-4, "svd": 5e-4, "autoencoder": 3e-3}
+
+
+class ReduceEmbeddings(QualityOperator):
+    name = REDUCTION.name
+    label = "Quality: reduce embeddings"
+    description = (
+        "Reduce embeddings to fewer dimensions by PCA, truncated SVD or an autoencoder, or take "
+        "out of them what a metadata field (camera, site, split) can be read off, into a field of "
+        "their own; says how many neighbors and how much of the classes is kept"
+    )
+    icon = "compress"
+
+    def run(
+        self,
+        samples: Any,
+        progress: Progress,
+        *,
+        embeddings: str,
+        method: str | None = "pca",
+        num_dims: int | None = 64,
+        remove: str | None = None,
+        label_field: str | None = None,
+        patches_field: str | None = None,
+        field: str | None = None,
+        update: bool = False,
+        seed: int = 51,
+    ) -> dict[str, Any]:
+        """Reduces embeddings into a new field, which all operators read like any other.
+
+        Embeddings are scaled to length 1 first: they are compared by their directions.
+
+        Args:
+            samples: a dataset or view
+            embeddings: the field of the embeddings
+            method ("pca"): ``pca``, ``svd`` (truncated, not centered) or ``autoencoder`` (begins
+                as PCA; on a GPU if there is one)
+            num_dims (64): dimensions of the result; None leaves them as they are, with ``remove``
+            remove (None): a metadata field of strings, booleans, integers or Classifications: takes
+                out the directions in which it can be read off (LEACE), before anything else
+            label_field (None): a label field: also measures the held-out balanced accuracy of the
+                classes, before and after; of patches, the patches field
+            patches_field (None): the field of the patches whose embeddings are reduced
+            field (None): the field of the result, and with it the name of the run; by default
+                ``<embeddings>_<method>``, or ``<embeddings>_without_<remove>`` where the
+                dimensions stay. An earlier result of that name is replaced
+            update (False): place samples that have no reduced embedding yet by what was learned
+                before; those that have one keep it
+            seed (51): of everything random
+
+        Returns:
+            a dict with ``field``, ``dim``, ``explained`` (share of the variance), ``placed``,
+            ``neighbor_preservation`` (share of the 15 nearest neighbors that stay so),
+            ``accuracy`` (of the classes, ``before`` and ``after``), ``removed`` (how well the
+            field is predicted ``before`` and ``after``, ``chance``), ``skipped``, …
+
+        Raises:
+            UserError: if the input is at fault; an earlier result then stays
+        """
+        reduction = Reduction(method, num_dims, remove)
+        inputs = Inputs(
+            resolve_target(samples, patches_field),
+            progress,
+            embeddings=embeddings,
+            label_field=label_field,
+            seed=seed,
+        )
+        return reduce_embeddings(inputs, reduction, field=field, update=update)
+
+    def from_form(self, given: dict[str, Any]) -> dict[str, Any]:
+        if given.pop("keep_dimensions", False):
+            given["method"] = None
+        return given
+
+    def form(self, ctx: Any, samples: Any, inputs: types.Object) -> None:
+        patches_field = patches_input(ctx, samples, inputs, "Reduce")
+        target = resolve_target(samples, patches_field)
+        embeddings = embeddings_input(ctx, target, inputs)
+        params = self._parameters({**ctx.params, "embeddings": embeddings}, from_form=True)
+        choice_input(
+            inputs,
+            "remove",
+            split_fields(target),
+            label="Take out",
+            description="A field such as camera or site that must not be told by the result",
+            none="Nothing",
+        )
+        keeps = False
+        if params["remove"] is not None:
+            inputs.bool("keep_dimensions", default=False, label="Keep all dimensions")
+            keeps = bool(ctx.params.get("keep_dimensions"))
+        if not keeps:
+            choice_input(inputs, "method", METHODS, label="Method")
+            inputs.int("num_dims", default=64, min=1, label="Dimensions")
+        labels_input(target, inputs, "Measures what is kept of these classes", required=False)
+        reduction = Reduction(
+            None if keeps else params["method"] or "pca", params["num_dims"], params["remove"]
+        )
+        default = default_field(embeddings, reduction)
+        inputs.str(
+            "field",
+            label="Field for the result",
+            view=types.View(placeholder=default),
+        )
+        _, before = plan_reduction(target, embeddings, params["field"] or default)
+        if before is not None:
+            inputs.bool(
+                "update",
+                default=False,
+                label="Only place new samples",
+                description="By what was learned before; what is reduced already stays",
+            )
+        each = SECONDS_PER_EMBEDDING[reduction.method or "pca"]
+        judging_notice(target, embeddings, inputs, STARTING_SECONDS, each)
+
+    def summary(self, result: dict[str, Any]) -> str:
+        noun = result["things"]
+        lines = [
+            f"**{result['placed']:,} {noun}** reduced into {code(result['field'])} "
+            f"({result['dim']} dimensions), which all operators read as their embeddings"
+        ]
+        if result["explained"] is not None:
+            lines.append(f"- {_percent(result['explained'])} of the variance is explained")
+        if result["neighbor_preservation"] is not None:
+            lines.append(
+                f"- {_percent(result['neighbor_preservation'])} of the "
+                f"{counted(result['neighbors'], 'nearest neighbor')} of each are kept"
+            )
+        if removed := result["removed"]:
+            still = "; some of it is still told" if removed["still_told"] else ""
+            lines.append(
+                f"- {code(removed['field'])} is predicted with a balanced accuracy of "
+                f"{_percent(removed['after'])}, before {_percent(removed['before'])}, by chance "
+                f"{_percent(removed['chance'])}{still}"
+            )
+        if accuracy := result["accuracy"]:
+            lines.append(
+                f"- {code(accuracy['label_field'])}: held-out balanced accuracy "
+                f"{_percent(accuracy['after'])}, before {_percent(accuracy['before'])}"
+            )
+        lines += skipped_lines(result)
+        lines.append(f"- {duration(result['seconds'])} in all")
+        return "\n".join(lines)
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f} %"
