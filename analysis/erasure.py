@@ -35,8 +35,8 @@ SMALLEST_SHARE = 1e-5
 
 # Cells, where the field is still read without any. 1,224 images of Caltech-101, every other one
 # with a strong cast: read off new rows at 0.935, without cells at 0.681, in 16 at 0.574, in 48 at
-# 0.521, and the classes as well as before. At most, because they would take out too many directions
-# with many values, and chance with few rows for each direction.
+# 0.521. At most, because they would take out too many directions with many values, and chance with
+# few rows for each direction.
 MAX_CELLS, MAX_DIRECTION_SHARE, ROWS_PER_DIRECTION = 48, 0.1, 20
 
 # Rows on which cells are found.

@@ -150,6 +150,8 @@ def fit_encoder(
             trained.encoder, _explained(rows, trained.encoder, trained.restore), trained.epochs
         )
     encoder = linear_encoder(rows, method, num_dims, seed)
+    if progress is not None:
+        progress(1.0)
     return Fitted(encoder, _explained(rows, encoder, lambda codes: codes @ encoder.linear))
 
 

@@ -1,10 +1,8 @@
 """The check ``reduce_embeddings``: fewer dimensions, or embeddings without a metadata field."""
 
-import hashlib
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import Any
 
 import fiftyone as fo
 import numpy as np
@@ -13,7 +11,6 @@ from ..errors import UserError
 from ..storage import fingerprints
 from ..storage.findings import Column, declare_marked
 from ..storage.locks import guard, writing
-from ..storage.metadata import read_slices
 from ..storage.names import check_name, check_unclaimed
 from ..storage.paths import check_writable
 from ..storage.reducers import StoredReducer, read_reducer, write_reducer
@@ -21,9 +18,7 @@ from ..storage.runs import REDUCING, Run, RunFacts, embeddings_key, read_run, wr
 from ..storage.target import Target
 from .contract import EMBEDDINGS, Check
 from .inputs import Inputs
-
-if TYPE_CHECKING:
-    from ..analysis.reduction import Reducer
+from .reducers import Fitted, Reduction, check_reduction, fit_reducer, removed_values
 
 REDUCTION = Check(
     name=REDUCING,
@@ -32,69 +27,8 @@ REDUCTION = Check(
     columns=(Column("", fo.VectorField, "{embeddings}, {how}"),),
 )
 
-METHODS = {"pca": "PCA", "svd": "truncated SVD", "autoencoder": "autoencoder"}
-
 # Embeddings written at once.
 BATCH = 2048
-
-
-@dataclass(frozen=True)
-class Reduction:
-    """How embeddings are reduced.
-
-    Attributes:
-        method: ``pca``, ``svd`` or ``autoencoder``; None leaves the dimensions as they are
-        num_dims: of the result; None leaves them as they are
-        remove: a metadata field that shall not be read off the result, or None
-
-    Raises:
-        UserError: that names a parameter that is out of range
-    """
-
-    method: str | None = "pca"
-    num_dims: int | None = 64
-    remove: str | None = None
-
-    def __post_init__(self) -> None:
-        if self.method is not None and self.method not in METHODS:
-            names = ", ".join(map(repr, METHODS))
-            raise UserError(f"method={self.method!r} is not known; choose {names}")
-        if self.num_dims is not None and self.num_dims < 1:
-            raise UserError(f"num_dims={self.num_dims} must be at least 1")
-        if not self.reduces and self.remove is None:
-            name = "method" if self.method is None else "num_dims"
-            raise UserError(
-                f"{name}=None leaves the dimensions as they are, which needs remove=, a field to "
-                "be taken out"
-            )
-
-    @property
-    def reduces(self) -> bool:
-        """Whether the result has other dimensions."""
-        return self.method is not None and self.num_dims is not None
-
-    @property
-    def words(self) -> str:
-        """What becomes of embeddings: ``without camera, by PCA``."""
-        parts = [] if self.remove is None else [f"without {self.remove}"]
-        if self.reduces:
-            parts.append(f"reduced to {self.num_dims} dimensions by {METHODS[self.method]}")
-        return ", ".join(parts)
-
-
-@dataclass(frozen=True)
-class _Fitted:
-    """A reducer, and what there is to say of how it was learned.
-
-    Attributes:
-        reducer: places embeddings
-        special: ``explained``, ``removed``, ``reducer`` (its fingerprint), …
-        read: fingerprints of what was read beside the embeddings
-    """
-
-    reducer: "Reducer"
-    special: Mapping[str, Any]
-    read: Mapping[str, str]
 
 
 def default_field(embeddings: str, reduction: Reduction) -> str:
@@ -147,13 +81,13 @@ def reduce_embeddings(
         inputs = _widened(inputs, before, stored)
         fitted = _refitted(inputs, before, reduction, stored)
     else:
-        _check(inputs, reduction)
-        fitted = _fit(inputs, reduction)
+        check_reduction(inputs, reduction)
+        fitted = fit_reducer(inputs, reduction)
     target = inputs.target
     facts = inputs.facts({**vars(reduction), "field": field})
     facts = replace(
         facts,
-        inputs={**facts.inputs, **fitted.read},
+        inputs={**facts.inputs, **_values_fingerprint(inputs, reduction, fitted)},
         model=f"{facts.model or inputs.embeddings} {reduction.words} "
         f"({fitted.special['reducer'][:8]})",
         special={"field": field, **fitted.special},
@@ -173,102 +107,12 @@ def reduce_embeddings(
     return {"run_key": run.key, **facts.as_dict()}
 
 
-# Learning
-
-
-def _check(inputs: Inputs, reduction: Reduction) -> None:
-    """Refuses what cannot be computed before anything takes long."""
-    if inputs.label_field is not None and len(inputs.class_names) < 2:
-        raise UserError(
-            f"label_field={inputs.label_field!r} holds one class only, so there is nothing to "
-            "tell apart; leave it out"
-        )
-    if not reduction.reduces:
-        return
-    (count, dim), noun = inputs.vectors.matrix.shape, inputs.target.noun
-    if reduction.num_dims > dim:
-        raise UserError(
-            f"num_dims={reduction.num_dims}: the embeddings {inputs.embeddings!r} have {dim} "
-            "dimensions only"
-        )
-    if reduction.num_dims >= count:
-        raise UserError(
-            f"num_dims={reduction.num_dims} must be below the number of {noun} with embeddings, "
-            f"which is {count:,}"
-        )
-
-
-def _fit(inputs: Inputs, reduction: Reduction) -> _Fitted:
-    from ..analysis.reduction import Reducer, fit_encoder
-
-    rows, count, noun = inputs.rows, len(inputs.ids), inputs.target.noun
-    special: dict[str, Any] = {"explained": None, "removed": None, "epochs": 0}
-    read: dict[str, str] = {}
-    erasure = encoder = None
-    if reduction.remove is not None:
-        slices = _slices(inputs, reduction.remove)
-        read = _slices_fingerprint(inputs, reduction.remove, slices)
-        erasure, special["removed"] = _erase(inputs, reduction.remove, slices)
-        rows = Reducer(erasure).place(rows)
-    if reduction.reduces:
-        label = f"Computing the {METHODS[reduction.method]}"
-        with inputs.progress.share(label, count, noun) as report:
-            fitted = fit_encoder(rows, reduction.method, reduction.num_dims, inputs.seed, report)
-        encoder = fitted.encoder
-        special |= {"explained": round(fitted.explained, 4), "epochs": fitted.epochs}
-    reducer = Reducer(erasure, encoder)
-    special["reducer"] = _fingerprint(reducer)
-    return _Fitted(reducer, special, read)
-
-
-def _slices(inputs: Inputs, field: str) -> list[str | None]:
-    samples = [inputs.target.sample_ids[id_] for id_ in inputs.ids]
-    return read_slices(inputs.target, field, inputs.ids, samples, parameter="remove")
-
-
-def _slices_fingerprint(inputs: Inputs, field: str, slices: list[str | None]) -> dict[str, str]:
-    name = f"{fingerprints.SLICES} {field}"
-    return {name: fingerprints.texts_fingerprint(inputs.ids, slices)}
-
-
-def _erase(inputs: Inputs, field: str, slices: list[str | None]) -> tuple[Any, dict[str, Any]]:
-    """What takes a field out, and how well the field is predicted before and after."""
-    from ..analysis.erasure import erase_field
-
-    names = sorted({name for name in slices if name is not None})
-    codes = np.array([names.index(name) if name is not None else -1 for name in slices])
-    directed = inputs.rows.any(axis=1)
-    if len(np.unique(codes[directed & (codes >= 0)])) < 2:
-        raise UserError(
-            f"remove={field!r}: the embeddings of all values but one are zero; choose another "
-            "field of embeddings"
-        )
-    count, noun = len(inputs.ids), inputs.target.noun
-    with inputs.progress.share(f"Taking out {field}", count, noun) as report:
-        erased = erase_field(
-            inputs.rows, np.where(directed, codes, -1), inputs.groups, inputs.seed, report
-        )
-    return erased.erasure, {
-        "field": field,
-        "values": len(names),
-        "without_value": int((codes < 0).sum()),
-        "chance": erased.before.as_dict()["chance"],
-        "before": erased.before.as_dict()["balanced_accuracy"],
-        "after": erased.after.as_dict()["balanced_accuracy"],
-        "after_range": [erased.after.as_dict()[name] for name in ("low", "high")],
-        "still_told": bool(erased.after.low > erased.after.chance),
-        "directions": len(erased.erasure.read),
-        "cells": erased.cells,
-        "measured": erased.rows,
-    }
-
-
-def _fingerprint(reducer: "Reducer") -> str:
-    digest = hashlib.blake2b(digest_size=16)
-    for name, array in reducer.arrays().items():
-        digest.update(f"{name} {array.shape}".encode())
-        digest.update(np.ascontiguousarray(array))
-    return digest.hexdigest()
+def _values_fingerprint(inputs: Inputs, reduction: Reduction, fitted: Fitted) -> dict[str, str]:
+    """What makes the result stale beside the embeddings."""
+    if fitted.values is None:
+        return {}
+    name = f"{fingerprints.SLICES} {reduction.remove}"
+    return {name: fingerprints.texts_fingerprint(inputs.ids, fitted.values)}
 
 
 # Placing new samples
@@ -318,7 +162,7 @@ def _widened(inputs: Inputs, before: Run, stored: StoredReducer) -> Inputs:
     )
 
 
-def _refitted(inputs: Inputs, before: Run, reduction: Reduction, stored: StoredReducer) -> _Fitted:
+def _refitted(inputs: Inputs, before: Run, reduction: Reduction, stored: StoredReducer) -> Fitted:
     """What was learned before, for embeddings of the same model.
 
     Raises:
@@ -333,12 +177,14 @@ def _refitted(inputs: Inputs, before: Run, reduction: Reduction, stored: StoredR
             f"update=True: {changed:,} of the embeddings that were reduced before have changed "
             "since; compute it anew, without update"
         )
-    read = {}
-    if reduction.remove is not None:
-        slices = _slices(inputs, reduction.remove)
-        read = _slices_fingerprint(inputs, reduction.remove, slices)
+    values = removed_values(inputs, reduction)
+    if moved := stored.moved(inputs.ids, values):
+        raise UserError(
+            f"update=True: {moved:,} values of {reduction.remove!r} have changed since; compute it "
+            "anew, without update"
+        )
     kept = ("explained", "removed", "epochs", "reducer")
-    return _Fitted(reducer, {name: before.facts.special.get(name) for name in kept}, read)
+    return Fitted(reducer, {name: before.facts.special.get(name) for name in kept}, values)
 
 
 # Storing
@@ -349,7 +195,7 @@ def _store(
     run: Run,
     field: str,
     reduction: Reduction,
-    fitted: _Fitted,
+    fitted: Fitted,
     matrix: np.ndarray,
     update: bool,
 ) -> dict[str, Any]:
@@ -363,7 +209,7 @@ def _store(
         declare_marked(target, field, column.field_type, meaning, run)
     # Before the embeddings: what is interrupted among them can be completed by update=True.
     arrays, fingerprint = fitted.reducer.arrays(), fitted.special["reducer"]
-    write_reducer(target.dataset, run, arrays, inputs.vectors, fingerprint)
+    write_reducer(target.dataset, run, arrays, inputs.vectors, fingerprint, fitted.values)
     known = set(target.ids(having=field)) if update else set()
     places = [place for place, id_ in enumerate(inputs.ids) if id_ not in known]
     with inputs.progress.stage("Storing", len(places), target.noun) as advance:

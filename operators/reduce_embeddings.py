@@ -6,14 +6,8 @@ import fiftyone.operators.types as types
 
 from ..checks.inputs import Inputs
 from ..checks.progress import Progress, counted, duration
-from ..checks.reduction import (
-    METHODS,
-    REDUCTION,
-    Reduction,
-    default_field,
-    plan_reduction,
-    reduce_embeddings,
-)
+from ..checks.reducers import METHODS, Reduction
+from ..checks.reduction import REDUCTION, default_field, plan_reduction, reduce_embeddings
 from ..markup import code
 from ..storage.metadata import split_fields
 from ..storage.targets import resolve_target

@@ -21,12 +21,21 @@ class StoredReducer:
         ids: the samples or patches with reduced embeddings
         checksums: ``(num_ids,)`` uint32 of the embeddings that were reduced
         fingerprint: of the reducer, as the facts of its run know it
+        values: of the field that was taken out, of each id; None without one
     """
 
     arrays: Mapping[str, np.ndarray]
     ids: Sequence[str]
     checksums: np.ndarray
     fingerprint: str
+    values: Sequence[str | None] | None = None
+
+    def moved(self, ids: Sequence[str], values: Sequence[str | None] | None) -> int:
+        """How many values of the field that was taken out are others than they were."""
+        if self.values is None or values is None:
+            return 0
+        then = dict(zip(self.ids, self.values))
+        return sum(then[id_] != value for id_, value in zip(ids, values) if id_ in then)
 
     def changed(self, vectors: VectorSet) -> int:
         """How many of the embeddings are others than those that were reduced."""
@@ -41,6 +50,7 @@ def write_reducer(
     arrays: Mapping[str, np.ndarray],
     vectors: VectorSet,
     fingerprint: str,
+    values: Sequence[str | None] | None,
 ) -> None:
     """Stores a reducer with its run, which is there already."""
     write_results(
@@ -50,6 +60,7 @@ def write_reducer(
         checksums=encode(checksums(vectors.matrix)),
         reducer={name: encode(array) for name, array in arrays.items()},
         fingerprint=fingerprint,
+        values=None if values is None else list(values),
     )
 
 
@@ -64,4 +75,5 @@ def read_reducer(dataset: fo.Dataset, run: Run) -> StoredReducer | None:
         tuple(results.ids.split()),
         decode(results.checksums),
         fingerprint,
+        results.values,
     )

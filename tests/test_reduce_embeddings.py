@@ -251,6 +251,19 @@ def test_changed_embeddings_are_not_mixed(trees, reduce_embeddings):
     assert np.allclose(np.abs(_matrix(trees, "vec_pca")), np.abs(reference), atol=1e-5)
 
 
+def test_a_field_that_has_changed_is_taken_out_anew(trees, reduce_embeddings):
+    call = {"embeddings": "vec", "num_dims": 10, "remove": "lens"}
+    reduce_embeddings(trees, **call)
+    other = ["wide" if place % 2 else "tele" for place in range(NUMBER)]
+    trees.set_values("lens", other)
+    moved = sum(one != ("wide" if wide else "tele") for one, wide in zip(other, _trees(NUMBER)[2]))
+    with pytest.raises(ValueError, match=f"{moved} values of 'lens' have changed"):
+        reduce_embeddings(trees, **call, update=True)
+    updated = foo.get_operator("@embedding/quality/update_audit")(trees)
+    assert updated["updated"]["vec_pca"]["placed"] == NUMBER
+    assert updated["updated"]["vec_pca"]["parameters"]["remove"] == "lens"
+
+
 def test_two_reducers_make_two_models(trees, reduce_embeddings):
     clone = trees[: NUMBER // 2].clone()
     for dataset in (trees, clone):
