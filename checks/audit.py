@@ -8,9 +8,11 @@ from typing import Any
 
 import fiftyone as fo
 
+from ..embedding.registry import check_model
 from ..errors import UserError
 from ..storage.labels import label_field_of, label_fields, read_label_texts
 from ..storage.metadata import names_splits, read_splits
+from ..storage.names import check_name
 from ..storage.paths import document_type, patches_fields
 from ..storage.target import Target
 from ..storage.targets import resolve_target
@@ -97,8 +99,10 @@ def audit(
     started = time.monotonic()
     progress = progress or Progress()
     done = Audit()
+    check_model(model)
     labels, no_labels = _labels(target, label_field)
     _check_named(target, label_field, split)
+    _check_field(target, embeddings)
     name = _embeddings(target, embeddings, model, progress, done)
     several = labels is not None and label_field_of(target, labels).several
     # Only label issues are defined for several labels of one sample.
@@ -224,6 +228,17 @@ def _check_named(target: Target, label_field: str | None, split: str | list | No
         read_label_texts(target, label_field, ids)
     if split is not None:
         read_splits(target, split, [target.sample_ids[id_] for id_ in ids])
+
+
+def _check_field(target: Target, embeddings: str | None) -> None:
+    """Refuses what is neither a field with embeddings nor the name of one to be made."""
+    if embeddings is None:
+        return
+    name = embeddings.removeprefix(target.root)
+    if not target.has_field(name):
+        check_name("embeddings", name)
+    else:
+        embeddings_field(target, embeddings)
 
 
 def _embeddings(

@@ -7,11 +7,14 @@ not put it together again. What shall be removed gets the tag ``<run_key>_remove
 
 from typing import Any
 
+import fiftyone as fo
+
 from ..errors import UserError
-from ..storage.few import rows_where
+from ..storage.few import path_of, rows_where
 from ..storage.findings import Column
 from ..storage.locks import writing
 from ..storage.patch_names import SEPARATOR
+from ..storage.paths import check_writable
 from ..storage.reviews import DISTINCT, REMOVE, TYPICAL, check_decidable, under_review
 from ..storage.runs import Run
 from ..storage.target import Target
@@ -54,6 +57,8 @@ def _review(target: Target, run: Run, decision: str) -> int:
         raise UserError(f"Nothing was changed: {why}")
     columns = (REVIEW, APART) if run.operator == DUPLICATES.name else (REVIEW,)
     check_decidable(target, run, columns)
+    if decision == REMOVE or any(review == REMOVE for _, review, _ in chosen.values()):
+        check_taggable(target.dataset, run, "decision")
     with under_review(target, run, columns):
         _decide(target, run, decision, chosen)
     return len(chosen)
@@ -92,6 +97,15 @@ def _decide(target: Target, run: Run, decision: str, chosen: dict[str, tuple]) -
         _tag(target, run, list(chosen), add=True)
     if decision == "undo":
         _write(target, run, REVIEW, dict.fromkeys(chosen))
+
+
+def check_taggable(dataset: fo.Dataset, run: Run, parameter: str) -> None:
+    """Refuses tags that the user has made read-only.
+
+    Raises:
+        UserError: that names the field and the way out
+    """
+    check_writable(dataset, parameter, path_of(dataset, run.facts.about, "tags"))
 
 
 def removal_tag(run: Run) -> str:

@@ -9,10 +9,11 @@ from ..errors import UserError
 from ..storage.few import path_of, rows_where
 from ..storage.locks import writing
 from ..storage.patch_names import SEPARATOR
+from ..storage.paths import check_writable
 from ..storage.reviews import REMOVE
 from ..storage.runs import Run, plugin_runs, read_run
 from .duplicates import DUPLICATES
-from .finding_reviews import removal_tag
+from .finding_reviews import check_taggable, removal_tag
 
 TAG, DELETE = "tag", "delete"
 
@@ -81,6 +82,10 @@ def remove_redundant(
     with writing(dataset, run_key):
         run, ids = redundant_ids(dataset, run_key, confirmed, exact)
         if ids:
+            if action == TAG:
+                check_taggable(dataset, run, "action")
+            elif run.facts.about.patches_field is not None:
+                check_writable(dataset, "action", run.facts.about.path)
             _act(dataset, run, ids, action)
     return {
         "run_key": run_key,

@@ -144,7 +144,9 @@ def known_classes(target: Target, label_field: str) -> list[str]:
 
 
 def _stripped(label: Any) -> str:
-    """A label that a person gave as a text, without blanks around it."""
+    """A label that a person gave as a text, or a number, without blanks around it."""
+    if not isinstance(label, (str, int)):
+        raise UserError(f"label={label!r} must be a text, or a list of texts")
     return str(label).strip()
 
 

@@ -1,5 +1,6 @@
 """The check ``select_samples``: what to label or to keep first, in an order of choice."""
 
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -165,7 +166,7 @@ def checked_number(num_samples: int | float) -> float:
     Raises:
         UserError: if it is neither
     """
-    if num_samples <= 0 or (num_samples >= 1 and num_samples != int(num_samples)):
+    if not 0 < num_samples < math.inf or (num_samples >= 1 and num_samples != int(num_samples)):
         raise UserError(
             f"num_samples={num_samples!r} must be a whole number, or a share between 0 and 1"
         )

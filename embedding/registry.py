@@ -14,10 +14,22 @@ from .networks import TorchModel, ZooModel
 from .preprocessing import FastPreprocessing
 from .weights import read_packaged_cnn, read_timm_file, reported_loading
 
+LIBRARIES = ("open_clip", "timm", "zoo")
 MODEL_HELP = (
     "'clip', 'cnn', 'open_clip:<architecture>/<pretrained>', 'timm:<name>' "
     "or 'zoo:<name of a FiftyOne zoo model>'"
 )
+
+
+def check_model(name: str) -> None:
+    """Refuses a name that no model can have; whether it can be loaded is another question.
+
+    Raises:
+        UserError: that names the parameter and the choices
+    """
+    library, _, architecture = full_name(name).partition(":")
+    if library not in LIBRARIES or not architecture:
+        raise UserError(f"model={name!r} is not known; choose {MODEL_HELP}")
 
 
 def load_model(name: str, weights: str | None = None, device: str | None = None) -> EmbeddingModel:
@@ -38,12 +50,11 @@ def load_model(name: str, weights: str | None = None, device: str | None = None)
     Raises:
         UserError: if the name, the device or the file is wrong, or the weights cannot be had
     """
+    check_model(name)
     library, _, architecture = full_name(name).partition(":")
     loaders = {"open_clip": _load_open_clip, "timm": _load_timm, "zoo": _load_zoo}
     if name == "cnn" and weights is None:
         loaders["timm"] = _load_packaged_cnn
-    if library not in loaders or not architecture:
-        raise UserError(f"model={name!r} is not known; choose {MODEL_HELP}")
     if weights is not None:
         weights = os.path.abspath(os.path.expanduser(weights))
         if not os.path.isfile(weights):

@@ -93,7 +93,7 @@ class QualityOperator(foo.Operator):
 
     def samples(self, ctx: Any) -> Any:
         """What the operator works on: what the form's choice of a target says."""
-        return ctx.target_view(require_flat=True)
+        return chosen_target(ctx)
 
     # FiftyOne's side of the contract
 
@@ -202,6 +202,8 @@ class QualityOperator(foo.Operator):
                 value = default
             if value is inspect.Parameter.empty:
                 raise UserError(f"{self.name} needs the parameter {name!r}")
+            if value == "" and isinstance(value, str):
+                raise UserError(f"{name}='' is empty; leave it out, or say what it is")
             parameters[name] = _checked(name, value, hint)
         return self.shown(parameters) if from_form else parameters
 
@@ -212,6 +214,18 @@ class QualityOperator(foo.Operator):
     def shown(self, parameters: dict[str, Any]) -> dict[str, Any]:
         """Leaves out what a form no longer shows, but the App still sends."""
         return parameters
+
+
+def chosen_target(ctx: Any) -> Any:
+    """What the form's choice of a target says, without groups.
+
+    FiftyOne looks for the active slice of a view that was grouped by a field, which has none, and
+    fails: such a view is taken as it is, and stands for all of its samples.
+    """
+    target = ctx.target_view()
+    if target is not None and target._is_dynamic_groups:
+        return target
+    return ctx.target_view(require_flat=True)
 
 
 def _call_like(run: Any) -> Any:

@@ -19,7 +19,7 @@ from ..checks.report import num_samples, plan_report, read_contents
 from ..errors import UserError
 from ..markup import code, markdown
 from ..report.tables import GENERATOR, as_csv, as_json, as_rows
-from .base import QualityOperator
+from .base import QualityOperator, chosen_target
 
 PAGE, TABLE, DOCUMENT = "report.html", "findings.csv", "findings.json"
 FILES = (PAGE, TABLE, DOCUMENT)
@@ -115,7 +115,7 @@ class ExportReport(QualityOperator):
     def samples(self, ctx: Any) -> Any:
         """The dataset, unless what the grid shows was chosen; of a script, what it passes."""
         if "operator_uri" not in ctx.request_params:
-            return ctx.target_view(require_flat=True)
+            return chosen_target(ctx)
         return ctx.view if ctx.params.get("reported") == SHOWN else ctx.dataset
 
     def form(self, ctx: Any, samples: Any, inputs: types.Object) -> None:

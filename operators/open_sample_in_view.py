@@ -9,6 +9,8 @@ from typing import Any
 
 import fiftyone.operators as foo
 
+from ..errors import UserError
+
 # How often the App is asked whether it shows the view, and how long in between, in seconds.
 MAX_TRIES, PAUSE = 200, 0.05
 
@@ -26,6 +28,9 @@ class OpenSampleInView(foo.Operator):
 
     def execute(self, ctx: Any) -> dict[str, Any]:
         """Opens the sample, or asks again; what the App shows comes with each request."""
+        for name in ("view", "id"):
+            if name not in ctx.params:
+                raise UserError(f"open_sample_in_view needs the parameter {name!r}")
         if ctx.request_params.get("view_name") == ctx.params["view"]:
             ctx.ops.open_sample(id=ctx.params["id"])
         elif (tries := ctx.params.get("tries", 1)) < MAX_TRIES:

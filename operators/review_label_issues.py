@@ -16,7 +16,7 @@ from ..checks.reviews import (
 from ..errors import UserError
 from ..markup import markdown
 from ..storage.labels import label_field_of, shown_text
-from .base import QualityOperator
+from .base import QualityOperator, chosen_target
 from .form_fields import choice_input, show_error
 
 DECISIONS = {
@@ -83,7 +83,7 @@ class ReviewLabelIssues(QualityOperator):
         An open sample is what a person looks at, whatever is ticked in the grid behind it.
         """
         if "operator_uri" not in ctx.request_params and not ctx.selected:
-            return ctx.target_view(require_flat=True)
+            return chosen_target(ctx)
         if ctx.current_sample:
             clicked = [
                 label

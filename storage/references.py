@@ -127,9 +127,10 @@ def _discard_unreferenced(
         if owner is not None and owner[1] == key:
             _discard_view(dataset, view)
     referred = [id_ for ids in runs.values() for id_ in ids.values()]
-    keys = re.escape(key) + ("(_graph_[0-9a-f]{12})?" if with_graphs else "")
-    unreferred = {**of_dataset, "key": re.compile(f"^{keys}$"), "_id": {"$nin": referred}}
-    for run in foo.RunDocument.objects(__raw__=unreferred):
+    keys = re.compile(re.escape(key) + ("(_graph_[0-9a-f]{12})?" if with_graphs else ""))
+    for run in foo.RunDocument.objects(__raw__={**of_dataset, "_id": {"$nin": referred}}):
+        if not keys.fullmatch(run.key):
+            continue
         method = str(run.config.get("method"))
         if method.startswith(METHOD_PREFIX) or MARK in run.config:
             _discard_run(run)

@@ -345,11 +345,14 @@ class Target:
 
     def clear(self, field: str) -> None:
         """Removes the values of a field from the whole dataset, not only from the view."""
-        if self.is_frames:
-            self.dataset.clear_frame_field(self.path(field))
-            self.view._dataset.clear_sample_field(self.path(field))
-        else:
-            self.dataset.clear_sample_field(self.path(field))
+        path = self.path(field)
+        if not self.is_frames:
+            self.dataset.clear_sample_field(path)
+            return
+        # A frames view has samples of its own, with the fields of when it was made.
+        if self.dataset.get_field(self.dataset_path(field)) is not None:
+            self.dataset.clear_frame_field(path)
+        self.view._dataset.clear_sample_field(path)
 
     def declare(self, field: str, field_type: type, **options: Any) -> None:
         """Adds a field to the dataset, unless it has it; options as of ``add_sample_field``."""

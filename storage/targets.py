@@ -75,11 +75,17 @@ def _check_readable(target: Target) -> None:
     """
     try:
         target.ids()
+        others = set(target.view.values("id")) - set(target.all_samples.values("id"))
     except OperationFailure as error:
-        raise UserError(
-            f"The stages of this view make something else of the samples ({error.args[0]:.120}…); "
-            "pass a view without mongo() stages, or one that only matches and sorts"
-        ) from None
+        why = f"{error.args[0]:.120}…"
+    else:
+        if not others:
+            return
+        why = f"{len(others):,} of what it shows are none of the dataset's"
+    raise UserError(
+        f"The stages of this view make something else of the samples ({why}); "
+        "pass a view without mongo() stages, or one that only matches and sorts"
+    )
 
 
 def _check_kind(samples: Any) -> None:

@@ -1,0 +1,89 @@
+"""What every operator finds depends on the data, not on the order in which it was imported."""
+
+import json
+
+import fiftyone as fo
+import pytest
+from battery import called, entry, operator, parameters_of, prepare
+from forms import dataset as labeled
+
+# What differs from call to call.
+PASSING = ("seconds", "images_per_second", "path", "files", "bytes", "dataset", "written_at")
+
+
+def _other_order(made: fo.Dataset) -> fo.Dataset:
+    """The same samples, imported in another order."""
+    other = fo.Dataset()
+    other.add_samples([one.copy() for one in made.shuffle(seed=9)])
+    paths = dict(zip(*other.values(["filepath", "id"])))
+    shown = made.load_saved_view("mine").values("filepath")
+    other.save_view("mine", other.select([paths[path] for path in shown]))
+    return other
+
+
+@pytest.fixture(scope="module")
+def orders():
+    made = labeled()
+    other = _other_order(made)
+    yield made, other
+    made.delete()
+    other.delete()
+
+
+def told(dataset: fo.Dataset, result: object) -> object:
+    """A result with files in the place of ids, without what differs from call to call."""
+    files = dict(zip(*dataset.values(["id", "filepath"])))
+    text = json.dumps(result, sort_keys=True)
+    for id_, path in files.items():
+        text = text.replace(id_, path)
+    return json.loads(text, object_hook=_steady)
+
+
+def _steady(one: dict) -> dict:
+    passing = {*PASSING, "inputs"}
+    return {key: value for key, value in one.items() if key not in passing}
+
+
+def found(dataset: fo.Dataset) -> dict:
+    files = dict(zip(*dataset.values(["id", "filepath"])))
+    rows = {}
+    for sample in dataset:
+        row = sample.to_dict()
+        for key in ("_id", "_dataset_id", "created_at", "last_modified_at"):
+            row.pop(key, None)
+        text = json.dumps(row, sort_keys=True, default=str)
+        for id_, path in files.items():
+            text = text.replace(id_, path)
+        rows[sample.filepath] = _without_ids(json.loads(text))
+    return rows
+
+
+def _without_ids(value: object) -> object:
+    if isinstance(value, dict):
+        return {key: _without_ids(one) for key, one in value.items() if key != "_id"}
+    return [_without_ids(one) for one in value] if isinstance(value, list) else value
+
+
+def points(dataset: fo.Dataset) -> dict:
+    maps = {}
+    for key in dataset.list_brain_runs():
+        results = dataset.load_brain_results(key)
+        files = dict(zip(*dataset.values(["id", "filepath"])))
+        rows = zip(results.sample_ids, results.points)
+        maps[key] = {files[id_]: point.tolist() for id_, point in rows}
+    return maps
+
+
+@pytest.mark.parametrize("name", called())
+def test_order_of_import(orders, name):
+    results = []
+    for dataset in orders:
+        prepare(name, dataset)
+        result = operator(name)(dataset, **parameters_of(name, dataset))
+        dataset.reload()
+        results.append((told(dataset, result), found(dataset), points(dataset)))
+    assert entry(name)
+    (one, values, maps), (other, same_values, same_maps) = results
+    assert one == other
+    assert values == same_values
+    assert maps == same_maps
