@@ -60,6 +60,7 @@ ENTRIES: dict[str, Entry] = {
     "list_runs": Entry({}, ("find_outliers",)),
     "open_dataset_quality": Entry(app=True),
     "open_sample_in_view": Entry({"view": "mine", "id": FIRST_ID}, app=True),
+    "reduce_embeddings": Entry({**VECTORS, "num_dims": 3}),
     "remove_redundant": Entry({}, ("find_duplicates",)),
     "review_label_issues": Entry({"decision": "accept"}, ("find_label_issues",)),
     "select_samples": Entry({**VECTORS, "num_samples": 5}),

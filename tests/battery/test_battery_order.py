@@ -6,6 +6,7 @@ import fiftyone as fo
 import pytest
 from battery import called, entry, operator, parameters_of, prepare
 from forms import dataset as labeled
+from killing import differences
 
 # What differs from call to call.
 PASSING = ("seconds", "images_per_second", "path", "files", "bytes", "dataset", "written_at")
@@ -24,6 +25,8 @@ def _other_order(made: fo.Dataset) -> fo.Dataset:
 @pytest.fixture(scope="module")
 def orders():
     made = labeled()
+    # Of two copies that are alike in all, one is as good as the other.
+    made.delete_samples(made.values("id")[-2:])
     other = _other_order(made)
     yield made, other
     made.delete()
@@ -40,7 +43,7 @@ def told(dataset: fo.Dataset, result: object) -> object:
 
 
 def _steady(one: dict) -> dict:
-    passing = {*PASSING, "inputs"}
+    passing = {*PASSING, "inputs", "fingerprint"}
     return {key: value for key, value in one.items() if key not in passing}
 
 
@@ -77,13 +80,15 @@ def points(dataset: fo.Dataset) -> dict:
 @pytest.mark.parametrize("name", called())
 def test_order_of_import(orders, name):
     results = []
-    for dataset in orders:
+    for untouched in orders:
+        dataset = untouched.clone()
         prepare(name, dataset)
         result = operator(name)(dataset, **parameters_of(name, dataset))
         dataset.reload()
         results.append((told(dataset, result), found(dataset), points(dataset)))
+        dataset.delete()
     assert entry(name)
     (one, values, maps), (other, same_values, same_maps) = results
-    assert one == other
-    assert values == same_values
-    assert maps == same_maps
+    faults = [*differences(one, other), *differences(values, same_values)]
+    faults += differences(maps, same_maps)
+    assert not faults, "\n".join(faults)

@@ -5,7 +5,18 @@ import types
 import typing
 
 import pytest
-from battery import call, called, entry, known, operator, parameters_of, prepare
+from battery import (
+    ENTRIES,
+    OPERATORS,
+    call,
+    called,
+    entry,
+    execute,
+    known,
+    operator,
+    parameters_of,
+    prepare,
+)
 from forms import dataset as labeled
 from killing import State, differences
 
@@ -26,8 +37,10 @@ REFUSED = {
     "decision": ("maybe", ""),
     "device": ("abacus", "cuda:99"),
     "embeddings": NO_FIELD,
+    "field": UNUSABLE[2:],
     "implementation": ("magic", ""),
-    "label": ([], [1], ""),
+    "keep": ("biggest", ""),
+    "label": ([], [[]], ""),
     "label_field": NO_FIELD,
     "method": ("compass", ""),
     "min_dist": (-0.1, 1.5, NAN, INFINITE),
@@ -45,6 +58,7 @@ REFUSED = {
     "perplexity": (0, -1, NAN, INFINITE),
     "precision": (0, -1, 1.5, NAN, INFINITE),
     "predictions_field": NO_FIELD,
+    "remove": NO_FIELD,
     "run_key": UNUSABLE[2:],
     "run_keys": (["absent"], "absent", [1]),
     "seed": (-1, 2**32, 2**70),
@@ -52,8 +66,18 @@ REFUSED = {
     "split": (*NO_FIELD, [], [1]),
     "start_from": ("absent", [], [1], ["absent"]),
     "strategy": ("best", ""),
+    "text_field": NO_FIELD,
     "threshold": ("absent", "", 0, 1, 2, -1, NAN, INFINITE, "nan"),
     "weights": ("/absent.pt", "", "\0"),
+}
+
+# Where a parameter names something that is made, anything that can be made is right. An audit
+# leaves out what a model would have done that cannot be loaded, and says why.
+REFUSED_OF = {
+    ("reduce_embeddings", "num_dims"): (0, -2, 10_000),
+    ("audit", "embeddings"): UNUSABLE,
+    ("audit", "model"): ("absent", "absent:absent", "timm:", ""),
+    ("compute_embeddings", "embeddings"): UNUSABLE,
 }
 
 # What else must be given for a parameter to count.
@@ -95,8 +119,6 @@ def shelf():
 
 def refused(shelf, name, parameter, value):
     given = {**parameters_of(name, shelf), **BESIDE.get(parameter, {}), parameter: value}
-    if parameter == "patches_field":
-        given.pop("label_field", None)
     answer = call(name, shelf, **given)
     told = f"{name}({parameter}={value!r})"
     if answer.fault is not None:
@@ -113,7 +135,8 @@ def test_out_of_range(shelf, name, parameter):
     if hints(name, parameter) == (bool,):
         return
     assert parameter in REFUSED, f"{parameter} of {name} has no values that are out of range"
-    told = [refused(shelf, name, parameter, value) for value in REFUSED[parameter]]
+    values = REFUSED_OF.get((name, parameter), REFUSED[parameter])
+    told = [refused(shelf, name, parameter, value) for value in values]
     assert not any(told), "\n".join(filter(None, told))
 
 
@@ -150,5 +173,14 @@ def test_unknown_and_missing(shelf, name):
 @pytest.mark.parametrize("name", called())
 @pytest.mark.parametrize("samples", [None, "name", [], 3])
 def test_no_dataset(name, samples):
-    answer = call(name, samples, **parameters_of(name, {}) if False else {})
+    answer = call(name, samples)
     assert answer.refusal and "takes a FiftyOne dataset or view" in answer.refusal, answer
+
+
+@pytest.mark.parametrize("name", [name for name in OPERATORS if name not in called()])
+def test_what_the_app_calls_names_what_is_missing(shelf, name):
+    given = parameters_of(name, shelf)
+    for parameter in ENTRIES[name].parameters:
+        rest = {key: value for key, value in given.items() if key != parameter}
+        answer = execute(name, shelf, **rest)
+        assert answer.refusal and repr(parameter) in answer.refusal, answer
