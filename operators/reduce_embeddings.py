@@ -21,6 +21,9 @@ from .form_fields import (
 )
 from .words import skipped_lines
 
+# The value of method that stands for none, which a form can send.
+KEEP = "none"
+
 # For the forecast in the form, on two cores.
 STARTING_SECONDS, SECONDS_PER_EMBEDDING = 5, {"pca": 5e-4, "svd": 5e-4, "autoencoder": 3e-3}
 
@@ -58,8 +61,9 @@ class ReduceEmbeddings(QualityOperator):
             samples: a dataset or view
             embeddings: the field of the embeddings
             method ("pca"): ``pca``, ``svd`` (truncated, not centered) or ``autoencoder`` (begins
-                as PCA; on a GPU if there is one)
-            num_dims (64): dimensions of the result; None leaves them as they are, with ``remove``
+                as PCA; on a GPU if there is one); ``none`` leaves the dimensions as they are, with
+                ``remove``
+            num_dims (64): dimensions of the result; None is as ``method="none"``
             remove (None): a metadata field of strings, booleans, integers or Classifications: takes
                 out the directions in which it can be read off (LEACE), before anything else
             label_field (None): a label field: also measures the held-out balanced accuracy of the
@@ -81,7 +85,7 @@ class ReduceEmbeddings(QualityOperator):
         Raises:
             UserError: if the input is at fault; an earlier result then stays
         """
-        reduction = Reduction(method, num_dims, remove)
+        reduction = _reduction(method, num_dims, remove)
         inputs = Inputs(
             resolve_target(samples, patches_field),
             progress,
@@ -90,11 +94,6 @@ class ReduceEmbeddings(QualityOperator):
             seed=seed,
         )
         return reduce_embeddings(inputs, reduction, field=field, update=update)
-
-    def from_form(self, given: dict[str, Any]) -> dict[str, Any]:
-        if given.pop("keep_dimensions", False):
-            given["method"] = None
-        return given
 
     def form(self, ctx: Any, samples: Any, inputs: types.Object) -> None:
         patches_field = patches_input(ctx, samples, inputs, "Reduce")
@@ -109,17 +108,12 @@ class ReduceEmbeddings(QualityOperator):
             description="A field such as camera or site that must not be told by the result",
             none="Nothing",
         )
-        keeps = False
-        if params["remove"] is not None:
-            inputs.bool("keep_dimensions", default=False, label="Keep all dimensions")
-            keeps = bool(ctx.params.get("keep_dimensions"))
-        if not keeps:
-            choice_input(inputs, "method", METHODS, label="Method")
+        options = METHODS | ({KEEP: "None: keep all dimensions"} if params["remove"] else {})
+        choice_input(inputs, "method", options, label="Method")
+        if params["method"] != KEEP:
             inputs.int("num_dims", default=64, min=1, label="Dimensions")
         labels_input(target, inputs, "Measures what is kept of these classes", required=False)
-        reduction = Reduction(
-            None if keeps else params["method"] or "pca", params["num_dims"], params["remove"]
-        )
+        reduction = _reduction(params["method"], params["num_dims"], params["remove"])
         default = default_field(embeddings, reduction)
         inputs.str(
             "field",
@@ -165,6 +159,10 @@ class ReduceEmbeddings(QualityOperator):
         lines += skipped_lines(result)
         lines.append(f"- {duration(result['seconds'])} in all")
         return "\n".join(lines)
+
+
+def _reduction(method: str | None, num_dims: int | None, remove: str | None) -> Reduction:
+    return Reduction(None if method == KEEP else method, num_dims, remove)
 
 
 def _percent(share: float) -> str:

@@ -13,6 +13,7 @@ ON_SAMPLES = (
     "audit",
     "compute_embeddings",
     "compute_visualization",
+    "reduce_embeddings",
     "find_duplicates",
     "find_outliers",
     "find_label_issues",
@@ -209,3 +210,22 @@ def test_vectors_of_zeros_are_refused_by_name(name, judged):
     judged.set_values("vec", [np.zeros(8, np.float32)] * len(judged))
     with pytest.raises(ValueError, match="embeddings='vec': all vectors of labeled samples are z"):
         foo.get_operator(PREFIX + name)(judged, embeddings="vec", label_field="ground_truth")
+
+
+def test_the_form_of_reduction_follows_what_is_chosen(judged):
+    judged.set_values("camera", ["left", "right"] * 20)
+    fields = form("reduce_embeddings", judged, num_dims=4)
+    assert "none" not in fields["method"]["type"]["values"] and "update" not in fields
+    assert told(fields).startswith("40 of 40 samples have vectors")
+    choices = fields["remove"]["view"]["choices"]
+    assert "camera" in [choice["value"] for choice in choices]
+    fields = form("reduce_embeddings", judged, remove="camera", method="none")
+    assert "num_dims" not in fields and "none" in fields["method"]["type"]["values"]
+    assert fields["field"]["view"]["placeholder"] == "vec_without_camera"
+    assert "num_dims=0 must be" in told(form("reduce_embeddings", judged, num_dims=0))
+    operator = foo.get_operator(PREFIX + "reduce_embeddings")
+    operator(judged, embeddings="vec", num_dims=4)
+    assert "update" in form("reduce_embeddings", judged, num_dims=4)
+    taken = told(form("reduce_embeddings", judged, field="ground_truth"))
+    assert taken.startswith("field: the dataset already has a field 'ground_truth'")
+    assert operator(judged, embeddings="vec", remove="camera", method="none")["dim"] == 8

@@ -1,11 +1,14 @@
 """Reduced embeddings on a real database: fields, runs, new samples, a camera that is taken out."""
 
 import json
+from collections import Counter
 
 import fiftyone as fo
 import fiftyone.operators as foo
 import numpy as np
 import pytest
+from conftest import read_rows
+from PIL import Image
 from sklearn.decomposition import PCA, TruncatedSVD
 
 NUMBER, LENGTH = 180, 24
@@ -299,3 +302,36 @@ def test_patches_of_a_view(dataset, reduce_embeddings):
     assert reduce_embeddings(dataset, **call)["placed"] == 20
     foo.get_operator("@embedding/quality/delete_run")(dataset, run_key=result["run_key"])
     assert dataset.get_field("boxes.detections.vec_pca") is None
+
+
+@pytest.mark.slow
+def test_a_color_cast_is_taken_out_of_real_photos(
+    shared, dataset, tmp_path, compute_embeddings, reduce_embeddings
+):
+    """Every other photo of each class of Caltech-101 was taken by a camera with warm colors."""
+    count: Counter = Counter()
+    for row in read_rows(shared / "data" / "caltech101" / "samples.csv"):
+        name = row["class"]
+        if row["is_background"] == "1" or count[name] == 24 or len({*count, name}) > 12:
+            continue
+        photo = Image.open(shared / "data" / "caltech101" / row["file"]).convert("RGB")
+        camera = "warm" if count[name] % 2 else "plain"
+        if camera == "warm":
+            photo = Image.fromarray(np.clip(np.asarray(photo) * [1.5, 1, 0.4], 0, 255).astype("u1"))
+        path = tmp_path / f"{name}-{count[name]}.png"
+        photo.save(path)
+        label = fo.Classification(label=name)
+        dataset.add_sample(fo.Sample(str(path), camera=camera, ground_truth=label))
+        count[name] += 1
+    compute_embeddings(dataset, model="cnn")
+    call = {"embeddings": "cnn", "remove": "camera", "label_field": "ground_truth"}
+    result = reduce_embeddings(dataset, **call, num_dims=None)
+    assert result["removed"]["before"] >= 0.88 and result["removed"]["after"] <= 0.55
+    assert abs(result["accuracy"]["after"] - result["accuracy"]["before"]) <= 0.01
+    compute_separability = foo.get_operator("@embedding/quality/compute_separability")
+    told = [
+        compute_separability(dataset, embeddings=name, label_field="ground_truth", by="camera")
+        for name in ("cnn", result["field"])
+    ]
+    before, after = (one["field_prediction"]["balanced_accuracy"] for one in told)
+    assert before >= 0.9 and after <= 0.55
