@@ -131,14 +131,32 @@ def measure_drift(rows: np.ndarray, others: np.ndarray, seed: int = 51) -> Drift
         seed: of everything random
     """
     both = unit_rows(np.concatenate([rows, others])).rows
-    is_new = np.arange(len(both)) < len(rows)
+    order = _order_of_values(both, len(rows))
+    both, is_new = both[order], order < len(rows)
     graph = neighbor_graph(both)
     found = find_clusters(both, graph, seed=seed)
     share, more, less, least = _clusters_apart(found.cluster, found.num_clusters, is_new)
     p_value = _same_neighbors(graph.indices[:, :NEIGHBORS], is_new, seed)
     auc, low, high = _classified(both, is_new, seed)
     differ = p_value <= ALARM or least <= ALARM
-    return Drift(auc, low, high, p_value, found.cluster, share, more, less, bool(differ))
+    cluster = np.empty_like(found.cluster)
+    cluster[order] = found.cluster
+    return Drift(auc, low, high, p_value, cluster, share, more, less, bool(differ))
+
+
+def _order_of_values(both: np.ndarray, num_rows: int) -> np.ndarray:
+    """An order of the rows that does not depend on the one in which they came.
+
+    What is drawn, permuted and put into folds is then the same, however samples were imported.
+
+    Args:
+        both: (n, dim) floats
+        num_rows: how many of them are of the first set
+    """
+    direction = np.random.default_rng(0).normal(size=both.shape[1])
+    # Row by row: a product of matrices rounds a row as its place wants it.
+    along = np.einsum("ij,j->i", both, direction, optimize=False)
+    return np.lexsort((np.arange(len(both)) >= num_rows, along))
 
 
 def _clusters_apart(
