@@ -10,7 +10,20 @@ from killing_cases import of_patches
 
 NAMES = (
     *("ground_truth", "detections", "samples", "frames", "patches", "label", "id_", "metadata_"),
-    *("with space", "a,b", "$x", "été", "日本", "<b>bold</b>", "_x", "1st", "a-b", "%s", "{}", "`c`"),
+    *(
+        "with space",
+        "a,b",
+        "$x",
+        "été",
+        "日本",
+        "<b>bold</b>",
+        "_x",
+        "1st",
+        "a-b",
+        "%s",
+        "{}",
+        "`c`",
+    ),
     *("x" * 120, "support", "sample_id", "frame_number", "outliers", "outliers_score", "null"),
 )
 
