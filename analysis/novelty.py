@@ -16,7 +16,7 @@ import numpy as np
 from ._statistics import adjusted_p_values
 from .clusters import find_clusters
 from .neighbors import nearest_rows, neighbor_graph
-from .vectors import unit_rows
+from .vectors import order_of_content, unit_rows
 
 # Nearest neighbors whose mean distance says how far something is from a set.
 NEIGHBORS = 5
@@ -131,14 +131,19 @@ def measure_drift(rows: np.ndarray, others: np.ndarray, seed: int = 51) -> Drift
         seed: of everything random
     """
     both = unit_rows(np.concatenate([rows, others])).rows
-    is_new = np.arange(len(both)) < len(rows)
+    # What is drawn, permuted and put into folds does not depend on how samples were imported; of
+    # equal rows, those of the first set come first.
+    order = order_of_content(both)
+    both, is_new = both[order], order < len(rows)
     graph = neighbor_graph(both)
     found = find_clusters(both, graph, seed=seed)
     share, more, less, least = _clusters_apart(found.cluster, found.num_clusters, is_new)
     p_value = _same_neighbors(graph.indices[:, :NEIGHBORS], is_new, seed)
     auc, low, high = _classified(both, is_new, seed)
     differ = p_value <= ALARM or least <= ALARM
-    return Drift(auc, low, high, p_value, found.cluster, share, more, less, bool(differ))
+    cluster = np.empty_like(found.cluster)
+    cluster[order] = found.cluster
+    return Drift(auc, low, high, p_value, cluster, share, more, less, bool(differ))
 
 
 def _clusters_apart(

@@ -214,12 +214,12 @@ def _vocabulary(inputs: Inputs, names: str | list[str]) -> Any:
 
 
 def _label_counts(inputs: Inputs, found: "Clusters") -> list[Counter]:
-    """How often each label is in each cluster."""
+    """How often each label is in each cluster; of equally frequent ones first by name."""
     counts: list[Counter] = [Counter() for _ in range(found.num_clusters)]
     for number, label in zip(found.cluster.tolist(), inputs.labels):
         if number >= 0 and label is not None:
             counts[number][label] += 1
-    return counts
+    return [Counter(dict(sorted(one.items()))) for one in counts]
 
 
 def _topic_names(found: "Clusters", called: list[str]) -> list[str]:

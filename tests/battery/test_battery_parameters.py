@@ -1,4 +1,4 @@
-"""Parameters of every operator: what is out of range, mistyped or unknown is refused by name."""
+"""Every parameter of every operator: what is wrong with it is refused by its name."""
 
 import inspect
 import types

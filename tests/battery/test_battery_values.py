@@ -111,7 +111,10 @@ def kinds():
         if values is None:
             continue
         if kind not in ("lists", "lists of integers", "texts"):
-            made.add_sample_field(f"in_{_field(kind)}", fo.VectorField)
+            matrices = kind in ("a matrix", "matrices")
+            made.add_sample_field(
+                f"in_{_field(kind)}", fo.ArrayField if matrices else fo.VectorField
+            )
         made.set_values(f"in_{_field(kind)}", values)
     yield made
     made.delete()
