@@ -22,7 +22,7 @@ def test_form_run_result_and_error(app, digits):
     expect(form.get_by_text("21 of 21 samples will be embedded")).to_be_visible()
     app.screenshot("compute-embeddings-form")
     app.choose(form, "cnn")
-    expect(form.get_by_text("reasons for missing vectors go to cnn_error")).to_be_visible()
+    expect(form.get_by_text("reasons for missing embeddings go to cnn_error")).to_be_visible()
     app.screenshot("compute-embeddings-form-cnn")
     form.get_by_role("button", name="Execute").click()
     expect(app.dialog.get_by_text("images embedded with")).to_be_visible()
