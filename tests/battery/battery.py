@@ -10,7 +10,7 @@ import re
 import tempfile
 import traceback
 import uuid
-from collections.abc import Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -148,6 +148,13 @@ def parameters_of(name: str, samples: Any, patches: str | None = None) -> dict[s
         if "label_field" in given:
             given["label_field"] = patches
     return given
+
+
+def quick(values: Iterable[Any], chosen: Container[Any]) -> list[Any]:
+    """Values to parametrize with, of which all but the chosen ones are marked slow."""
+    return [
+        one if one in chosen else pytest.param(one, marks=pytest.mark.slow) for one in values
+    ]
 
 
 # Answers

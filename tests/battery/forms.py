@@ -8,7 +8,7 @@ from typing import Any
 
 import fiftyone as fo
 import numpy as np
-from killing_cases import files, of_patches, of_samples
+from killing_cases import of_patches, of_samples
 from PIL import Image
 
 _folder = tempfile.TemporaryDirectory(prefix="forms-")
@@ -180,5 +180,3 @@ FORMS: dict[str, Callable[[], Form]] = {
     "matched by mongo": _of(lambda d: d.mongo([{"$match": {"note": {"$ne": "note 3"}}}])),
     "counted by mongo": _of(lambda d: d.mongo([{"$group": {"_id": "$note"}}])),
 }
-
-assert files

@@ -4,7 +4,7 @@ import uuid
 
 import fiftyone as fo
 import pytest
-from battery import call, called, having, known, parameters_of, prepare
+from battery import call, called, having, known, parameters_of, prepare, quick
 from forms import dataset as labeled
 from killing_cases import of_patches
 
@@ -27,6 +27,8 @@ NAMES = (
     *("x" * 120, "support", "sample_id", "frame_number", "outliers", "outliers_score", "null"),
 )
 
+QUICK = ("frames", "<b>bold</b>")
+
 
 def renamed(name: str, of_boxes: bool) -> fo.Dataset | None:
     """A dataset whose fields have that name, or None if FiftyOne has none of that name."""
@@ -43,7 +45,7 @@ def renamed(name: str, of_boxes: bool) -> fo.Dataset | None:
     return made
 
 
-@pytest.fixture(scope="module", params=NAMES)
+@pytest.fixture(scope="module", params=quick(NAMES, QUICK))
 def labels_called(request):
     made = renamed(request.param, of_boxes=False)
     if made is None:
@@ -52,7 +54,7 @@ def labels_called(request):
     made.delete()
 
 
-@pytest.fixture(scope="module", params=NAMES)
+@pytest.fixture(scope="module", params=quick(NAMES, QUICK))
 def boxes_called(request):
     made = renamed(request.param, of_boxes=True)
     if made is None:
@@ -111,7 +113,7 @@ def plain():
     made.delete()
 
 
-@pytest.mark.parametrize("hard", NAMES)
+@pytest.mark.parametrize("hard", quick(NAMES, ("$x", "été", "<b>bold</b>", "outliers_score")))
 @pytest.mark.parametrize(
     "name", [name for name in called() if {"run_key", "brain_key"} & known(name).keys()]
 )
@@ -120,6 +122,7 @@ def test_names_of_runs(plain, name, hard):
     check(plain, name, {**parameters_of(name, plain), parameter: hard}, None, hard, parameter)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("hard", ["<b>", "a, b: c", "été/../x", "%s {}"])
 def test_names_of_datasets(hard):
     made = labeled()

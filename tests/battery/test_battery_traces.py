@@ -6,7 +6,7 @@ from pathlib import Path
 import fiftyone as fo
 import fiftyone.core.odm as foo_odm
 import pytest
-from battery import called, operator, parameters_of, prepare
+from battery import called, operator, parameters_of, prepare, quick
 from forms import dataset as labeled
 from killing import State, _clean, differences
 from killing_cases import of_patches
@@ -53,7 +53,7 @@ def told(wanted: object, found: object) -> str:
     return "\n".join(differences(wanted, found))
 
 
-@pytest.fixture(scope="module", params=["samples", "patches"])
+@pytest.fixture(scope="module", params=quick(["samples", "patches"], ["samples"]))
 def kept(request):
     """A dataset of the user's, with words, tags, views and a run of their own."""
     made = labeled() if request.param == "samples" else of_patches("boxes")

@@ -6,10 +6,13 @@ import uuid
 import fiftyone as fo
 import numpy as np
 import pytest
-from battery import call, having, parameters_of, prepare
+from battery import call, having, parameters_of, prepare, quick
 from forms import dataset as labeled
 
 NUMBER = 24
+
+# They read labels and embeddings in the way that all the others do.
+QUICK = ("find_label_issues", "find_outliers")
 
 
 def _each(make):
@@ -131,17 +134,18 @@ def check(dataset, name, parameter, field):
 
 
 @pytest.mark.parametrize("kind", LABELS)
-@pytest.mark.parametrize("name", having("label_field"))
+@pytest.mark.parametrize("name", quick(having("label_field"), QUICK))
 def test_kinds_of_labels(kinds, name, kind):
     check(kinds, name, "label_field", f"of_{_field(kind)}")
 
 
 @pytest.mark.parametrize("kind", EMBEDDINGS)
-@pytest.mark.parametrize("name", having("embeddings"))
+@pytest.mark.parametrize("name", quick(having("embeddings"), QUICK))
 def test_kinds_of_embeddings(kinds, name, kind):
     check(kinds, name, "embeddings", f"in_{_field(kind)}")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("parameter", ["by", "split", "predictions_field", "start_from"])
 @pytest.mark.parametrize("kind", LABELS)
 def test_kinds_of_slices(kinds, parameter, kind):
