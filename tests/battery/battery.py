@@ -152,9 +152,7 @@ def parameters_of(name: str, samples: Any, patches: str | None = None) -> dict[s
 
 def quick(values: Iterable[Any], chosen: Container[Any]) -> list[Any]:
     """Values to parametrize with, of which all but the chosen ones are marked slow."""
-    return [
-        one if one in chosen else pytest.param(one, marks=pytest.mark.slow) for one in values
-    ]
+    return [one if one in chosen else pytest.param(one, marks=pytest.mark.slow) for one in values]
 
 
 # Answers
