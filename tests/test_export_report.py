@@ -418,7 +418,7 @@ def test_refusals(dataset, judged_photos, export_report, tmp_path):
         export_report(dataset, path=str(tmp_path / "a"))
     (tmp_path / "file").write_text("")
     for path, message in (
-        ("", "path is empty"),
+        ("", "path='' is empty"),
         ("s3://bucket/report", "no folder of this machine"),
         (str(tmp_path / "file"), "is a file; name a folder"),
         (str(tmp_path / "file" / "below"), "cannot be written"),
