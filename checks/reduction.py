@@ -1,6 +1,7 @@
 """The check ``reduce_embeddings``: fewer dimensions, or embeddings without a metadata field."""
 
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -78,7 +79,10 @@ def reduce_embeddings(
     run, before = plan_reduction(inputs.target, inputs.embeddings, field)
     if update:
         reduction, stored = _before(run, before, inputs)
-        inputs = _widened(inputs, before, stored)
+        known = stored.ids if stored else inputs.target.everything.ids(having=field)
+        inputs = _widened(inputs, before, known)
+        update = stored is not None
+    if update:
         fitted = _refitted(inputs, before, reduction, stored)
     else:
         check_reduction(inputs, reduction)
@@ -118,8 +122,8 @@ def _values_fingerprint(inputs: Inputs, reduction: Reduction, fitted: Fitted) ->
 # Placing new samples
 
 
-def _before(run: Run, before: Run | None, inputs: Inputs) -> tuple[Reduction, StoredReducer]:
-    """How the result that is there was reduced, and by what.
+def _before(run: Run, before: Run | None, inputs: Inputs) -> tuple[Reduction, StoredReducer | None]:
+    """How the result that is there was reduced, and by what; None if a call was interrupted.
 
     Raises:
         UserError: if there is none, or one of other embeddings
@@ -134,13 +138,7 @@ def _before(run: Run, before: Run | None, inputs: Inputs) -> tuple[Reduction, St
         raise UserError(
             f"update=True: {run.key!r} is reduced from {source!r}, not from {inputs.embeddings!r}"
         )
-    stored = read_reducer(inputs.target.dataset, before)
-    if stored is None:
-        raise UserError(
-            "update=True: an earlier call was interrupted too early; compute it anew, without "
-            "update"
-        )
-    return reduction_of(before), stored
+    return reduction_of(before), read_reducer(inputs.target.dataset, before)
 
 
 def reduction_of(run: Run) -> Reduction:
@@ -149,10 +147,10 @@ def reduction_of(run: Run) -> Reduction:
     return Reduction(**{name: run.facts.parameters.get(name) for name in names})
 
 
-def _widened(inputs: Inputs, before: Run, stored: StoredReducer) -> Inputs:
+def _widened(inputs: Inputs, before: Run, known: Sequence[str]) -> Inputs:
     """What is reduced already together with what shall be placed beside it."""
     target, parameters = inputs.target, before.facts.parameters
-    left = [id_ for id_ in stored.ids if id_ in target.everything.sample_ids]
+    left = [id_ for id_ in known if id_ in target.everything.sample_ids]
     return Inputs(
         target.only(sorted({*left, *target.ids()})),
         inputs.progress,

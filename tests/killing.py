@@ -61,6 +61,7 @@ VOLATILE = frozenset(
         "images_per_second",
         "computed",
         "reused",
+        "placed",
         "_dataset_id",
     ]
 )
