@@ -16,7 +16,7 @@ from ..storage.few import few, media_field, path_of, rows_where
 from ..storage.findings import PREVIOUS
 from ..storage.locks import writing
 from ..storage.runs import Run, plugin_runs, read_run, write_run
-from ..storage.separability import read_separability
+from ..storage.separability import read_separability, tag
 from .clusters import CLUSTERS
 from .comparison import COMPARISON
 from .duplicates import DUPLICATES
@@ -308,17 +308,13 @@ def toggle_tag(dataset: fo.Dataset, view_name: str) -> tuple[str, int, bool]:
         raise UserError(f"The saved view {view_name!r} no longer exists")
     view = dataset.load_saved_view(view_name)
     name = view_name.replace(": ", "_").replace(" ", "_")
-    patches = isinstance(view, fo.core.patches.PatchesView)
-    field = view.patches_field if patches else None
     count = len(view)
     if not count:
         raise UserError(f"The saved view {view_name!r} shows nothing")
-    tagged = view.count_values(f"{field}.tags" if patches else "tags").get(name, 0)
-    if patches:
-        change = view.untag_labels if tagged == count else view.tag_labels
-        change(name, label_fields=field)
-    else:
-        (view.untag_samples if tagged == count else view.tag_samples)(name)
+    patches = isinstance(view, fo.core.patches.PatchesView)
+    tags = view.count_values(f"{view.patches_field}.tags" if patches else "tags")
+    tagged = tags.get(name, 0)
+    tag(view, name, add=tagged < count)
     return name, count, tagged < count
 
 

@@ -290,8 +290,13 @@ def ids_of(view: Any) -> list[str]:
     return view.values("id")
 
 
-def tag(view: Any, name: str) -> int:
-    """Tags the samples, or the objects of a patches view; returns how many there are.
+def tag(view: Any, name: str, add: bool = True) -> int:
+    """Tags the samples, or the patches of a patches view; returns how many there are.
+
+    Args:
+        view: what is tagged
+        name: the tag
+        add (True): whether it is added, or taken away
 
     Raises:
         UserError: if the name is empty
@@ -299,9 +304,10 @@ def tag(view: Any, name: str) -> int:
     if not name.strip():
         raise UserError("Type a tag first")
     if isinstance(view, fo.core.patches.PatchesView):
-        view.tag_labels(name.strip(), label_fields=view.patches_field)
+        change = view.tag_labels if add else view.untag_labels
+        change(name.strip(), label_fields=view.patches_field)
     else:
-        view.tag_samples(name.strip())
+        (view.tag_samples if add else view.untag_samples)(name.strip())
     return len(view)
 
 
