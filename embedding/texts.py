@@ -131,10 +131,8 @@ class SentenceModel:
         return np.asarray(vectors, np.float32), {}
 
 
-class ClipTexts:
-    """CLIP's text tower: captions in the space of the images."""
-
-    notes: Sequence[str] = ()
+class TextTower:
+    """The text tower of an open_clip model."""
 
     def __init__(self, called: str, architecture: str, pretrained: str, device: str) -> None:
         import open_clip
@@ -143,14 +141,34 @@ class ClipTexts:
             network, _, _ = open_clip.create_model_and_transforms(
                 architecture, pretrained=pretrained, device=device, weights_only=True
             )
-        self._network, self._device = network.eval(), device
+        self.network, self._device = network.eval(), device
         self._tokenize = open_clip.get_tokenizer(architecture)
+
+    def encode(self, texts: Sequence[str], batch_size: int = CLIP_BATCH) -> np.ndarray:
+        """``(num_texts, dim)`` float32 vectors, as the model gives them."""
+        import torch
+
+        rows = []
+        with torch.inference_mode():
+            for start in range(0, len(texts), batch_size):
+                tokens = self._tokenize(list(texts[start : start + batch_size])).to(self._device)
+                rows.append(self.network.encode_text(tokens).float().cpu().numpy())
+        return np.concatenate(rows)
+
+
+class ClipTexts:
+    """CLIP's text tower: captions in the space of the images."""
+
+    notes: Sequence[str] = ()
+
+    def __init__(self, called: str, architecture: str, pretrained: str, device: str) -> None:
+        self._tower = TextTower(called, architecture, pretrained, device)
         self.identity = ModelIdentity(
             name=called,
             weights=pretrained,
-            weights_hash=hash_weights(network),
+            weights_hash=hash_weights(self._tower.network),
             preprocessing="tokens of open_clip",
-            dim=self.embed(["a"], None)[0].shape[1],
+            dim=self._tower.encode(["a"]).shape[1],
             precision="float32",
             libraries=library_versions("open_clip_torch", "torch"),
         )
@@ -158,14 +176,7 @@ class ClipTexts:
     def embed(
         self, texts: Sequence[str], batch_size: int | None
     ) -> tuple[np.ndarray, dict[int, str]]:
-        import torch
-
-        size, rows = batch_size or CLIP_BATCH, []
-        with torch.inference_mode():
-            for start in range(0, len(texts), size):
-                tokens = self._tokenize(list(texts[start : start + size])).to(self._device)
-                rows.append(self._network.encode_text(tokens).float().cpu().numpy())
-        return np.concatenate(rows), {}
+        return self._tower.encode(texts, batch_size or CLIP_BATCH), {}
 
 
 class WordModel:

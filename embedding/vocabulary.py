@@ -11,13 +11,10 @@ from ..errors import UserError
 from .devices import resolve_device
 from .names import full_name
 from .registry import open_clip_config
-from .weights import reported_loading
+from .texts import TextTower
 
 # How a word becomes a text for CLIP (Radford et al., 2021).
 PROMPT = "a photo of a {}."
-
-# Texts that are encoded at once.
-BATCH = 64
 
 
 @dataclass(frozen=True)
@@ -86,20 +83,7 @@ def _of_packaged_cnn() -> Vocabulary:
 
 
 def _of_texts(model: str, architecture: str, pretrained: str, words: list[str]) -> Vocabulary:
-    import open_clip
-    import torch
-
-    device = resolve_device(None)
-    with reported_loading(model, pretrained if "/" in pretrained else None):
-        network, _, _ = open_clip.create_model_and_transforms(
-            architecture, pretrained=pretrained, device=device, weights_only=True
-        )
-    tokenizer = open_clip.get_tokenizer(architecture)
-    rows = []
-    with torch.inference_mode():
-        for start in range(0, len(words), BATCH):
-            texts = [PROMPT.format(word) for word in words[start : start + BATCH]]
-            rows.append(network.encode_text(tokenizer(texts).to(device)).float().cpu().numpy())
-    matrix = np.concatenate(rows)
+    tower = TextTower(model, architecture, pretrained, resolve_device(None))
+    matrix = tower.encode([PROMPT.format(word) for word in words])
     matrix /= np.maximum(np.linalg.norm(matrix, axis=1, keepdims=True), 1e-12)
     return Vocabulary(tuple(words), matrix, np.zeros(len(words), np.float32), True)

@@ -8,6 +8,7 @@ import fiftyone.operators as foo
 import numpy as np
 import pytest
 from fiftyone_embedding_quality.embedding.texts import embed_texts, load_text_model
+from fiftyone_embedding_quality.embedding.vocabulary import read_vocabulary
 from fiftyone_embedding_quality.errors import UserError
 
 WORDS = ["the", "of", "Paris", "river", "boat", "naïve"]
@@ -180,6 +181,17 @@ def test_captions_by_clips_text_tower(remarks, tiny_clip):
     assert result["model"] == f"{model} of remark"
     rows = dict(zip(*remarks.exists("remark_embeddings").values(["remark", "remark_embeddings"])))
     assert len({tuple(np.round(row, 5)) for row in rows.values()}) == len(rows)
+
+
+def test_words_of_a_vocabulary_are_encoded_by_the_same_tower(tiny_clip):
+    architecture, weights = tiny_clip
+    model = f"open_clip:{architecture}"
+    found = read_vocabulary(model, weights, ["otter", "kettle"])
+    tower = load_text_model(model, "remark", (), weights, None)
+    rows, _ = tower.embed(["a photo of a otter.", "a photo of a kettle."], None)
+    expected = rows / np.linalg.norm(rows, axis=1, keepdims=True)
+    np.testing.assert_allclose(found.weights, expected, atol=1e-5)
+    assert found.words == ("otter", "kettle") and found.of_units
 
 
 @pytest.mark.slow
