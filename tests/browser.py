@@ -10,7 +10,7 @@ import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 
-from playwright.sync_api import Locator, Page, Request, TimeoutError, expect
+from playwright.sync_api import FloatRect, Locator, Page, Request, TimeoutError, expect
 
 # Where to leave a picture of each step; without it none are taken, which saves a minute.
 SCREENSHOTS = os.environ.get("SCREENSHOTS")
@@ -174,7 +174,7 @@ class App:
     def lasso_left_half(self) -> None:
         """Lassoes what lies in the left half of the map; waits for the server's answer."""
         self.embeddings.get_by_role("button", name="Select", exact=True).click()
-        box = self.embeddings.locator("canvas").last.bounding_box()
+        box = box_of(self.embeddings.locator("canvas").last)
         left, right = box["x"] + 3, box["x"] + box["width"] / 2
         top, bottom = box["y"] + 3, box["y"] + box["height"] - 3
         mouse = self.page.mouse
@@ -218,6 +218,14 @@ def drawn(part: Page | Locator) -> None:
         before, now = now, part.screenshot()
 
 
+def box_of(part: Locator) -> FloatRect:
+    """Where it stands: for a moment nowhere, if its panel is just drawn anew."""
+    while True:
+        expect(part).to_be_visible()
+        if box := part.bounding_box():
+            return box
+
+
 def drag_layer(panel: Locator) -> Locator:
     """What takes the mouse in a panel's plot."""
     return panel.locator(".js-plotly-plot .nsewdrag").first
@@ -228,7 +236,7 @@ def click_plot(panel: Locator, across: float, down: float) -> None:
     layer = drag_layer(panel)
     layer.scroll_into_view_if_needed()
     drawn(layer)
-    box = layer.bounding_box()
+    box = box_of(layer)
     place = {"x": across * box["width"], "y": down * box["height"]}
     layer.hover(position=place)
     # The plot takes a click for that over which it says what it is.

@@ -2,6 +2,7 @@
 
 import re
 
+import browser
 import fiftyone as fo
 import fiftyone.operators as foo
 import numpy as np
@@ -162,7 +163,7 @@ def test_a_threshold_is_moved_and_put_back(app, digits_with_copies):
         app.screenshot(f"quality-threshold-{name}")
         # A click near one end of the rail.
         rail = panel.locator(".MuiSlider-root")
-        rail.click(position={"x": rail.bounding_box()["width"] * (0.06 if place else 0.9), "y": 2})
+        rail.click(position={"x": browser.box_of(rail)["width"] * (0.06 if place else 0.9), "y": 2})
         pattern = r"Flag from 0\.0[3-9]" if place else r"Flag up to 0\.[89]"
         apply = panel.get_by_role("button", name=re.compile(pattern))
         expect(apply).to_be_enabled()

@@ -279,9 +279,10 @@ def test_runs_that_are_computed_anew_and_deleted_while_they_are_seen(app, photos
     mixing = panel.locator("table").nth(1)
     expect(mixing.get_by_role("button", name="Boundary").first).to_be_visible()
     app.screenshot("separability-narrow")
-    edge = panel.bounding_box()["x"] + panel.bounding_box()["width"]
+    whole = browser.box_of(panel)
+    edge = whole["x"] + whole["width"]
     for part in panel.locator("td, th, button, [role=combobox]").all():
-        box = part.bounding_box()
+        box = browser.box_of(part)
         assert box["x"] + box["width"] <= edge, part.inner_text()
 
     _run("delete_run", dataset, run_key="separability")
