@@ -4,7 +4,7 @@ The audit tells it of its results, the home panel of the stored runs, by the sam
 """
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +13,7 @@ from fiftyone import ViewField as F
 
 from ..errors import UserError
 from ..storage.few import few, media_field, path_of, rows_where
-from ..storage.findings import PREVIOUS
+from ..storage.findings import HISTORY
 from ..storage.locks import writing
 from ..storage.runs import Run, plugin_runs, read_run, write_run
 from ..storage.separability import read_separability, tag
@@ -217,21 +217,65 @@ def read_cards(dataset: fo.Dataset) -> list[Card]:
         queue = queue_of(dataset, run) if has_queue(run) and not run.facts.about.frames else None
         solved = run.facts.special.get(SOLVED) or ()
         reviews = run.facts.special.get("reviews") or {}
-        previous = _previous(run)
+        before = (_history(run) or (None,))[-1]
         for found in findings_of({run.operator: _result(dataset, run)}):
             precision = reviews.get("measured_precision")
-            before = (previous[0].get(found.kind, 0), previous[1]) if previous else None
-            cards.append(Card(found, run, queue, precision, found.kind in solved, before))
+            earlier = (before.counts.get(found.kind, 0), before.written_at) if before else None
+            cards.append(Card(found, run, queue, precision, found.kind in solved, earlier))
     return cards
 
 
-def _previous(run: Run) -> tuple[dict[str, int], str] | None:
-    """What the run found that this one has replaced, by kind, and when; None if not known."""
-    told = run.facts.special.get(PREVIOUS)
-    if not told or run.operator not in (DUPLICATES.name, LABEL_ISSUES.name, OUTLIERS.name):
-        return None
-    found = findings_of({run.operator: {**told["told"], "run_key": run.key}})
-    return {one.kind: one.count for one in found}, told["written_at"]
+@dataclass(frozen=True)
+class Earlier:
+    """What a run found that another one has replaced, or has now.
+
+    Attributes:
+        written_at: when, in UTC (ISO 8601)
+        counts: how many of each kind of finding
+        accuracy: balanced accuracy of held-out predictions, in [0, 1]; None if not measured
+    """
+
+    written_at: str
+    counts: dict[str, int]
+    accuracy: float | None = None
+
+
+def _history(run: Run) -> list[Earlier]:
+    """What the runs found that this one has replaced, the earliest first."""
+    told = run.facts.special.get(HISTORY) or ()
+    return [_earlier(run, one["told"], one["written_at"]) for one in told]
+
+
+def _earlier(run: Run, told: Mapping[str, Any], written_at: str) -> Earlier:
+    if run.operator == SEPARABILITY.name:
+        accuracy = (told.get("overall") or {}).get("balanced_accuracy")
+        return Earlier(written_at, {}, accuracy)
+    if run.operator not in (DUPLICATES.name, LABEL_ISSUES.name, OUTLIERS.name):
+        return Earlier(written_at, {})  # what they have told is not a number
+    found = findings_of({run.operator: {**told, "run_key": run.key}})
+    return Earlier(written_at, {one.kind: one.count for one in found})
+
+
+def read_history(runs: Iterable[Run]) -> dict[tuple[str, str], list[tuple[str, float]]]:
+    """How what the runs tell has changed: by run and kind, when it was told and how much.
+
+    Counts of each kind of finding, and ``accuracy``, in [0, 1]; the earliest first. Runs that have
+    replaced none are left out.
+
+    Args:
+        runs: finished runs of a dataset
+    """
+    lines: dict[tuple[str, str], list[tuple[str, float]]] = {}
+    for run in runs:
+        told = _history(run)
+        if not told:
+            continue
+        told.append(_earlier(run, run.facts.special, run.written_at))
+        for kind in dict.fromkeys(kind for one in told for kind in one.counts):
+            lines[run.key, kind] = [(one.written_at, one.counts.get(kind, 0)) for one in told]
+        if measured := [one for one in told if one.accuracy is not None]:
+            lines[run.key, "accuracy"] = [(one.written_at, one.accuracy) for one in measured]
+    return lines
 
 
 def _result(dataset: fo.Dataset, run: Run) -> dict[str, Any]:

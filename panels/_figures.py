@@ -8,13 +8,17 @@ Names are escaped wherever Plotly shows them, on its axes too, from where a clic
 ``markup.from_plotly`` makes names of them again.
 """
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..markup import plotly
 from ._measures import Measure, percent
 
 BLUE, ORANGE, GRAY = "#4a90c4", "#e69f00", "#8c8c8c"
+# Okabe and Ito's, those that show on dark and on light; a dash tells lines apart without color.
+COLORS = (BLUE, ORANGE, "#009e73", "#d55e00", "#cc79a7", "#56b4e9")
+DASHES = ("solid", "dash", "dot")
 FAINT = "rgba(128, 128, 128, 0.25)"
 
 # Long names are cut at their end, on axes only.
@@ -178,6 +182,48 @@ def confusion(
         "font": {"size": 11},
     }
     return [heat, diagonal], layout
+
+
+def history(lines: Mapping[tuple[str, str], Sequence[tuple[str, float]]]) -> Figure:
+    """What runs told over time: counts of findings, and above them balanced accuracy.
+
+    Args:
+        lines: by run and kind, when it was told (ISO 8601, UTC) and how much
+
+    Returns:
+        the traces and the layout
+    """
+    traces, of_kind = [], Counter(kind for _, kind in lines)
+    for number, ((run_key, kind), told) in enumerate(lines.items()):
+        accuracy = kind == "accuracy"
+        name = f"{kind} ({plotly(run_key)})" if of_kind[kind] > 1 else kind
+        shown = "%{y:.1%}" if accuracy else "%{y:,}"
+        traces.append(
+            {
+                "type": "scatter",
+                "mode": "lines+markers",
+                "name": name,
+                "x": [when[:19] for when, _ in told],
+                "y": [value for _, value in told],
+                "yaxis": "y2" if accuracy else "y",
+                "line": {"color": COLORS[number % len(COLORS)], "dash": DASHES[number % 3]},
+                "hovertemplate": f"{shown}, %{{x|%Y-%m-%d %H:%M}}<extra>{name}</extra>",
+            }
+        )
+    axis = {"fixedrange": True, "title": {"text": ""}}
+    has_accuracy = bool(of_kind["accuracy"])
+    layout = {
+        "height": 230 + 60 * has_accuracy,
+        "margin": {"t": 8, "l": 44, "r": 12, "b": 30},
+        "dragmode": False,
+        "xaxis": axis | {"type": "date", "nticks": 5},
+        "yaxis": axis | {"rangemode": "tozero", "domain": [0, 0.66 if has_accuracy else 1]},
+        "yaxis2": axis | {"tickformat": ".0%", "domain": [0.74, 1], "nticks": 4},
+        "showlegend": True,
+        "legend": {"orientation": "h", "x": 0, "y": -0.12, "yanchor": "top"},
+        "font": {"size": 12},
+    }
+    return traces, layout
 
 
 def _names(labels: Sequence[str]) -> dict[str, Any]:

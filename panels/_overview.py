@@ -5,12 +5,13 @@ from typing import TYPE_CHECKING, Any
 import fiftyone.operators.types as types
 
 from ..checks.duplicates import DUPLICATES
-from ..checks.overview import Card, pictures_of
+from ..checks.overview import Card, pictures_of, read_history
 from ..checks.progress import counted
 from ..checks.separability import SEPARABILITY
 from ..checks.thresholds import has_threshold
 from ..markup import code, markdown
 from ..storage.runs import Run
+from ._figures import CONFIG, history
 from ._measures import percent
 from ._state import get_state
 from ._tables import compact_table, fitted_row
@@ -56,6 +57,7 @@ def draw_overview(
     ordered = sorted(enumerate(cards), key=lambda entry: (_is_done(entry[1]), entry[0]))
     for number, (_, card) in enumerate(ordered):
         _card(panel, ctx, events, number, card, card.run.key in stale)
+    _over_time(panel, runs)
     _runs(panel, events, runs, stale)
 
 
@@ -172,6 +174,16 @@ def _actions(panel: types.Object, events: "DatasetQuality", number: int, card: C
     text, icon = ("Reopen", "undo") if card.solved else ("Solved", "done")
     solved = not card.solved
     action("solved", text, icon, events.on_solved, kind=found.kind, solved=solved)
+
+
+def _over_time(panel: types.Object, runs: list[Run]) -> None:
+    """Adds what the runs told since they were first made, where one has replaced another."""
+    lines = read_history(run for run in runs if run.finished)
+    if not lines:
+        return
+    panel.md("---\n\n**Over time**", name="over_time")
+    data, layout = history(lines)
+    panel.plot("history", data=data, layout=layout, config=CONFIG)
 
 
 def _runs(panel: types.Object, events: "DatasetQuality", runs: list[Run], stale: set[str]) -> None:

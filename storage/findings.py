@@ -59,8 +59,8 @@ class Column:
     of_samples: bool = False
 
 
-# What a run says of the one that it has replaced.
-PREVIOUS = "previous"
+# What a run says of those that it has replaced, the earliest first, and of how many.
+HISTORY, MAX_HISTORY = "history", 30
 
 # The values of each column, by its name and the id of the sample or patch; those without a value
 # are left out.
@@ -164,7 +164,7 @@ def store_findings(
             check_unclaimed(dataset, "run_key", run)
         before = read_run(dataset, run.key)
         values = values() if callable(values) else values
-        more = {**facts.special, "libraries": _versions(), **_previous(run, before)}
+        more = {**facts.special, "libraries": _versions(), **_history(run, before)}
         run = replace(run, facts=replace(facts, special=more))
         fields = [_path(target, run.key, column) for column in columns]
         fields += [
@@ -206,20 +206,22 @@ def store_findings(
     return written
 
 
-def _previous(run: Run, before: Run | None) -> dict[str, Any]:
-    """What the run told before, in numbers, for the App to say what has changed since."""
+def _history(run: Run, before: Run | None) -> dict[str, Any]:
+    """What the runs of this name told before, in numbers, for the App to say what has changed."""
     if before is None or before.unreadable is not None or before.operator != run.operator:
         return {}
-    if not before.finished:  # it was replacing another one
-        told = before.facts.special.get(PREVIOUS)
-        return {PREVIOUS: told} if told else {}
     special = before.facts.special
-    numbers = {
-        name: value
-        for name, value in special.items()
-        if value is None or isinstance(value, int | float) or name in ("leaks", "reasons")
-    }
-    return {PREVIOUS: {"written_at": before.written_at, "told": numbers}}
+    history = list(special.get(HISTORY) or ())
+    if before.finished:  # else it was replacing another one
+        numbers = {
+            name: value
+            for name, value in special.items()
+            if value is None
+            or isinstance(value, int | float)
+            or name in ("leaks", "reasons", "overall")
+        }
+        history.append({"written_at": before.written_at, "told": numbers})
+    return {HISTORY: history[-MAX_HISTORY:]} if history else {}
 
 
 def declare_column(target: Target, run: Run, column: Column, empty: bool = False) -> None:

@@ -54,7 +54,7 @@ VOLATILE = frozenset(
         "created_at",
         "last_loaded_at",
         "written_at",
-        "previous",  # what the same call had found when it was killed after its last write
+        "history",  # what the same call had found when it was killed after its last write
         "stored_at",
         "timestamp",
         "seconds",

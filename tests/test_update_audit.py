@@ -5,7 +5,8 @@ import fiftyone.operators as foo
 import numpy as np
 import pytest
 from fiftyone.operators.executor import ExecutionContext
-from fiftyone_embedding_quality.checks.overview import read_cards
+from fiftyone_embedding_quality.checks.overview import read_cards, read_history
+from fiftyone_embedding_quality.checks.update import repeatable
 from sklearn.datasets import load_digits
 
 PREFIX = "@embedding/quality/"
@@ -56,6 +57,11 @@ def test_only_what_has_changed_is_repeated_with_its_settings(audited):
     (card,) = (card for card in read_cards(audited) if card.run.key == "doubts")
     assert card.before[0] == found > card.found.count
     assert card.before[1][:10] == when.isoformat()[:10]
+    lines = read_history(repeatable(audited))
+    assert [value for _, value in lines["doubts", "label issues"]] == [found, card.found.count]
+    accuracies = [value for _, value in lines["classes", "accuracy"]]
+    assert len(accuracies) == 2 and 0 < accuracies[0] < accuracies[1] <= 1
+    assert all(times == sorted(times) for times in ([at for at, _ in of] for of in lines.values()))
     # Labels and decisions are as they were, and what was decided is not flagged again.
     audited.reload()
     assert audited.values("breed.label") == labels
