@@ -17,7 +17,13 @@ from ..storage.metadata import read_slices
 from ..storage.runs import RunFacts
 from .contract import EMBEDDINGS, LABELS, Check
 from .inputs import Inputs
-from .verdicts import class_verdicts, comparison_verdict, field_verdict, slice_verdicts
+from .verdicts import (
+    class_verdicts,
+    comparison_verdict,
+    field_verdict,
+    more_sentence,
+    slice_verdicts,
+)
 
 if TYPE_CHECKING:
     from ..analysis.separability import Separability
@@ -57,8 +63,10 @@ def compute_separability(
     separability = measured[first.embeddings]
     report = separability.as_dict()
     verdicts = class_verdicts(separability)
+    of_more = _gains(first, separability)
     for row in report["classes"]:
-        row["verdict"] = verdicts[row["label"]]
+        row["more"] = of_more.get(row["label"])
+        row["verdict"] = "; ".join(filter(None, [verdicts[row["label"]], more_sentence(row)]))
     for pair in report["pairs"]:
         pair["boundary"] = [first.ids[row] for row in pair["boundary"]]
     report["overall"]["map"] = latest_trust(target.dataset, target.about, first.embeddings)
@@ -150,6 +158,22 @@ def _measure(inputs: Inputs) -> "Separability":
         evidence.probabilities,
         inputs.groups,
     )
+
+
+def _gains(inputs: Inputs, separability: "Separability") -> dict[str, float]:
+    """What more samples would bring the recall of each class of which that can be told."""
+    from ..analysis.learning_curve import MIN_INDEPENDENT, gain, learning_exponent
+
+    names = inputs.class_names
+    exponent = learning_exponent(inputs.rows, inputs.codes, len(names), inputs.groups, inputs.seed)
+    if exponent is None:
+        return {}
+    recalls, counts = separability.classes.recall.tolist(), separability.independent.tolist()
+    return {
+        name: round(gain(recall, count, exponent), 4)
+        for name, recall, count in zip(names, recalls, counts)
+        if count >= MIN_INDEPENDENT and recall == recall
+    }
 
 
 def _compared(measured: dict[str, "Separability"]) -> dict[str, Any] | None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..analysis.label_issues import SMALL_CLASS, UNTOLD_SHARE
+from ..analysis.learning_curve import FACTOR, MORE
 from ..analysis.separability import MIN_CONFUSION
 
 if TYPE_CHECKING:
@@ -24,6 +25,9 @@ MAX_INTERVAL = 0.5
 
 # With so many flags, labels are what to mend first; with fewer samples, more of them help most.
 FEW_FLAGS, FLAGGED_SHARE, FEW_SAMPLES = 2, 0.05, 50
+
+# The rise of recall that more samples must bring to be worth collecting.
+WORTH_IT = 0.02
 
 # Classes that a warning names.
 MAX_NAMED = 5
@@ -75,7 +79,7 @@ def class_advice(row: Mapping[str, Any], classes: Mapping[str, Mapping[str, Any]
 
     Args:
         row: the class as it is stored: ``label``, ``count``, ``recall``, ``confused_with``,
-            ``confused_rate``, ``label_issues``
+            ``confused_rate``, ``label_issues``, ``more``
         classes: all of them, by their labels
     """
     flagged, count, twin = row.get("label_issues") or 0, row["count"], _twin(row)
@@ -83,9 +87,31 @@ def class_advice(row: Mapping[str, Any], classes: Mapping[str, Mapping[str, Any]
         return f"fix labels first: {flagged:,} of {count:,} flagged"
     if twin in classes and _twin(classes[twin]) == row["label"]:
         return "merge, or define the boundary"
-    if row["recall"] is not None and row["recall"] < GOOD and count < FEW_SAMPLES:
-        return "collect more samples"
+    more = row.get("more")
+    if row["recall"] is not None and row["recall"] < GOOD:
+        if more is not None and more >= WORTH_IT:
+            return f"collect more: {MORE} bring {_between(more)} points"
+        if more is None and count < FEW_SAMPLES:
+            return "collect more samples"
     return "define the boundary" if twin else ""
+
+
+def _between(gain: float) -> str:
+    """What is gained, as far as it can be told, in points."""
+    low, high = round(100 * gain / FACTOR), round(100 * gain * FACTOR)
+    return f"{low} to {high}"
+
+
+def more_sentence(row: Mapping[str, Any]) -> str:
+    """What more samples would bring a class; empty where that cannot be told."""
+    more = row.get("more")
+    if more is None or row["recall"] is None or row["recall"] >= GOOD:
+        return ""
+    if more < WORTH_IT:
+        return f"{MORE} more samples of each class would hardly raise its recall"
+    return (
+        f"with {MORE} more samples of each class, its recall would rise by {_between(more)} points"
+    )
 
 
 def _twin(row: Mapping[str, Any]) -> str | None:

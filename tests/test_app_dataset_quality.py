@@ -121,6 +121,9 @@ def test_each_finding_leads_on(app, digits_with_copies):
     app.screenshot("quality-updated")
     app.dialog.get_by_role("button", name="Done").click()
     expect(panel.get_by_text("out of date")).to_have_count(0)
+    panel.get_by_text("Over time").scroll_into_view_if_needed()
+    expect(panel.locator(".legendtext", has_text="accuracy")).to_be_visible()
+    app.screenshot("quality-over-time")
     dataset.reload()
     assert dataset.count_values("label_issues_review")["accepted"] == 3
     rows = _run("list_runs", dataset)["runs"]

@@ -279,8 +279,9 @@ def test_weak_classes_are_those_that_differ_from_the_rest(recalls, counts, weak)
 def test_what_to_do_about_a_class():
     from fiftyone_embedding_quality.checks.verdicts import class_advice
 
-    def row(label, count, recall, twin=None, flagged=None, rate=0.2):
+    def row(label, count, recall, twin=None, flagged=None, rate=0.2, more=None):
         about = {"label": label, "count": count, "recall": recall, "confused_rate": rate}
+        about["more"] = more
         return {**about, "confused_with": twin, "label_issues": flagged}
 
     rows = [
@@ -288,7 +289,9 @@ def test_what_to_do_about_a_class():
         row("robin", 90, 0.7, "finch", 1),
         row("finch", 80, 0.8, "robin"),
         row("heron", 12, 0.6),
-        row("stork", 400, 0.7, "heron"),
+        row("stork", 400, 0.7, "heron", more=0.01),
+        row("crane", 30, 0.5, more=0.1),
+        row("ibis", 30, 0.5, more=0.001),
         row("gull", 300, 0.97, None, 3),
         row("swan", 300, 0.99, "goose", rate=0.003),
         row("goose", 300, 0.99, "swan", rate=0.003),
@@ -300,6 +303,8 @@ def test_what_to_do_about_a_class():
         "merge, or define the boundary",
         "collect more samples",
         "define the boundary",
+        "collect more: 100 bring 5 to 20 points",
+        "",
         "",
         "",
         "",
