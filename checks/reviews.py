@@ -35,6 +35,9 @@ from ..storage.target import Target
 from ..storage.targets import resolve_target
 from .label_issue_columns import LABEL_ISSUES
 
+# So many are named by a result, for Undo.
+MAX_NAMED_IDS = 1000
+
 DECISIONS = ("accept", "keep", "set", "undo")
 
 # Pairs of labels, before and after, that a result names.
@@ -78,6 +81,7 @@ def review_label_issues(
             {"label": shown_text(old), "new": shown_text(new), "count": count}
             for (old, new), count in outcome.changes.most_common(MAX_CHANGES)
         ],
+        "ids": list(outcome.decisions) if len(outcome.decisions) <= MAX_NAMED_IDS else None,
         "skipped": dict(outcome.skipped),
         "reviews": reviews.counts(),
         "seconds": round(time.monotonic() - started, 2),

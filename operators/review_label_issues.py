@@ -15,7 +15,9 @@ from ..checks.reviews import (
 )
 from ..errors import UserError
 from ..markup import markdown
+from ..storage.few import few
 from ..storage.labels import label_field_of, shown_text
+from ..storage.runs import read_run
 from .base import QualityOperator, chosen_target
 from .form_fields import choice_input, show_error
 
@@ -25,6 +27,9 @@ DECISIONS = {
     "set": "Set another label",
     "undo": "Take reviews back",
 }
+
+# What the button Undo names: what was reviewed, whatever is selected by then.
+IDS = "ids"
 
 # Changes of labels that the form and the result name.
 NAMED = 5
@@ -68,7 +73,8 @@ class ReviewLabelIssues(QualityOperator):
 
         Returns:
             a dict with ``reviewed``, ``changed`` (labels), ``changes`` (``label``, ``new`` and
-            ``count`` of the most frequent), ``skipped``, and ``reviews`` of the run so far
+            ``count`` of the most frequent), ``ids`` (of samples or patches; None of more than
+            1,000), ``skipped``, and ``reviews`` of the run so far
 
         Raises:
             UserError: if the input is at fault; nothing is changed then
@@ -84,6 +90,11 @@ class ReviewLabelIssues(QualityOperator):
         """
         if "operator_uri" not in ctx.request_params and not ctx.selected:
             return chosen_target(ctx)
+        if ids := ctx.params.get(IDS):
+            run = read_run(ctx.dataset, ctx.params["run_key"])
+            if run is None:
+                raise UserError("The run was deleted")
+            return few(ctx.dataset, run.facts.about, ids)
         if ctx.current_sample:
             clicked = [
                 label
@@ -103,7 +114,7 @@ class ReviewLabelIssues(QualityOperator):
         raise UserError("Select the samples or objects to review in the grid first")
 
     def form(self, ctx: Any, samples: Any, inputs: types.Object) -> None:
-        runs = _judged_runs(samples._root_dataset)
+        runs = _judged_runs(ctx.dataset)
         choice_input(inputs, "run_key", runs, label="Run")
         choices = types.RadioGroup()
         for decision, text in DECISIONS.items():
@@ -149,6 +160,16 @@ class ReviewLabelIssues(QualityOperator):
         if count and decision != "undo":
             text += f". The originals stay in {run.key}_original"
         inputs.view("plan", types.Notice(label=text))
+
+    def from_form(self, given: dict[str, Any]) -> dict[str, Any]:
+        # A button of a result also tells where it stands.
+        return {name: value for name, value in given.items() if name not in (IDS, "path")}
+
+    def links(self, result: dict[str, Any]) -> list[tuple[str, str, dict[str, Any]]]:
+        if result["decision"] == "undo" or not result["ids"]:
+            return []
+        again = {"decision": "undo", "run_key": result["run_key"], IDS: result["ids"]}
+        return [("Undo", self.uri, again)]
 
     def afterwards(self, ctx: Any) -> list[Any]:
         """What was decided is no longer selected: the next decision is about something else."""

@@ -122,12 +122,16 @@ def test_label_issues_are_found_reviewed_and_taken_back(app, flipped):
     form.get_by_role("button", name="Execute").click()
     expect(app.dialog.get_by_text("2 labels reviewed, 2 of them changed")).to_be_visible()
     app.screenshot("review-result")
-    app.page.keyboard.press("Escape")
     flipped.reload()
     assert flipped.count_values("label_issues_review")["accepted"] == 2
-    _open_view(app, flipped, "label-issues-flagged", f"{flagged - 2} samples")
-
-    foo.get_operator("@embedding/quality/review_label_issues")(flipped, decision="undo")
+    # Nothing is selected any more: Undo is about what was reviewed.
+    app.settle()
+    app.dialog.get_by_role("button", name="Undo").click()
+    expect(app.dialog.get_by_text("2 labels taken back")).to_be_visible()
+    app.screenshot("review-undone")
+    flipped.reload()
+    assert flipped.count_values("label_issues_review") == {None: 200}
+    app.page.keyboard.press("Escape")
     _open_view(app, flipped, "label-issues-flagged", f"{flagged} samples")
 
 
