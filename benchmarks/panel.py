@@ -1,24 +1,27 @@
-"""The panel "Class separability" in a browser: how long it takes to open, and to answer a click.
+"""The panels in a browser: how long they take to open, and to answer a click.
 
     python benchmarks/panel.py --images FOLDER [--samples 100000] [--classes 1000] [--clicks 10]
 
 Times are taken in the page itself, at every frame from the mouse button's release on: until the
 panel says what is shown, and until the first of the new pictures stands in the grid. Beside them
 the App alone: a saved view of 100 samples that is chosen from its own list, with its own
-Histograms panel open. Needs Chromium or Chrome; seven minutes.
+Histograms panel open. Of "Dataset quality" and "Why this sample?": opening, moving a threshold, and
+a decision until the next sample is on the screen. Needs Chromium or Chrome; fifteen minutes.
 """
 
 import argparse
 import statistics
 import sys
 import tempfile
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 from common import print_row
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
-import browser  # first: sets up a database of its own, before anything imports FiftyOne
+import browser
+import conftest  # noqa: F401  first: sets up a database and plugins of its own
 import fiftyone as fo
 import fiftyone.operators as foo
 from playwright.sync_api import Locator, Page, sync_playwright
@@ -70,6 +73,8 @@ def main() -> None:
             print_row("seconds, median (most)", "panel", "first picture")
             app_alone(app, dataset, arguments.clicks)
             panel_clicks(app, dataset, arguments.clicks)
+            print_row("seconds, median (most)", "told", "next sample")
+            quality_clicks(app, dataset, arguments.clicks)
             context.close()
     finally:
         server.stop()
@@ -97,6 +102,9 @@ def measured_dataset(folder: Path, samples: int, classes: int) -> fo.Dataset:
     )
     compute = foo.get_operator("@embedding/quality/compute_separability")
     compute(dataset, embeddings="vectors", label_field="ground_truth")
+    find = foo.get_operator("@embedding/quality/find_label_issues")
+    found = find(dataset, embeddings="vectors", label_field="ground_truth")
+    print(f"{found['flagged']:,} of {samples:,} labels flagged", flush=True)
     return dataset
 
 
@@ -170,6 +178,58 @@ def panel_clicks(app: browser.App, dataset: fo.Dataset, clicks: int) -> None:
         browser.click_plot(panel, place, place)
 
     report("a class in the matrix", app.page, choose_square, clicks)
+
+
+WATCH_QUALITY = """() => {
+  const said = () => [...document.querySelectorAll('p, h6, span')].map(part => part.textContent)
+    .filter(text => / flagged at | in label_issues, /.test(text)).join();
+  const sample = () =>
+    document.querySelector('[data-cy=modal] [data-cy=sidebar-entry-id]')?.textContent;
+  window.addEventListener('pointerup', () => {
+    const seen = window.seen = {}, start = performance.now(), told = said(), shown = sample();
+    const look = () => {
+      const time = performance.now() - start;
+      if (seen.panel === undefined && said() !== told) seen.panel = time;
+      if (seen.pictures === undefined && sample() !== shown) seen.pictures = time;
+      if (time < 3000) requestAnimationFrame(look);
+    };
+    requestAnimationFrame(look);
+  }, true);
+}"""
+
+
+def quality_clicks(app: browser.App, dataset: fo.Dataset, clicks: int) -> None:
+    opened = []
+    for _ in range(3):
+        app.open(dataset.name)
+        app.page.wait_for_timeout(REST)
+        started = time.perf_counter()
+        panel = app.open_panel("dataset_quality")
+        panel.get_by_role("button", name="Threshold").first.wait_for()
+        opened.append(time.perf_counter() - started)
+        app.page.wait_for_timeout(REST)
+        if len(opened) < 3:
+            close_panel(app, "dataset_quality")
+    print_row("Dataset quality opens", summary(opened))
+    app.page.evaluate(WATCH_QUALITY)
+    panel.get_by_role("button", name="Threshold").first.click()
+    rail = panel.locator(".MuiSlider-root")
+    rail.wait_for()
+    app.page.wait_for_timeout(REST)
+
+    def move(number: int) -> None:
+        width = browser.box_of(rail)["width"]
+        rail.click(position={"x": width * (0.1 + 0.8 * (number + 0.5) / clicks), "y": 2})
+
+    report("a threshold is moved", app.page, move, clicks)
+    panel.get_by_role("button", name="Review").first.click()
+    modal = app.page.locator("[data-cy=modal]")
+    modal.locator("[data-cy=panel-tab-why_this_sample]").click()
+    why = modal.locator("[data-cy=panel-content-why_this_sample]")
+    keep = why.get_by_role("button", name="Keep")
+    keep.first.wait_for()
+    app.page.wait_for_timeout(REST)
+    report("a decision", app.page, lambda number: keep.first.click(), clicks)
 
 
 def report(name: str, page: Page, click: Callable[[int], None], clicks: int) -> None:

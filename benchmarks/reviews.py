@@ -52,6 +52,13 @@ def main() -> None:
         print_row("event", "seconds")
         for name, panel in (("home", HOME), ("why this sample", WHY)):
             print_row(f"{name} opens", timed(partial(event, dataset, panel, "on_load", ids[0])))
+        open_one = {"state": {"threshold_of": "label_issues"}}
+        slides = [
+            timed(partial(event, dataset, HOME, "on_slide", ids[0], open_one, value=10 * place))
+            for place in range(1, given.decisions)
+        ]
+        print_row("first move of a threshold", slides[0])
+        print_row("further moves", statistics.median(slides[1:]))
         writes, draws = [], []
         for now, following in pairwise(ids):
             decision = {"id": now, "run_key": "label_issues", "decision": "keep"}
@@ -70,13 +77,25 @@ def timed(work: Callable[[], Any]) -> float:
     return time.perf_counter() - started
 
 
-def event(dataset: fo.Dataset, panel: str, method: str, open_sample: str, **params: Any) -> None:
+def event(
+    dataset: fo.Dataset,
+    panel: str,
+    method: str,
+    open_sample: str,
+    state: dict[str, Any] | None = None,
+    **params: Any,
+) -> None:
     """One event of a panel, as the App's server runs it."""
     request = {
         "dataset_name": dataset.name,
         "current_sample": open_sample,
         "view_name": VIEW,
-        "params": {"panel_id": "benchmark", "__method__": method, "panel_state": {}, **params},
+        "params": {
+            "panel_id": "benchmark",
+            "__method__": method,
+            "panel_state": state or {},
+            **params,
+        },
     }
     context = ExecutionContext(request, executor=Executor(), operator_uri=panel)
     foo.get_operator(panel).execute(context)
