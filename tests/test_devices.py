@@ -5,13 +5,10 @@ computed on the CPU after that is a real model.
 """
 
 import importlib
-import logging
 
 import numpy as np
 import pytest
 import torch
-from fiftyone_embedding_quality.analysis import _exact_search, _exact_search_torch
-from fiftyone_embedding_quality.analysis.neighbors import nearest_rows, neighbor_graph
 from fiftyone_embedding_quality.embedding import devices
 from fiftyone_embedding_quality.embedding.registry import load_model
 from fiftyone_embedding_quality.process import OUT_OF_MEMORY, UNSUPPORTED, UNUSABLE, device_fault
@@ -161,42 +158,3 @@ def test_compute_embeddings_says_so(digits, compute_embeddings, cnn, monkeypatch
 )
 def test_whose_fault_it_is(error, fault):
     assert device_fault(error) == fault
-
-
-VECTORS = np.random.default_rng(7).standard_normal((700, 48)).astype(np.float32)
-
-
-def _searches() -> dict:
-    return {
-        "graph": lambda device: neighbor_graph(VECTORS, k=9, device=device),
-        "approximate": lambda device: neighbor_graph(
-            VECTORS, k=9, method="pynndescent", device=device
-        ),
-        "nearest": lambda device: nearest_rows(VECTORS[:50], VECTORS, k=9, device=device),
-    }
-
-
-@pytest.mark.parametrize(
-    "name", ["graph", pytest.param("approximate", marks=pytest.mark.slow), "nearest"]
-)
-@pytest.mark.parametrize("when", ["at once", "in the midst"])
-def test_neighbors_are_searched_on_the_cpu_instead(name, when, monkeypatch, caplog):
-    search = _searches()[name]
-    expected = search("cpu")
-    if when == "in the midst":
-        chosen = _exact_search.product_path
-        path = lambda *args: chosen(*args) if args[-1] == "cpu" else "cuda"  # noqa: E731
-        monkeypatch.setattr(_exact_search, "product_path", path)
-        monkeypatch.setattr(_exact_search_torch.TorchSearch, "__init__", lambda *_: None)
-
-        def full(*_):
-            raise FULL
-
-        monkeypatch.setattr(_exact_search_torch.TorchSearch, "__call__", full)
-    elif torch.cuda.is_available():
-        pytest.skip("needs torch to refuse CUDA by itself")
-    with caplog.at_level(logging.WARNING):
-        found = search("cuda")
-    np.testing.assert_array_equal(found.indices, expected.indices)
-    assert found.method == expected.method
-    assert "The device 'cuda'" in caplog.text and "neighbors by CPU" in caplog.text

@@ -1,12 +1,14 @@
 """The neighbour graph is exact: compared with brute force in float64, on hostile input as well."""
 
+import logging
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-from fiftyone_embedding_quality.analysis import _exact_search
+import torch
+from fiftyone_embedding_quality.analysis import _exact_search, _exact_search_torch
 from fiftyone_embedding_quality.analysis.neighbors import nearest_rows, neighbor_graph
 from fiftyone_embedding_quality.analysis.vectors import unit_rows
 
@@ -287,3 +289,44 @@ def test_importing_the_module_is_light():
         f"sys.exit(len({heavy} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+# On a device that is full or unsupported; one file, for pynndescent is compiled for minutes.
+
+VECTORS = np.random.default_rng(7).standard_normal((700, 48)).astype(np.float32)
+
+
+def _searches() -> dict:
+    return {
+        "graph": lambda device: neighbor_graph(VECTORS, k=9, device=device),
+        "approximate": lambda device: neighbor_graph(
+            VECTORS, k=9, method="pynndescent", device=device
+        ),
+        "nearest": lambda device: nearest_rows(VECTORS[:50], VECTORS, k=9, device=device),
+    }
+
+
+@pytest.mark.parametrize(
+    "name", ["graph", pytest.param("approximate", marks=pytest.mark.slow), "nearest"]
+)
+@pytest.mark.parametrize("when", ["at once", "in the midst"])
+def test_neighbors_are_searched_on_the_cpu_instead(name, when, monkeypatch, caplog):
+    search = _searches()[name]
+    expected = search("cpu")
+    if when == "in the midst":
+        chosen = _exact_search.product_path
+        path = lambda *args: chosen(*args) if args[-1] == "cpu" else "cuda"  # noqa: E731
+        monkeypatch.setattr(_exact_search, "product_path", path)
+        monkeypatch.setattr(_exact_search_torch.TorchSearch, "__init__", lambda *_: None)
+
+        def full(*_):
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+
+        monkeypatch.setattr(_exact_search_torch.TorchSearch, "__call__", full)
+    elif torch.cuda.is_available():
+        pytest.skip("needs torch to refuse CUDA by itself")
+    with caplog.at_level(logging.WARNING):
+        found = search("cuda")
+    np.testing.assert_array_equal(found.indices, expected.indices)
+    assert found.method == expected.method
+    assert "The device 'cuda'" in caplog.text and "neighbors by CPU" in caplog.text
