@@ -10,11 +10,15 @@ from ..checks.reducers import METHODS, Reduction
 from ..checks.reduction import REDUCTION, default_field, plan_reduction, reduce_embeddings
 from ..markup import code
 from ..storage.metadata import split_fields
+from ..storage.search_index import check_index_key
 from ..storage.targets import resolve_target
 from .base import QualityOperator
 from .form_fields import (
+    NOT_CHOSEN,
     choice_input,
     embeddings_input,
+    index_from_form,
+    index_input,
     judging_notice,
     labels_input,
     patches_input,
@@ -51,6 +55,7 @@ class ReduceEmbeddings(QualityOperator):
         patches_field: str | None = None,
         field: str | None = None,
         update: bool = False,
+        similarity_index: str | None = None,
         seed: int = 51,
     ) -> dict[str, Any]:
         """Reduces embeddings into a new field, which all operators read like any other.
@@ -74,6 +79,8 @@ class ReduceEmbeddings(QualityOperator):
                 dimensions stay. An earlier result of that name is replaced
             update (False): place samples that have no reduced embedding yet by what was learned
                 before; those that have one keep it
+            similarity_index (None): a brain key; FiftyOne's similarity index of the result is
+                created under it, for search by image
             seed (51): of everything random
 
         Returns:
@@ -93,7 +100,9 @@ class ReduceEmbeddings(QualityOperator):
             label_field=label_field,
             seed=seed,
         )
-        return reduce_embeddings(inputs, reduction, field=field, update=update)
+        return reduce_embeddings(
+            inputs, reduction, field=field, update=update, similarity_index=similarity_index
+        )
 
     def form(self, ctx: Any, samples: Any, inputs: types.Object) -> None:
         patches_field = patches_input(ctx, samples, inputs, "Reduce")
@@ -120,7 +129,8 @@ class ReduceEmbeddings(QualityOperator):
             label="Field for the result",
             view=types.View(placeholder=default),
         )
-        _, before = plan_reduction(target, embeddings, params["field"] or default)
+        field = params["field"] or default
+        _, before = plan_reduction(target, embeddings, field)
         if before is not None:
             inputs.bool(
                 "update",
@@ -128,8 +138,21 @@ class ReduceEmbeddings(QualityOperator):
                 label="Only place new samples",
                 description="By what was learned before; what is reduced already stays",
             )
+        key = index_input(ctx, inputs, field, checked=False)
+        if key is not None:
+            check_index_key(target, field, key)
         each = SECONDS_PER_EMBEDDING[reduction.method or "pca"]
         judging_notice(target, embeddings, inputs, STARTING_SECONDS, each)
+
+    def from_form(self, given: dict[str, Any]) -> dict[str, Any]:
+        def field() -> str:
+            named, method = (str(given.get(name) or "").strip() for name in ("field", "method"))
+            remove = given.get("remove")
+            remove = None if remove == NOT_CHOSEN else remove or None
+            embeddings = str(given.get("embeddings") or "")
+            return named or default_field(embeddings, _reduction(method or "pca", 1, remove))
+
+        return index_from_form(given, field)
 
     def summary(self, result: dict[str, Any]) -> str:
         noun = result["things"]
@@ -156,6 +179,8 @@ class ReduceEmbeddings(QualityOperator):
                 f"- {code(accuracy['label_field'])}: held-out balanced accuracy "
                 f"{_percent(accuracy['after'])}, before {_percent(accuracy['before'])}"
             )
+        if result["similarity_index"]:
+            lines.append(f"- search by image in the App: {code(result['similarity_index'])}")
         lines += skipped_lines(result)
         lines.append(f"- {duration(result['seconds'])} in all")
         return "\n".join(lines)
