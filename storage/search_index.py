@@ -15,7 +15,7 @@ from ..embedding.weights import reported_loading
 from ..errors import UserError
 from .names import check_name
 from .ownership import MARK
-from .references import delete_brain_run
+from .references import delete_brain_run, sweep
 from .runs import Run, RunFacts
 from .target import About, Target
 from .vectors import read_vectors
@@ -147,6 +147,7 @@ def create_index(
         MARK: {"embeddings": target.dataset_path(embeddings)},
     }
     samples = target.view if target.is_frames else target.dataset
+    sweep(target.dataset, brain_key)
     if target.dataset.has_brain_run(brain_key):
         delete_brain_run(target.dataset, brain_key)
     try:
@@ -198,7 +199,9 @@ def _run_of(dataset: fo.Dataset, key: str) -> Run:
         special={"path": path, "text_search": bool(config.supports_prompts)},
     )
     written_at = info.timestamp.isoformat(timespec="milliseconds") + "+00:00"
-    return Run(key, OPERATOR, facts=facts, finished=True, written_at=written_at)
+    # FiftyOne stores its results last.
+    finished = dataset._doc.brain_methods[key].results is not None
+    return Run(key, OPERATOR, facts=facts, finished=finished, written_at=written_at)
 
 
 def indexes_of(dataset: fo.Dataset, paths: Sequence[str], named: str | None = None) -> list[Run]:
