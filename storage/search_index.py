@@ -200,7 +200,7 @@ def _run_of(dataset: fo.Dataset, key: str) -> Run:
     )
     written_at = info.timestamp.isoformat(timespec="milliseconds") + "+00:00"
     # FiftyOne stores its results last.
-    finished = dataset._doc.brain_methods[key].results is not None
+    finished = bool(dataset._doc.brain_methods[key].results)
     return Run(key, OPERATOR, facts=facts, finished=finished, written_at=written_at)
 
 
