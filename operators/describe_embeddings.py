@@ -119,8 +119,8 @@ class DescribeEmbeddings(QualityOperator):
             "metric",
             {name: METRIC_LABELS[name] for name in METRICS},
             label="Compared by",
-            description="As the model is meant to be used. The checks compare by cosine, the "
-            "similarity index in this way",
+            description="As the model is meant to be used: the similarity index compares so, the "
+            "checks by cosine",
         )
         inputs.str(
             "text_side",
@@ -147,8 +147,9 @@ class DescribeEmbeddings(QualityOperator):
     def summary(self, result: dict[str, Any]) -> str:
         of = result["parameters"]["of"]
         lines = [
-            f"**{code(result['embeddings'])}** holds embeddings of {markdown(of)} by "
-            f"**{markdown(result['model'])}**: {result['judged']:,} of {result['dim']:,} dimensions"
+            f"**{result['judged']:,} embeddings** of {markdown(of)} in "
+            f"**{code(result['embeddings'])}** ({result['dim']:,} dimensions), made elsewhere by "
+            f"**{markdown(result['model'])}**"
         ]
         if text_side := result["parameters"]["text_side"]:
             lines.append(f"- texts are embedded into the same space by {markdown(text_side)}")

@@ -179,7 +179,12 @@ def run_key_input(
 
 
 def judging_notice(
-    target: Target, embeddings: str, inputs: types.Object, starting: float, each: float
+    target: Target,
+    embeddings: str,
+    inputs: types.Object,
+    starting: float,
+    each: float,
+    verb: str = "judged",
 ) -> None:
     """Says in a form how many will be judged, and how long that takes.
 
@@ -188,10 +193,11 @@ def judging_notice(
         embeddings: the field of the vectors
         inputs: the form
         starting, each: seconds to start, and for each vector
+        verb ("judged"): what becomes of them
     """
     count = len(target.ids(having=embeddings))
     took = duration(starting + count * each)
-    text = f"{count:,} of {len(target.ids()):,} {target.noun} have vectors and will be judged"
+    text = f"{count:,} of {len(target.ids()):,} {target.noun} have vectors and will be {verb}"
     inputs.view("plan", types.Notice(label=f"{text}, which takes roughly {took}"))
 
 

@@ -83,8 +83,8 @@ class ListRuns(QualityOperator):
         if not result["runs"]:
             return "This plugin has no runs on this dataset"
         lines = [
-            "| Run | Operator | When (UTC) | Model | Judged | Found | State |",
-            "| --- | --- | --- | --- | --- | --- | --- |",
+            "| Run | Operator | When (UTC) | Judged | Found | State |",
+            "| --- | --- | --- | --- | --- | --- |",
         ]
         for row in result["runs"]:
             state = "; ".join(row["reasons"] or ()) or (
@@ -92,9 +92,8 @@ class ListRuns(QualityOperator):
             )
             when = (row["written_at"] or "")[:16].replace("T", " ")
             lines.append(
-                f"| {code(row['run_key'])} | {row['operator']} | {when} "
-                f"| {markdown(row['model'] or '')} | {_judged(row)} "
-                f"| {row['found']} | {markdown(state)} |"
+                f"| {code(row['run_key'])} | {row['operator']} | {when} | {_judged(row)} "
+                f"| {_found_by(row)} | {markdown(state)} |"
             )
         return "\n".join(lines)
 
@@ -104,6 +103,13 @@ def _judged(row: dict[str, Any]) -> str:
     if read is None or judged is None:
         return ""
     return f"{judged:,}" if judged == read else f"{judged:,} of {read:,}"
+
+
+def _found_by(row: dict[str, Any]) -> str:
+    """What was found; of embeddings with the model that made them."""
+    if row["operator"] in (COMPUTING, DESCRIBING) and row["model"] and row["found"]:
+        return f"{row['found']}: {markdown(row['model'])}"
+    return row["found"]
 
 
 def _row(run: Run, reasons: list[str] | None) -> dict[str, Any]:

@@ -3,14 +3,17 @@
 from typing import Any
 
 import fiftyone.operators.types as types
+import numpy as np
 
 from ..checks.inputs import Inputs
 from ..checks.progress import Progress, counted, duration
 from ..checks.reducers import METHODS, Reduction
 from ..checks.reduction import REDUCTION, default_field, plan_reduction, reduce_embeddings
+from ..errors import UserError
 from ..markup import code
 from ..storage.metadata import split_fields
 from ..storage.search_index import check_index_key
+from ..storage.target import Target
 from ..storage.targets import resolve_target
 from .base import QualityOperator
 from .form_fields import (
@@ -120,7 +123,17 @@ class ReduceEmbeddings(QualityOperator):
         options = METHODS | ({KEEP: "None: keep all dimensions"} if params["remove"] else {})
         choice_input(inputs, "method", options, label="Method")
         if params["method"] != KEEP:
-            inputs.int("num_dims", default=64, min=1, label="Dimensions")
+            most = _most_dims(target, embeddings)
+            inputs.int(
+                "num_dims",
+                default=min(64, most),
+                min=1,
+                max=most,
+                label="Dimensions",
+                description=f"At most {most:,}: what the embeddings and their number allow",
+            )
+            if (ctx.params.get("num_dims") or 0) > most:
+                raise UserError(f"num_dims={params['num_dims']} must be at most {most:,} here")
         labels_input(target, inputs, "Measures what is kept of these classes", required=False)
         reduction = _reduction(params["method"], params["num_dims"], params["remove"])
         default = default_field(embeddings, reduction)
@@ -142,7 +155,7 @@ class ReduceEmbeddings(QualityOperator):
         if key is not None:
             check_index_key(target, field, key)
         each = SECONDS_PER_EMBEDDING[reduction.method or "pca"]
-        judging_notice(target, embeddings, inputs, STARTING_SECONDS, each)
+        judging_notice(target, embeddings, inputs, STARTING_SECONDS, each, "reduced")
 
     def from_form(self, given: dict[str, Any]) -> dict[str, Any]:
         def field() -> str:
@@ -184,6 +197,15 @@ class ReduceEmbeddings(QualityOperator):
         lines += skipped_lines(result)
         lines.append(f"- {duration(result['seconds'])} in all")
         return "\n".join(lines)
+
+
+def _most_dims(target: Target, embeddings: str) -> int:
+    """To how many dimensions embeddings can be reduced, by the first of them and their number."""
+    ids = target.ids(having=embeddings)
+    if not ids:
+        return 1
+    first = target.only(ids[:1]).values(embeddings)[ids[0]][0]
+    return max(1, min(np.size(first), len(ids) - 1))
 
 
 def _reduction(method: str | None, num_dims: int | None, remove: str | None) -> Reduction:

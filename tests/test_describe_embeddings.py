@@ -17,6 +17,13 @@ def operator(name):
     return foo.get_operator(PREFIX + name)
 
 
+def panel(dataset):
+    """What the panel Dataset quality shows, as one text."""
+    call = {"panel_id": "any", "__method__": "on_load", "panel_state": {}}
+    result = foo.execute_operator(PREFIX + "dataset_quality", {"dataset": dataset}, params=call)
+    return json.dumps([request.to_json() for request in result.executor._requests])
+
+
 def _samples(seed=0, length=LENGTH):
     """Harbors and meadows, whose embeddings point to two sides."""
     random = np.random.default_rng(seed)
@@ -63,6 +70,7 @@ def test_what_made_them_is_told_everywhere_and_forgotten_again(places, tmp_path)
     assert rows["far"]["model"] == rows["separability"]["model"] == "gull-large 2"
     assert rows["far"]["reasons"] == [] and rows["far"]["found"] == "30 vectors, 12 dimensions"
     assert "gull-large 2" in operator("list_runs").summary(listed)
+    assert "gull-large 2" in panel(places)
     operator("export_report")(places, path=str(tmp_path))
     page = next(tmp_path.rglob("*.html")).read_text()
     assert "gull-large 2" in page
