@@ -143,6 +143,25 @@ def test_patches_are_described_apart_from_their_samples(dataset):
     )
 
 
+def test_embeddings_within_a_document(places):
+    rows = places.values("far")
+    places.add_sample_field(
+        "deep", fo.EmbeddedDocumentField, embedded_doc_type=fo.DynamicEmbeddedDocument
+    )
+    places.set_values("deep.sea", [row[:7] for row in rows], dynamic=True)
+    places.add_sample_field("deep.sea", fo.VectorField)
+    call = {"embeddings": "deep.sea", "model": "squid"}
+    result = operator("describe_embeddings")(places, **call, similarity_index="find")
+    assert (result["run_key"], result["dim"]) == ("deep_sea", 7)
+    found = operator("find_outliers")(places, embeddings="deep.sea", check_pictures=False)
+    assert found["model"] == "squid"
+    assert places.load_brain_results("find").total_index_size == NUMBER
+    # Another field whose run would have the same name.
+    places.set_values("deep_sea", rows)
+    with pytest.raises(ValueError, match="is described under the same name 'deep_sea'"):
+        operator("describe_embeddings")(places, embeddings="deep_sea", model="kelp")
+
+
 def test_what_cannot_be_of_one_model_is_refused(places):
     first, second = places[:2]
     first["far"] = np.ones(5, np.float32)
