@@ -28,8 +28,9 @@ logger = logging.getLogger(__name__)
 # Hidden units on both sides, rows of a step, its size, and passes at most and without progress.
 HIDDEN, BATCH, RATE, MAX_EPOCHS, PATIENCE = 256, 256, 1e-3, 60, 4
 
-# Rows of a pass, and rows that are held out: a tenth, so many at most.
-EPOCH_ROWS, HELD_OUT_SHARE, MAX_HELD_OUT = 50_000, 0.1, 5000
+# Rows that are learned from at most, so that time and memory are bounded, rows of a pass, and rows
+# that are held out: a tenth, so many at most.
+MAX_ROWS, EPOCH_ROWS, HELD_OUT_SHARE, MAX_HELD_OUT = 50_000, 20_000, 0.1, 5000
 
 # Progress of less than this share of the loss is none.
 LEAST_GAIN = 1e-3
@@ -92,6 +93,8 @@ def _train(
     from .reduction import linear_encoder
 
     random = np.random.default_rng(seed)
+    if len(rows) > MAX_ROWS:
+        rows = rows[np.sort(random.permutation(len(rows))[:MAX_ROWS])]
     order = random.permutation(len(rows))
     num_held_out = max(1, min(int(len(rows) * HELD_OUT_SHARE), MAX_HELD_OUT))
     # Of these rows alone: components of all of them would look better on the others than they are.

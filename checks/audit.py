@@ -14,6 +14,7 @@ from ..storage.labels import label_field_of, label_fields, read_label_texts
 from ..storage.metadata import names_splits, read_splits
 from ..storage.names import check_name
 from ..storage.paths import document_type, patches_fields
+from ..storage.search_index import check_index_key
 from ..storage.target import Target
 from ..storage.targets import resolve_target
 from ..storage.vectors import embeddings_field, vector_fields
@@ -33,6 +34,7 @@ from .label_issue_columns import LABEL_ISSUES
 from .label_issues import find_label_issues
 from .outliers import OUTLIERS, find_outliers
 from .progress import Progress
+from .search import SEARCH, index_embeddings
 from .separability import SEPARABILITY, compute_separability
 from .visualization import VISUALIZATION, compute_visualization
 
@@ -81,6 +83,7 @@ def audit(
     label_field: str | None = None,
     split: str | list | None = None,
     check_pictures: bool = True,
+    similarity_index: str | None = None,
     seed: int = 51,
 ) -> dict[str, Any]:
     """Runs every check that the target allows, on shared inputs.
@@ -88,7 +91,8 @@ def audit(
     Args:
         target: the samples or patches
         progress (None): where the steps are reported
-        embeddings, model, label_field, split, check_pictures, seed: as of the operator
+        embeddings, model, label_field, split, check_pictures, similarity_index, seed: as of the
+            operator
 
     Returns:
         a dict with the result of each check in ``steps``, ``left_out``, and what was read
@@ -103,6 +107,8 @@ def audit(
     labels, no_labels = _labels(target, label_field)
     _check_named(target, label_field, split)
     _check_field(target, embeddings)
+    if similarity_index is not None:
+        check_index_key(target, field_to_audit(target, embeddings, model), similarity_index)
     name = _embeddings(target, embeddings, model, progress, done)
     several = labels is not None and label_field_of(target, labels).several
     # Only label issues are defined for several labels of one sample.
@@ -117,6 +123,9 @@ def audit(
         _steps_on_embeddings(inputs, labels, several, check_pictures, done)
     else:
         done.leave_out(NEEDS_EMBEDDINGS, "there are no vectors")
+    if similarity_index is not None and name is not None:
+        made = (target, name, similarity_index, progress)
+        done.step(SEARCH, lambda: index_embeddings(*made))
     if labels is None:
         done.leave_out(NEEDS_LABELS, no_labels)
     if not done.steps:
@@ -239,6 +248,12 @@ def _check_field(target: Target, embeddings: str | None) -> None:
         check_name("embeddings", name)
     else:
         embeddings_field(target, embeddings)
+
+
+def field_to_audit(target: Target, named: str | None, model: str) -> str:
+    """The field of the embeddings that an audit reads, or makes if there are none."""
+    name = named or next(iter(vector_fields(target)), None) or default_field(model)
+    return name.removeprefix(target.root)
 
 
 def _embeddings(

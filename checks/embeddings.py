@@ -17,12 +17,14 @@ from ..storage.ownership import mark_of
 from ..storage.paths import delete_field
 from ..storage.references import delete_brain_run
 from ..storage.runs import UNDER_REMOVAL, Run, RunFacts, embeddings_key, embeddings_run, write_run
+from ..storage.search_index import check_index_key, indexes_of
 from ..storage.target import Target
-from ..storage.text_search import check_index_key, create_text_index, is_our_index
 from ..storage.texts import read_texts
 from .contract import FILES, Check
+from .description import check_not_described
 from .embedded import Embedded, failures_of, store_embeddings, wanted_ids
 from .progress import Progress, counted_notes
+from .search import index_embeddings, known_tower
 
 EMBEDDINGS = Check(
     name="compute_embeddings",
@@ -78,6 +80,7 @@ def plan_embeddings(target: Target, field: str) -> Plan:
     path = target.dataset_path(field)
     facts = RunFacts(about=target.about)
     run = Run(embeddings_key(target, field), EMBEDDINGS.name, (path, f"{path}_error"), facts)
+    check_not_described(target, field)
     check_unclaimed(target.dataset, "embeddings", run)
     if not target.has_field(field):
         return Plan(field, run, None)  # nothing has filled it, or the user has deleted it
@@ -128,7 +131,7 @@ def compute_embeddings(
     """
     # Imported here: torch takes seconds, and FiftyOne imports this file to list operators.
     from ..embedding.pipeline import embed_pictures
-    from ..embedding.registry import load_model, open_clip_config
+    from ..embedding.registry import load_model
     from ..embedding.texts import embed_texts, load_text_model
 
     started = time.monotonic()
@@ -140,11 +143,8 @@ def compute_embeddings(
     plan = plan_embeddings(target, embeddings or default_field(model, text_field))
     check_same_name(plan, model, overwrite, text_field)
     texts = read_texts(target, text_field) if text_field is not None else None
-    clip = open_clip_config(model, weights)
-    if similarity_index is not None and text_field is not None:
-        raise UserError("similarity_index= is for embeddings of images; leave it out for texts")
     if similarity_index is not None:
-        _check_index(target, similarity_index, clip, model)
+        check_index_key(target, plan.field, similarity_index)
     progress.say(f"Loading the model {model}")
     if texts is None:
         network = load_model(model, weights, device)
@@ -172,12 +172,17 @@ def compute_embeddings(
             some = {id_: texts[id_] for id_ in target.ids() if id_ in wanted}
             batches = embed_texts(network, some, batch_size)
         done = store_embeddings(target, plan.field, items, batches, progress)
-        index = similarity_index or _kept_index(target, plan)
-        if similarity_index or (index and done.computed):
-            progress.say("Creating the similarity index")
-            create_text_index(target, plan.field, index, *clip)
-        notes = [*getattr(network, "notes", ()), *counted_notes(done.notes, target.noun)]
-        more = {"similarity_index": index, "notes": notes}
+        # Those that are there have to follow the embeddings.
+        kept = [run.key for run in _kept_indexes(target, plan)]
+        made = [similarity_index] if similarity_index else []
+        for index in dict.fromkeys([*made, *kept] if done.computed else made):
+            index_embeddings(target, plan.field, index, progress)
+        index = next(iter([*made, *kept]), None)
+        more = {
+            "similarity_index": index,
+            "text_search": index is not None and known_tower(target, plan.field)[0] is not None,
+            "notes": [*getattr(network, "notes", ()), *counted_notes(done.notes, target.noun)],
+        }
         facts = _with_done(facts, done, more)
         facts = replace(facts, seconds=round(time.monotonic() - started, 2))
         lock.check()
@@ -253,8 +258,8 @@ def _begin(target: Target, plan: Plan, identity: Any, overwrite: bool) -> RunFac
             target.clear(plan.field)
             # With its mark, which names the old model.
             delete_field(target.dataset, target.dataset_path(plan.field))
-        if index := _kept_index(target, plan):
-            delete_brain_run(target.dataset, index)
+        for index in _kept_indexes(target, plan):
+            delete_brain_run(target.dataset, index.key)
     return facts
 
 
@@ -268,19 +273,10 @@ def _declare(target: Target, plan: Plan, identity: Any) -> None:
         declare_marked(target, f"{plan.field}_error", error.field_type, error.meaning, plan.run)
 
 
-def _check_index(target: Target, brain_key: str, clip: tuple | None, model: str) -> None:
-    check_name("similarity_index", brain_key)
-    if clip is None:
-        raise UserError(
-            f"similarity_index= needs a model with a text tower, clip or open_clip:…, not {model!r}"
-        )
-    check_index_key(target.dataset, brain_key)
-
-
-def _kept_index(target: Target, plan: Plan) -> str | None:
-    """The index of an earlier run, which has to follow the embeddings, unless it was deleted."""
-    index = plan.before.special.get("similarity_index") if plan.before is not None else None
-    return index if index and is_our_index(target.dataset, index) else None
+def _kept_indexes(target: Target, plan: Plan) -> list[Run]:
+    """The indexes of the field that earlier runs have made."""
+    named = plan.before.special.get("similarity_index") if plan.before is not None else None
+    return indexes_of(target.dataset, [target.dataset_path(plan.field)], named)
 
 
 def _mixing_error(plan: Plan, model: str) -> UserError:

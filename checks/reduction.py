@@ -16,10 +16,12 @@ from ..storage.names import check_name, check_unclaimed
 from ..storage.paths import check_writable
 from ..storage.reducers import StoredReducer, read_reducer, write_reducer
 from ..storage.runs import REDUCING, Run, RunFacts, embeddings_key, read_run, write_run
+from ..storage.search_index import check_index_key, indexes_of
 from ..storage.target import Target
 from .contract import EMBEDDINGS, Check
 from .inputs import Inputs
 from .reducers import Fitted, Reduction, check_reduction, fit_reducer, removed_values
+from .search import index_embeddings
 
 REDUCTION = Check(
     name=REDUCING,
@@ -62,13 +64,14 @@ def reduce_embeddings(
     *,
     field: str | None = None,
     update: bool = False,
+    similarity_index: str | None = None,
 ) -> dict[str, Any]:
     """Reduces embeddings, stores the result in a field of its own, and tells what was kept.
 
     Args:
         inputs: the embeddings; with labels, what of them is still told is measured
         reduction (None): how; by default PCA to 64 dimensions
-        field, update: as of the operator
+        field, update, similarity_index: as of the operator
 
     Raises:
         UserError: if the input is at fault; an earlier result then stays
@@ -77,6 +80,8 @@ def reduce_embeddings(
     reduction = reduction or Reduction()
     field = field or default_field(inputs.embeddings, reduction)
     run, before = plan_reduction(inputs.target, inputs.embeddings, field)
+    if similarity_index is not None:
+        check_index_key(inputs.target, field, similarity_index)
     if update:
         reduction, stored = _before(run, before, inputs)
         known = stored.ids if stored else inputs.target.everything.ids(having=field)
@@ -104,6 +109,7 @@ def reduce_embeddings(
         lock.check()
         write_run(target.dataset, replace(run, facts=facts))
         written = _store(inputs, run, field, reduction, fitted, matrix, update)
+        written["similarity_index"] = _index(inputs, field, similarity_index)
         facts = replace(facts, special={**facts.special, **written, **_kept(inputs, field)})
         facts = replace(facts, seconds=round(time.monotonic() - started, 2))
         lock.check()
@@ -217,6 +223,16 @@ def _store(
             target.write(field, rows, target.sample_ids)
             advance(len(part))
     return {"dim": int(matrix.shape[1]), "placed": len(places)}
+
+
+def _index(inputs: Inputs, field: str, wanted: str | None) -> str | None:
+    """Makes the index that is wanted, and anew those that are there; returns the first one."""
+    target = inputs.target
+    kept = [run.key for run in indexes_of(target.dataset, [target.dataset_path(field)])]
+    names = list(dict.fromkeys([*([wanted] if wanted else []), *kept]))
+    for name in names:
+        index_embeddings(target, field, name, inputs.progress)
+    return next(iter(names), None)
 
 
 def _kept(inputs: Inputs, field: str) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from .clusters import CLUSTERS
 from .comparison import COMPARISON
 from .contract import Check
+from .description import DESCRIPTION
 from .duplicates import DUPLICATES
 from .embeddings import EMBEDDINGS
 from .label_issue_columns import LABEL_ISSUES
@@ -15,6 +16,7 @@ from .visualization import VISUALIZATION
 
 CHECKS: tuple[Check, ...] = (
     EMBEDDINGS,
+    DESCRIPTION,
     REDUCTION,
     DUPLICATES,
     LABEL_ISSUES,

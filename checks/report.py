@@ -26,6 +26,7 @@ from ..storage.target import About, Target
 from ..storage.targets import resolve_target
 from .contents import SPLIT, Contents, Finding, ReportedMap, ReportedRun
 from .contract import Finding as Declaration
+from .description import DESCRIPTION
 from .duplicates import DUPLICATES
 from .embeddings import EMBEDDINGS
 from .registry import CHECKS, check_of
@@ -35,6 +36,9 @@ from .visualization import VISUALIZATION
 
 # Points of a plot that a report draws, and the seed of their choice.
 MAX_POINTS, SEED = 5000, 51
+
+# Runs that say what embeddings are of, and nothing of the samples.
+WITHOUT_FINDINGS = (EMBEDDINGS.name, DESCRIPTION.name)
 
 # Planning
 
@@ -65,7 +69,7 @@ def plan_report(dataset: fo.Dataset, run_keys: Sequence[str] | None) -> tuple[li
     """
     runs, maps = reportable(dataset)
     names = [run.key for run in [*runs, *maps]]
-    found = [run.key for run in [*runs, *maps] if run.operator != EMBEDDINGS.name]
+    found = [run.key for run in [*runs, *maps] if run.operator not in WITHOUT_FINDINGS]
     if not found:
         operators = [check.name for check in CHECKS if check.would_find]
         raise UserError(
@@ -120,7 +124,7 @@ def read_contents(samples: Any, runs: Sequence[Run], maps: Sequence[Run]) -> Con
                 reported.append(_read_run(target, run))
         except UserError as error:
             left_out[run.key] = str(error)
-    if not plots and not any(one.run.operator != EMBEDDINGS.name for one in reported):
+    if not plots and not any(one.run.operator not in WITHOUT_FINDINGS for one in reported):
         reasons = "; ".join(f"{key}: {reason}" for key, reason in left_out.items())
         raise UserError(f"Nothing can be reported of this view ({reasons}); pass the dataset")
     told = [run for run in (*runs, *maps) if run.key not in left_out]

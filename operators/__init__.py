@@ -6,6 +6,7 @@ from .compute_embeddings import ComputeEmbeddings
 from .compute_separability import ComputeSeparability
 from .compute_visualization import ComputeVisualization
 from .delete_run import DeleteRun
+from .describe_embeddings import DescribeEmbeddings
 from .export_report import ExportReport
 from .find_clusters import FindClusters
 from .find_duplicates import FindDuplicates
@@ -28,6 +29,7 @@ OPERATORS = (
     ComputeEmbeddings,
     ComputeVisualization,
     ReduceEmbeddings,
+    DescribeEmbeddings,
     FindDuplicates,
     FindOutliers,
     FindLabelIssues,

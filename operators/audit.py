@@ -4,15 +4,18 @@ from typing import Any
 
 import fiftyone.operators.types as types
 
-from ..checks.audit import NO_LABELS, audit, default_labels, default_patches
+from ..checks.audit import NO_LABELS, audit, default_labels, default_patches, field_to_audit
 from ..checks.audit import Audit as Done
 from ..checks.clusters import CLUSTERS
-from ..checks.embeddings import EMBEDDINGS
+from ..checks.embeddings import EMBEDDINGS, default_field
 from ..checks.overview import findings_of
 from ..checks.progress import Progress, counted, duration
+from ..checks.search import SEARCH, known_tower
 from ..checks.separability import SEPARABILITY
 from ..checks.visualization import VISUALIZATION
+from ..embedding.registry import open_clip_config
 from ..markup import code, markdown
+from ..storage.search_index import check_index_key
 from ..storage.targets import resolve_target
 from ..storage.vectors import vector_fields
 from .base import OPEN_PANEL, SET_VIEW, QualityOperator
@@ -20,6 +23,8 @@ from .compute_separability import PANEL
 from .form_fields import (
     NOT_CHOSEN,
     embeddings_input,
+    index_from_form,
+    index_input,
     labels_input,
     model_input,
     patches_input,
@@ -51,6 +56,7 @@ class Audit(QualityOperator):
         patches_field: str | None = None,
         split: str | list | None = None,
         check_pictures: bool = True,
+        similarity_index: str | None = None,
         seed: int = 51,
     ) -> dict[str, Any]:
         """Runs every check that the dataset allows, and says what was left out and why.
@@ -71,6 +77,8 @@ class Audit(QualityOperator):
                 tags, for leaks between them
             check_pictures (True): read the files, to prove duplicates and to find dark, bright,
                 blurred, … pictures; without it, near-duplicates are left out
+            similarity_index (None): a brain key; FiftyOne's similarity index of the embeddings is
+                created under it, which searches by text, too, where the model reads it
             seed (51): of everything random
 
         Returns:
@@ -90,6 +98,7 @@ class Audit(QualityOperator):
             label_field=label_field,
             split=split,
             check_pictures=check_pictures,
+            similarity_index=similarity_index,
             seed=seed,
         )
         return {**result, "findings": [one.as_dict() for one in findings_of(result["steps"])]}
@@ -98,8 +107,10 @@ class Audit(QualityOperator):
         patches_field = patches_input(ctx, samples, inputs, "Audit", default_patches(samples))
         target = resolve_target(samples, patches_field)
         fields = vector_fields(target)
+        model = (ctx.params.get("model") or "").strip() or "clip"
+        field = field_to_audit(target, None, model)
         if fields:
-            embeddings_input(ctx, target, inputs)
+            field = embeddings_input(ctx, target, inputs)
         else:
             model_input(
                 inputs, "There are no embeddings yet; this model computes them (clip or cnn, say)"
@@ -118,6 +129,10 @@ class Audit(QualityOperator):
             label="Read the images",
             description="Verifies duplicates, and finds dark, bright, blurred, … images",
         )
+        tower = known_tower(target, field)[0] if fields else open_clip_config(model, None)
+        key = index_input(ctx, inputs, field, checked=False, text=tower is not None)
+        if key is not None:
+            check_index_key(target, field, key)
         count = len(target.ids())
         seconds = STARTING_SECONDS + count * SECONDS_PER_EMBEDDING
         if ctx.params.get("check_pictures", True):
@@ -134,7 +149,11 @@ class Audit(QualityOperator):
         # What was chosen as none in the form is not chosen again by default.
         if whole or given.get("label_field") == NOT_CHOSEN:
             given["label_field"] = NO_LABELS
-        return given
+
+        def field() -> str:
+            return str(given.get("embeddings") or default_field(str(given.get("model") or "clip")))
+
+        return index_from_form(given, field)
 
     def links(self, result: dict[str, Any]) -> list[tuple[str, str, dict[str, Any]]]:
         views = dict.fromkeys(finding["view"] for finding in result["findings"])
@@ -184,6 +203,9 @@ class Audit(QualityOperator):
                 f"{counted(clusters['num_topics'], 'topic')}: color the visualization by "
                 f"{code(clusters['run_key'] + '_topic')}"
             )
+        if search := result["steps"].get(SEARCH):
+            by = "image and text" if search["text_search"] else "image"
+            facts.append(f"- search by {by} in the App: {code(search['similarity_index'])}")
         facts += skipped_lines(result)
         if result["steps"].get(EMBEDDINGS.name, {}).get("failed"):
             field = code(f"{result['embeddings']}_error")

@@ -15,12 +15,21 @@ from ..checks.embeddings import (
 )
 from ..checks.progress import Progress, duration
 from ..embedding.names import full_name, model_of_texts
+from ..embedding.registry import open_clip_config
 from ..markup import code, markdown
+from ..storage.search_index import check_index_key
 from ..storage.target import Target
 from ..storage.targets import resolve_target
 from ..storage.texts import text_fields
 from .base import QualityOperator
-from .form_fields import choice_input, model_input, patches_input
+from .form_fields import (
+    NOT_CHOSEN,
+    choice_input,
+    index_from_form,
+    index_input,
+    model_input,
+    patches_input,
+)
 
 # What loading torch and a model takes, for the forecast in the form.
 LOADING_SECONDS = 5
@@ -69,8 +78,8 @@ class ComputeEmbeddings(QualityOperator):
             device (None): ``cpu``, ``cuda``, …; by default a GPU if there is one
             overwrite (False): compute all vectors of these samples anew; with another model
                 than before, all vectors in the field are removed first
-            similarity_index (None): a brain key; for open_clip models, FiftyOne's similarity
-                index with search by text is created under it
+            similarity_index (None): a brain key; FiftyOne's similarity index of the embeddings is
+                created under it, which for open_clip models searches by text, too
             text_field (None): a field of strings, captions say, of the samples or patches, whose
                 texts are embedded instead of images. The model is then
                 ``text:<sentence-transformers name or local folder>``, ``words:<file>`` of Word2Vec
@@ -120,8 +129,12 @@ class ComputeEmbeddings(QualityOperator):
             label="Recompute existing embeddings",
             description="Otherwise only what has no embeddings yet is computed",
         )
-        inputs.bool("more_options", default=False, label="More options", view=types.SwitchView())
         target = resolve_target(samples, patches_field)
+        text = open_clip_config(model, params["weights"]) is not None
+        key = index_input(ctx, inputs, field, checked=False, text=text)
+        if key is not None:
+            check_index_key(target, field, key)
+        inputs.bool("more_options", default=False, label="More options", view=types.SwitchView())
         if ctx.params.get("more_options"):
             texts = text_fields(target)
             if texts:
@@ -139,12 +152,6 @@ class ComputeEmbeddings(QualityOperator):
                 label="Weights file",
                 description="A local safetensors or torch file instead of downloaded weights",
             )
-            inputs.str(
-                "similarity_index",
-                label="Text search index",
-                description="A brain key: creates FiftyOne's similarity index, so that the App's "
-                "search by text works on these vectors (clip and open_clip models)",
-            )
             inputs.int("batch_size", min=1, label="Batch size", description="Default: by device")
             inputs.str("device", label="Device", description="cpu, cuda, cuda:1, …; default: best")
 
@@ -153,6 +160,15 @@ class ComputeEmbeddings(QualityOperator):
         check_same_name(plan, model, overwrite, text_field)
         called = model_of_texts(model, text_field) if text_field else full_name(model)
         inputs.view("plan", types.Notice(label=_forecast(target, plan, called, overwrite)))
+
+    def from_form(self, given: dict[str, Any]) -> dict[str, Any]:
+        def field() -> str:
+            texts = given.get("text_field")
+            texts = None if texts == NOT_CHOSEN else texts or None
+            named = str(given.get("embeddings") or "").strip()
+            return named or default_field(str(given.get("model") or "clip"), texts)
+
+        return index_from_form(given, field)
 
     def summary(self, result: dict[str, Any]) -> str:
         noun = "patches" if result["patches_field"] else "images"
@@ -181,7 +197,8 @@ class ComputeEmbeddings(QualityOperator):
                     f"for example {code(failure['examples'][0])}"
                 )
         if result["similarity_index"]:
-            lines.append(f"- search by text in the App: {code(result['similarity_index'])}")
+            by = "image and text" if result["text_search"] else "image"
+            lines.append(f"- search by {by} in the App: {code(result['similarity_index'])}")
         return "\n".join(lines)
 
 

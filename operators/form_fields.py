@@ -1,7 +1,7 @@
 """The fields that several forms have, each made in one place."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import fiftyone.operators.types as types
@@ -13,6 +13,7 @@ from ..storage.labels import label_fields
 from ..storage.metadata import default_split, names_splits, split_fields
 from ..storage.paths import patches_fields
 from ..storage.runs import read_run
+from ..storage.search_index import default_index_key
 from ..storage.target import Target
 from ..storage.vectors import vector_fields
 
@@ -178,7 +179,12 @@ def run_key_input(
 
 
 def judging_notice(
-    target: Target, embeddings: str, inputs: types.Object, starting: float, each: float
+    target: Target,
+    embeddings: str,
+    inputs: types.Object,
+    starting: float,
+    each: float,
+    verb: str = "judged",
 ) -> None:
     """Says in a form how many will be judged, and how long that takes.
 
@@ -187,10 +193,11 @@ def judging_notice(
         embeddings: the field of the vectors
         inputs: the form
         starting, each: seconds to start, and for each vector
+        verb ("judged"): what becomes of them
     """
     count = len(target.ids(having=embeddings))
     took = duration(starting + count * each)
-    text = f"{count:,} of {len(target.ids()):,} {target.noun} have vectors and will be judged"
+    text = f"{count:,} of {len(target.ids()):,} {target.noun} have vectors and will be {verb}"
     inputs.view("plan", types.Notice(label=f"{text}, which takes roughly {took}"))
 
 
@@ -200,3 +207,52 @@ def model_input(inputs: types.Object, description: str) -> None:
     models.add_choice("clip", label="clip", description="OpenCLIP ViT-B-32, 512 dimensions")
     models.add_choice("cnn", label="cnn", description="EfficientNet-Lite0, small and fast")
     inputs.str("model", default="clip", view=models, label="Model", description=description)
+
+
+def index_input(
+    ctx: Any, inputs: types.Object, embeddings: str, *, checked: bool, text: bool = False
+) -> str | None:
+    """The form's offer of FiftyOne's similarity index; returns its brain key if it is wanted.
+
+    Args:
+        ctx: the context of the form
+        inputs: the form
+        embeddings: the field that is indexed
+        checked: whether it is wanted unasked
+        text (False): whether the index searches by text, too
+    """
+    what = "image or text" if text else "image"
+    inputs.bool(
+        "searchable",
+        default=checked,
+        label=f"Search by {what}",
+        description="Creates FiftyOne's similarity index: 'Sort by similarity' and the search of "
+        "the App then work on these embeddings",
+    )
+    wanted = ctx.params.get("searchable")
+    if not (checked if wanted is None else wanted):
+        return None
+    default = default_index_key(embeddings)
+    inputs.str(
+        "similarity_index",
+        label="Name of the index",
+        description="A brain key",
+        view=types.View(placeholder=default),
+    )
+    return (ctx.params.get("similarity_index") or "").strip() or default
+
+
+def index_from_form(given: dict[str, Any], embeddings: Callable[[], str]) -> dict[str, Any]:
+    """Turns the offer of an index into the parameter ``similarity_index``.
+
+    Args:
+        given: what the form sends; a script that calls FiftyOne's executor sends no offer
+        embeddings: tells the field that is indexed
+    """
+    if "searchable" not in given:
+        return given
+    if not given.pop("searchable"):
+        # What was typed before the offer was turned down is still sent.
+        return {**given, "similarity_index": None}
+    key = str(given.get("similarity_index") or "").strip()
+    return {**given, "similarity_index": key or default_index_key(embeddings())}

@@ -11,7 +11,8 @@ from ..markup import code, markdown
 from ..storage.graphs import OPERATOR as GRAPH
 from ..storage.maps import OPERATOR as VISUALIZATION
 from ..storage.removal import left_behind, removable
-from ..storage.runs import REDUCING, Run
+from ..storage.runs import COMPUTING, DESCRIBING, REDUCING, Run
+from ..storage.search_index import OPERATOR as SIMILARITY_INDEX
 from ..storage.staleness import Reader, stale_reasons
 from .base import QualityOperator
 
@@ -39,9 +40,9 @@ class ListRuns(QualityOperator):
 
         Returns:
             a dict with ``runs``: a list of dicts with ``run_key``, ``operator``, ``written_at``,
-            ``parameters``, ``found``, how many were ``read``, ``judged`` and ``skipped`` (by
-            reason), ``finished``, ``stale`` (None if not checked), ``reasons``, ``fields`` and
-            ``views``
+            ``parameters``, ``model`` (what made the embeddings, if it is known), ``found``, how
+            many were ``read``, ``judged`` and ``skipped`` (by reason), ``finished``, ``stale``
+            (None if not checked), ``reasons``, ``fields`` and ``views``
         """
         started = time.monotonic()
         dataset = samples._root_dataset
@@ -92,7 +93,7 @@ class ListRuns(QualityOperator):
             when = (row["written_at"] or "")[:16].replace("T", " ")
             lines.append(
                 f"| {code(row['run_key'])} | {row['operator']} | {when} | {_judged(row)} "
-                f"| {row['found']} | {markdown(state)} |"
+                f"| {_found_by(row)} | {markdown(state)} |"
             )
         return "\n".join(lines)
 
@@ -104,6 +105,13 @@ def _judged(row: dict[str, Any]) -> str:
     return f"{judged:,}" if judged == read else f"{judged:,} of {read:,}"
 
 
+def _found_by(row: dict[str, Any]) -> str:
+    """What was found; of embeddings with the model that made them."""
+    if row["operator"] in (COMPUTING, DESCRIBING) and row["model"] and row["found"]:
+        return f"{row['found']}: {markdown(row['model'])}"
+    return row["found"]
+
+
 def _row(run: Run, reasons: list[str] | None) -> dict[str, Any]:
     facts = run.facts
     return {
@@ -111,6 +119,7 @@ def _row(run: Run, reasons: list[str] | None) -> dict[str, Any]:
         "operator": run.operator,
         "written_at": run.written_at,
         "parameters": dict(facts.parameters),
+        "model": facts.model,
         "found": _found(run),
         "read": facts.read,
         "judged": facts.judged,
@@ -134,8 +143,12 @@ def _found(run: Run) -> str:
         return f"{special[fact]:,} {unit}" if special.get(fact) is not None else ""
     if run.operator == GRAPH:
         return f"{special.get('rows', 0):,} rows"
-    if run.operator == "compute_embeddings":
+    if run.operator == COMPUTING:
         return f"{run.facts.judged or 0:,} vectors"
+    if run.operator == DESCRIBING:
+        return f"{run.facts.judged or 0:,} vectors, {special.get('dim', 0):,} dimensions"
+    if run.operator == SIMILARITY_INDEX:
+        return "search by image" + (" and text" if special.get("text_search") else "")
     if run.operator == REDUCING:
         return f"{run.facts.judged or 0:,} vectors, {special.get('dim', 0):,} dimensions"
     if run.operator == VISUALIZATION:

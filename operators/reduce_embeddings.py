@@ -3,18 +3,25 @@
 from typing import Any
 
 import fiftyone.operators.types as types
+import numpy as np
 
 from ..checks.inputs import Inputs
 from ..checks.progress import Progress, counted, duration
 from ..checks.reducers import METHODS, Reduction
 from ..checks.reduction import REDUCTION, default_field, plan_reduction, reduce_embeddings
+from ..errors import UserError
 from ..markup import code
 from ..storage.metadata import split_fields
+from ..storage.search_index import check_index_key
+from ..storage.target import Target
 from ..storage.targets import resolve_target
 from .base import QualityOperator
 from .form_fields import (
+    NOT_CHOSEN,
     choice_input,
     embeddings_input,
+    index_from_form,
+    index_input,
     judging_notice,
     labels_input,
     patches_input,
@@ -51,6 +58,7 @@ class ReduceEmbeddings(QualityOperator):
         patches_field: str | None = None,
         field: str | None = None,
         update: bool = False,
+        similarity_index: str | None = None,
         seed: int = 51,
     ) -> dict[str, Any]:
         """Reduces embeddings into a new field, which all operators read like any other.
@@ -74,6 +82,8 @@ class ReduceEmbeddings(QualityOperator):
                 dimensions stay. An earlier result of that name is replaced
             update (False): place samples that have no reduced embedding yet by what was learned
                 before; those that have one keep it
+            similarity_index (None): a brain key; FiftyOne's similarity index of the result is
+                created under it, for search by image
             seed (51): of everything random
 
         Returns:
@@ -93,7 +103,9 @@ class ReduceEmbeddings(QualityOperator):
             label_field=label_field,
             seed=seed,
         )
-        return reduce_embeddings(inputs, reduction, field=field, update=update)
+        return reduce_embeddings(
+            inputs, reduction, field=field, update=update, similarity_index=similarity_index
+        )
 
     def form(self, ctx: Any, samples: Any, inputs: types.Object) -> None:
         patches_field = patches_input(ctx, samples, inputs, "Reduce")
@@ -111,7 +123,17 @@ class ReduceEmbeddings(QualityOperator):
         options = METHODS | ({KEEP: "None: keep all dimensions"} if params["remove"] else {})
         choice_input(inputs, "method", options, label="Method")
         if params["method"] != KEEP:
-            inputs.int("num_dims", default=64, min=1, label="Dimensions")
+            most = _most_dims(target, embeddings)
+            inputs.int(
+                "num_dims",
+                default=min(64, most),
+                min=1,
+                max=most,
+                label="Dimensions",
+                description=f"At most {most:,}: what the embeddings and their number allow",
+            )
+            if (ctx.params.get("num_dims") or 0) > most:
+                raise UserError(f"num_dims={params['num_dims']} must be at most {most:,} here")
         labels_input(target, inputs, "Measures what is kept of these classes", required=False)
         reduction = _reduction(params["method"], params["num_dims"], params["remove"])
         default = default_field(embeddings, reduction)
@@ -120,7 +142,8 @@ class ReduceEmbeddings(QualityOperator):
             label="Field for the result",
             view=types.View(placeholder=default),
         )
-        _, before = plan_reduction(target, embeddings, params["field"] or default)
+        field = params["field"] or default
+        _, before = plan_reduction(target, embeddings, field)
         if before is not None:
             inputs.bool(
                 "update",
@@ -128,8 +151,21 @@ class ReduceEmbeddings(QualityOperator):
                 label="Only place new samples",
                 description="By what was learned before; what is reduced already stays",
             )
+        key = index_input(ctx, inputs, field, checked=False)
+        if key is not None:
+            check_index_key(target, field, key)
         each = SECONDS_PER_EMBEDDING[reduction.method or "pca"]
-        judging_notice(target, embeddings, inputs, STARTING_SECONDS, each)
+        judging_notice(target, embeddings, inputs, STARTING_SECONDS, each, "reduced")
+
+    def from_form(self, given: dict[str, Any]) -> dict[str, Any]:
+        def field() -> str:
+            named, method = (str(given.get(name) or "").strip() for name in ("field", "method"))
+            remove = given.get("remove")
+            remove = None if remove == NOT_CHOSEN else remove or None
+            embeddings = str(given.get("embeddings") or "")
+            return named or default_field(embeddings, _reduction(method or "pca", 1, remove))
+
+        return index_from_form(given, field)
 
     def summary(self, result: dict[str, Any]) -> str:
         noun = result["things"]
@@ -156,9 +192,20 @@ class ReduceEmbeddings(QualityOperator):
                 f"- {code(accuracy['label_field'])}: held-out balanced accuracy "
                 f"{_percent(accuracy['after'])}, before {_percent(accuracy['before'])}"
             )
+        if result["similarity_index"]:
+            lines.append(f"- search by image in the App: {code(result['similarity_index'])}")
         lines += skipped_lines(result)
         lines.append(f"- {duration(result['seconds'])} in all")
         return "\n".join(lines)
+
+
+def _most_dims(target: Target, embeddings: str) -> int:
+    """To how many dimensions embeddings can be reduced, by the first of them and their number."""
+    ids = target.ids(having=embeddings)
+    if not ids:
+        return 1
+    first = target.only(ids[:1]).values(embeddings)[ids[0]][0]
+    return max(1, min(np.size(first), len(ids) - 1))
 
 
 def _reduction(method: str | None, num_dims: int | None, remove: str | None) -> Reduction:

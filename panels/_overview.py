@@ -10,7 +10,7 @@ from ..checks.progress import counted
 from ..checks.separability import SEPARABILITY
 from ..checks.thresholds import has_threshold
 from ..markup import code, markdown
-from ..storage.runs import Run
+from ..storage.runs import COMPUTING, DESCRIBING, Run
 from ._figures import CONFIG, history
 from ._measures import percent
 from ._state import get_state
@@ -67,7 +67,7 @@ def _is_done(card: Card) -> bool:
 
 def _head(panel: types.Object, events: "DatasetQuality", runs: list[Run], stale: set[str]) -> None:
     when = max(run.written_at or "" for run in runs)[:16].replace("T", " ")
-    panel.md(f"Last computed {when} UTC", name="when")
+    panel.md(f"Last computed {when} UTC{_made_by(runs)}", name="when")
     if stale:
         keys = ", ".join(map(code, sorted(stale)))
         panel.view(
@@ -89,6 +89,16 @@ def _head(panel: types.Object, events: "DatasetQuality", runs: list[Run], stale:
         ("refresh", "Refresh", "refresh", events.on_refresh),
     ):
         row.btn(name, text, icon=icon, variant="outlined", on_click=event)
+
+
+def _made_by(runs: list[Run]) -> str:
+    """What made the embeddings, as far as it is known."""
+    known = {
+        f"{code(run.facts.embeddings[0])} by {markdown(run.facts.model)}"
+        for run in runs
+        if run.operator in (COMPUTING, DESCRIBING) and run.facts.embeddings and run.facts.model
+    }
+    return f"; embeddings {', '.join(sorted(known))}" if known else ""
 
 
 def _card(

@@ -17,7 +17,7 @@ from ..checks.thresholds import move_threshold
 from ..checks.update import repeatable, stale_runs
 from ..errors import UserError
 from ..storage.locks import guard
-from ..storage.runs import Run, read_run
+from ..storage.runs import DESCRIBING, Run, plugin_runs, read_run
 from ._open_sample import open_queue
 from ._overview import draw_nothing, draw_overview
 from ._state import get_state, set_state
@@ -220,8 +220,10 @@ class DatasetQuality(foo.Panel):
 
 
 def _runs(ctx: Any) -> list[Run]:
-    """The runs that are listed, the latest first."""
+    """The runs that are listed, the latest first; with descriptions where there are others."""
     runs = repeatable(ctx.dataset)
+    if runs:
+        runs += plugin_runs(ctx.dataset, DESCRIBING)
     return sorted(runs, key=lambda run: (run.written_at or "", run.key), reverse=True)
 
 

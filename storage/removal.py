@@ -15,8 +15,17 @@ from .names import own_views, owns_field
 from .ownership import marked_fields, marked_views
 from .paths import delete_field
 from .references import delete_brain_run, delete_run, delete_view, sweep
-from .runs import COMPUTING, REDUCING, UNDER_REMOVAL, Run, plugin_runs, read_run, write_run
-from .text_search import is_our_index
+from .runs import (
+    COMPUTING,
+    DESCRIBING,
+    REDUCING,
+    UNDER_REMOVAL,
+    Run,
+    plugin_runs,
+    read_run,
+    write_run,
+)
+from .search_index import indexes_of, stored_indexes
 
 
 @dataclass
@@ -48,21 +57,22 @@ def left_behind(dataset: fo.Dataset) -> list[Run]:
 
 
 def removable(dataset: fo.Dataset) -> Iterator[Run]:
-    """Everything that ``delete_run`` can remove: runs, visualizations and what is left of runs."""
+    """What ``delete_run`` can remove: runs, visualizations, indexes and what is left of runs."""
     yield from plugin_runs(dataset)
     yield from stored_maps(dataset)
+    yield from stored_indexes(dataset)
     yield from left_behind(dataset)
 
 
 def owned_by(dataset: fo.Dataset, key: str) -> Removed:
-    """What belongs to a run of the plugin, or to one of its visualizations.
+    """What belongs to a run of the plugin, or to one of its visualizations or indexes.
 
     Raises:
         UserError: if there is no run of that name, or the plugin did not make it
     """
     if dataset.has_run(key):
         return _owned_by_run(dataset, read_run(dataset, key))
-    if any(run.key == key for run in stored_maps(dataset)):
+    if any(run.key == key for run in (*stored_maps(dataset), *stored_indexes(dataset))):
         return Removed(brain_runs=[key])
     if dataset.has_brain_run(key):
         raise UserError(f"run_key={key!r} is a brain run that this plugin did not make")
@@ -92,9 +102,11 @@ def _owned_by_run(dataset: fo.Dataset, run: Run) -> Removed:
         owned.runs += [
             other.key for other in plugin_runs(dataset, GRAPH) if re.fullmatch(graphs, other.key)
         ]
-        index = run.facts.special.get("similarity_index")
-        if index and is_our_index(dataset, index):
-            owned.brain_runs = [index]
+    if run.operator in (COMPUTING, REDUCING, DESCRIBING):
+        # Of a described field, which stays, only the index that came with the description.
+        paths = () if run.operator == DESCRIBING else run.fields
+        named = run.facts.special.get("similarity_index")
+        owned.brain_runs = [index.key for index in indexes_of(dataset, paths, named)]
     return owned
 
 

@@ -22,8 +22,9 @@ from .target import About, Target
 # What a run says while it is being deleted.
 UNDER_REMOVAL = "under_removal"
 
-# The operators that fill fields of embeddings, whose runs are named after their fields.
-COMPUTING, REDUCING = "compute_embeddings", "reduce_embeddings"
+# The operators whose runs are named after a field of embeddings: those that fill it, and the one
+# that says what has filled it.
+COMPUTING, REDUCING, DESCRIBING = "compute_embeddings", "reduce_embeddings", "describe_embeddings"
 
 logger = logging.getLogger(__name__)
 
@@ -234,24 +235,27 @@ def embeddings_key(target: Target, embeddings: str) -> str:
 
 
 def embeddings_run(target: Target, embeddings: str, operator: str = COMPUTING) -> Run | None:
-    """The run of an operator that fills a field, or None if another one has its name."""
+    """The run of an operator that fills or describes a field, or None if another has its name."""
     try:
         run = read_run(target.dataset, embeddings_key(target, embeddings))
     except UserError:
         return None
     ours = run is not None and run.operator == operator
-    return run if ours and target.dataset_path(embeddings) in run.fields else None
+    # A description owns no field, and says of which one it is.
+    paths = (*run.fields, run.facts.special.get("described")) if ours else ()
+    return run if target.dataset_path(embeddings) in paths else None
 
 
 def model_of(target: Target, embeddings: str | None) -> str | None:
     """The name of the model that computed a field of embeddings, as far as the plugin knows.
 
-    Of reduced embeddings with what they were reduced by: two reducers make two models.
+    Of reduced embeddings with what they were reduced by: two reducers make two models. Of those
+    that were made elsewhere, what ``describe_embeddings`` was told.
     """
-    run = None
-    if embeddings is not None:
-        run = embeddings_run(target, embeddings) or embeddings_run(target, embeddings, REDUCING)
-    return run.facts.model if run is not None else None
+    if embeddings is None:
+        return None
+    runs = (embeddings_run(target, embeddings, of) for of in (COMPUTING, REDUCING, DESCRIBING))
+    return next((run.facts.model for run in runs if run is not None), None)
 
 
 def read_results(dataset: fo.Dataset, key: str) -> Any:

@@ -22,7 +22,8 @@ from .maps import visualization_ids
 from .metadata import read_slices
 from .others import apart, read_other, resolve_other
 from .reviews import UNDER_REVIEW
-from .runs import UNDER_REMOVAL, Run, evaluated_ids, read_results
+from .runs import COMPUTING, DESCRIBING, UNDER_REMOVAL, Run, evaluated_ids, read_results
+from .search_index import OPERATOR as SIMILARITY_INDEX
 from .target import About, Target
 from .targets import about_of
 from .vectors import VectorSet, read_vectors
@@ -163,8 +164,10 @@ def stale_reasons(run: Run, reader: Reader) -> list[str]:
         target = reader.target(run.facts.about)
     except UserError as error:
         return [*reasons, str(error)]
-    if run.operator == "compute_embeddings":
+    if run.operator == COMPUTING:
         return reasons + _without_embeddings(target, run)
+    if run.operator in (DESCRIBING, SIMILARITY_INDEX):
+        return reasons + _of_other_embeddings(reader, run)
     ids = None if run.operator in WITHOUT_IDS else run_ids(reader.dataset, run)
     if ids is None and not run.facts.whole:
         return reasons  # a part of the dataset that is not known
@@ -191,6 +194,18 @@ def _without_embeddings(target: Target, run: Run) -> list[str]:
     failed = run.facts.special.get("failed") or 0
     if run.facts.whole and missing > failed:
         return [f"{missing - failed:,} {target.noun} have no vector yet"]
+    return []
+
+
+def _of_other_embeddings(reader: Reader, run: Run) -> list[str]:
+    """Why a description, or an index, is not of the embeddings that the field holds today."""
+    try:
+        vectors = reader.vectors(run.facts.about, run.facts.embeddings[0])
+    except UserError as error:
+        return [str(error)]
+    length, then = vectors.matrix.shape[1], run.facts.special.get("dim")
+    if then not in (None, length):
+        return [f"the embeddings have length {length} now, and had {then}; describe them again"]
     return []
 
 

@@ -187,6 +187,9 @@ issues = calls("find_label_issues", **LABELED)
 issues_of_sets = calls("find_label_issues", **SETS)
 pca = {"embeddings": "vec", "method": "pca"}
 reduced = calls("reduce_embeddings", embeddings="vec", num_dims=3)
+described = calls(
+    "describe_embeddings", embeddings="vec", model="elsewhere", similarity_index="like"
+)
 undo = review("undo")
 
 
@@ -299,6 +302,10 @@ CASES: dict[str, Case] = {
         of_samples,
         calls("compute_visualization", spatial_index=True, **pca),
         calls("compute_visualization", spatial_index=True, **pca),
+    ),
+    "describe_embeddings": Case(of_samples, described),
+    "describe_embeddings again": Case(
+        of_samples, calls("describe_embeddings", embeddings="vec", model="other"), described
     ),
     "reduce_embeddings": Case(of_samples, reduced),
     "reduce_embeddings again": Case(

@@ -1,6 +1,7 @@
 """``compute_embeddings`` in FiftyOne's App, in a browser, as a user meets it."""
 
 import fiftyone as fo
+import numpy as np
 from playwright.sync_api import expect
 
 LABEL = "Quality: compute embeddings"
@@ -15,6 +16,8 @@ def test_form_run_result_and_error(app, digits):
             for _ in range(len(digits))
         ],
     )
+    sketches = np.random.default_rng(51).normal(size=(len(digits), 12)).astype(np.float32)
+    digits.set_values("sketch", list(sketches))
     digits.add_sample(fo.Sample("/nowhere/picture.png"))
     app.open(digits.name)
 
@@ -53,6 +56,24 @@ def test_form_run_result_and_error(app, digits):
     expect(app.dialog.get_by_text("patches embedded with")).to_be_visible()
     digits.reload()
     assert digits.count("objects.detections.patches") == 20
+    app.page.keyboard.press("Escape")
+    _describe(app, digits)
+
+
+def _describe(app, digits):
+    """What made embeddings that come from elsewhere is told, and FiftyOne's search of them."""
+    form = app.open_operator("Quality: describe embeddings")
+    expect(form.get_by_text("20 embeddings in sketch are read and stay")).to_be_visible()
+    form.get_by_role("textbox").first.fill("pencil 2")
+    form.get_by_label("Search by image").first.click()
+    expect(form.get_by_placeholder("sketch_similarity")).to_be_visible()
+    app.screenshot("describe-embeddings-form")
+    form.get_by_role("button", name="Execute").click()
+    expect(app.dialog.get_by_text("made elsewhere by")).to_be_visible()
+    expect(app.dialog.get_by_text("search by image in the App")).to_be_visible()
+    app.screenshot("describe-embeddings-result")
+    digits.reload()
+    assert digits.has_run("sketch") and digits.list_brain_runs() == ["sketch_similarity"]
 
 
 def test_an_error_of_the_work_is_shown_in_words(app, dataset):

@@ -215,7 +215,7 @@ def test_a_file_that_is_away_keeps_its_earlier_vector(digits, compute_embeddings
         ({"embeddings": "my field"}, "'my field' cannot be the name of a field"),
         ({"patches_field": "nope"}, "patches_field='nope': there is no such field"),
         ({"patches_field": "ground_truth"}, "'ground_truth' holds no Detections or Polylines"),
-        ({"model": "cnn", "similarity_index": "text"}, "needs a model with a text tower"),
+        ({"similarity_index": "my index"}, "similarity_index='my index' cannot be the name"),
     ],
 )
 def test_wrong_parameters(digits, compute_embeddings, parameters, message):
@@ -528,6 +528,19 @@ def test_text_search_uses_the_weights_of_the_vectors(digits, compute_embeddings,
     fob.compute_visualization(digits, points=np.zeros((22, 2)), brain_key="theirs")
     with pytest.raises(ValueError, match=r"'theirs'.*did not make"):
         compute_embeddings(digits, similarity_index="theirs", **parameters)
-    # Vectors of a model without text take the index with them.
+    # Vectors of another model take the index with them.
     compute_embeddings(digits, embeddings="tiny", model="cnn", overwrite=True)
     assert digits.list_brain_runs() == ["theirs"]
+
+
+def test_image_search_follows_the_vectors(digits, compute_embeddings):
+    result = compute_embeddings(digits, model="cnn", similarity_index="like")
+    assert (result["similarity_index"], result["text_search"]) == ("like", False)
+    assert not digits.get_brain_info("like").config.supports_prompts
+    twin = fo.Sample(digits.first().filepath)
+    digits.add_sample(twin)
+    compute_embeddings(digits, model="cnn")
+    found = digits.sort_by_similarity(digits.first().id, k=2, brain_key="like").values("id")
+    assert set(found) == {digits.first().id, twin.id}
+    operator = foo.get_operator("@embedding/quality/delete_run")
+    assert operator(digits, run_key="cnn")["brain_runs"] == ["like"]

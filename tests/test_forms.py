@@ -14,6 +14,7 @@ ON_SAMPLES = (
     "compute_embeddings",
     "compute_visualization",
     "reduce_embeddings",
+    "describe_embeddings",
     "find_duplicates",
     "find_outliers",
     "find_label_issues",
@@ -85,6 +86,7 @@ def test_nothing_to_work_on(name, dataset):
         ("find_outliers", "run 'Quality: compute embeddings'"),
         ("find_label_issues", "run 'Quality: compute embeddings'"),
         ("compute_separability", "run 'Quality: compute embeddings'"),
+        ("describe_embeddings", "no embeddings that were made elsewhere"),
         ("select_samples", "run 'Quality: compute embeddings'"),
         ("suggest_labels", "run 'Quality: compute embeddings'"),
         ("review_label_issues", "run 'Quality: find label issues' first"),
@@ -215,6 +217,7 @@ def test_vectors_of_zeros_are_refused_by_name(name, judged):
 def test_the_form_of_reduction_follows_what_is_chosen(judged):
     judged.set_values("camera", ["left", "right"] * 20)
     fields = form("reduce_embeddings", judged, num_dims=4)
+    assert told(fields).startswith("40 of 40 samples have vectors and will be reduced")
     assert "none" not in fields["method"]["type"]["values"] and "update" not in fields
     assert told(fields).startswith("40 of 40 samples have vectors")
     choices = fields["remove"]["view"]["choices"]
@@ -223,6 +226,11 @@ def test_the_form_of_reduction_follows_what_is_chosen(judged):
     assert "num_dims" not in fields and "none" in fields["method"]["type"]["values"]
     assert fields["field"]["view"]["placeholder"] == "vec_without_camera"
     assert "num_dims=0 must be" in told(form("reduce_embeddings", judged, num_dims=0))
+    # Eight numbers each: what is offered at first can be computed, what cannot is refused here.
+    assert form("reduce_embeddings", judged)["num_dims"]["default"] == 8
+    assert form("reduce_embeddings", judged, judged[:5])["num_dims"]["default"] == 4
+    too_many = told(form("reduce_embeddings", judged, num_dims=9))
+    assert too_many == "num_dims=9 must be at most 8 here"
     operator = foo.get_operator(PREFIX + "reduce_embeddings")
     operator(judged, embeddings="vec", num_dims=4)
     assert "update" in form("reduce_embeddings", judged, num_dims=4)

@@ -335,3 +335,65 @@ def test_a_color_cast_is_taken_out_of_real_photos(
     ]
     before, after = (one["field_prediction"]["balanced_accuracy"] for one in told)
     assert before >= 0.9 and after <= 0.55
+
+
+@pytest.fixture
+def film(dataset, digit_files, tmp_path):
+    """A video of 40 frames, each with embeddings of its own and of two boxes."""
+    import cv2
+
+    path = str(tmp_path / "film.mp4")
+    video = cv2.VideoWriter(path, cv2.VideoWriter_fourcc(*"mp4v"), 10, (48, 48))
+    sample = fo.Sample(path)
+    rows, kinds, _ = _trees(120)
+    for number in range(40):
+        image = digit_files[number][0]
+        video.write(cv2.imread(image))
+        boxes = [
+            fo.Detection(label=kinds[row], bounding_box=[0, 0, 1, 1], vec=rows[row])
+            for row in (number, number + 40)
+        ]
+        frame = fo.Frame(filepath=image, vec=rows[number + 80])
+        frame["tree"] = fo.Classification(label=kinds[number + 80])
+        frame["boxes"] = fo.Detections(detections=boxes)
+        sample.frames[number + 1] = frame
+    video.release()
+    dataset.add_sample(sample)
+    dataset.add_frame_field("boxes.detections.vec", fo.VectorField)
+    return dataset
+
+
+def test_frames_and_their_patches(film, reduce_embeddings):
+    """Reduced, described, searched where FiftyOne can, placed, and removed again."""
+    frames = film.to_frames()
+    describe = foo.get_operator("@embedding/quality/describe_embeddings")
+    for call, path, count in (
+        ({"embeddings": "vec"}, "frames.vec", 40),
+        ({"embeddings": "vec", "patches_field": "boxes"}, "frames.boxes.detections.vec", 80),
+    ):
+        told = describe(frames, **call, model="lichen")
+        assert (told["run_key"], told["judged"]) == (path.replace(".", "_"), count)
+        result = reduce_embeddings(frames, **call, num_dims=5)
+        assert (result["placed"], result["judged"], result["dim"]) == (count, count, 5)
+        assert result["model"].startswith("lichen reduced to 5")
+        assert film.count(f"{path}_pca") == count
+        rows = np.stack(film.values(f"{path}_pca", unwind=True))
+        before = np.stack(film.values(path, unwind=True))
+        before /= np.linalg.norm(before, axis=1, keepdims=True)
+        expected = PCA(5, svd_solver="full").fit_transform(before)
+        assert np.allclose(np.abs(rows), np.abs(expected), atol=1e-4)
+        assert reduce_embeddings(frames, **call, num_dims=5, update=True)["placed"] == 0
+        listed = foo.get_operator("@embedding/quality/list_runs")(film)["runs"]
+        reasons = {row["run_key"]: row["reasons"] for row in listed}
+        assert reasons[result["run_key"]] == reasons[told["run_key"]] == []
+        foo.get_operator("@embedding/quality/delete_run")(film, run_key=result["run_key"])
+        foo.get_operator("@embedding/quality/delete_run")(film, run_key=told["run_key"])
+        assert film.get_field(f"{path}_pca") is None and film.count(path) == count
+    with pytest.raises(ValueError, match="videos; pass a view of their frames"):
+        reduce_embeddings(film, embeddings="vec", num_dims=5)
+    label = {"label_field": "tree", "similarity_index": "like"}
+    result = reduce_embeddings(frames, embeddings="vec", num_dims=5, **label)
+    index = film.load_brain_results("like")
+    assert index.total_index_size == 40
+    removed = foo.get_operator("@embedding/quality/delete_run")(film, run_key=result["run_key"])
+    assert removed["brain_runs"] == ["like"] and film.list_brain_runs() == []

@@ -141,8 +141,15 @@ def test_texts_of_patches_and_lists_of_texts(remarks, word_file):
     of_patches = {"patches_field": "regions", "text_field": "told", "embeddings": "vec"}
     result = run("compute_embeddings", remarks, model=word_file, **of_patches)
     assert result["computed"] == 22 and remarks.count("regions.detections.vec") == 22
-    result = run("compute_embeddings", remarks, model=word_file, text_field="several")
-    assert result["computed"] == 24
+    result = run(
+        "compute_embeddings",
+        remarks,
+        model=word_file,
+        text_field="several",
+        similarity_index="find",
+    )
+    assert result["computed"] == 24 and not result["text_search"]
+    assert remarks.load_brain_results("find").total_index_size == 24
 
 
 @pytest.mark.parametrize(
@@ -155,7 +162,7 @@ def test_texts_of_patches_and_lists_of_texts(remarks, word_file):
         ({"text_field": "remark", "model": "cnn"}, "model='cnn' has no text side"),
         ({"text_field": "remark", "model": "words:/no/file"}, "there is no such file"),
         ({"text_field": "remark", "model": "text:/no/folder"}, "there is no such folder"),
-        ({"text_field": "remark", "similarity_index": "find"}, "leave it out for texts"),
+        ({"text_field": "remark", "similarity_index": "a b"}, "cannot be the name of a field"),
     ],
 )
 def test_refusals_change_nothing(remarks, word_file, parameters, message):

@@ -52,6 +52,7 @@ ENTRIES: dict[str, Entry] = {
     "compute_separability": Entry(LABELED),
     "compute_visualization": Entry({**VECTORS, "method": "pca"}),
     "delete_run": Entry({"run_key": "outliers"}, ("find_outliers",)),
+    "describe_embeddings": Entry({**VECTORS, "model": "elsewhere 1"}),
     "export_report": Entry({"path": FOLDER}, ("find_outliers",)),
     "find_clusters": Entry({**LABELED, "names": "labels", "min_size": 3}),
     "find_duplicates": Entry(VECTORS),

@@ -48,7 +48,9 @@ REFUSED = {
     "model": ("absent", "timm:absent", "open_clip:absent", "zoo:absent", ""),
     "n_neighbors": (0, 1, -5),
     "names": ("absent", "", [], [1], [""]),
+    "metric": ("absent", ""),
     "num_dims": (0, 1, 4, -2),
+    "of": ("", " ", "two\nlines", "x" * 501),
     "num_samples": (0, -1, -0.5, NAN, INFINITE, 2.5),
     "options": ({"absent": 1},),
     "other": UNKNOWN,
@@ -67,6 +69,7 @@ REFUSED = {
     "start_from": ("absent", [], [1], ["absent"]),
     "strategy": ("best", ""),
     "text_field": NO_FIELD,
+    "text_side": ("", "open_clip:ViT-B-32", "two\nlines"),
     "threshold": ("absent", "", 0, 1, 2, -1, NAN, INFINITE, "nan"),
     "weights": ("/absent.pt", "", "\0"),
 }
@@ -75,6 +78,7 @@ REFUSED = {
 # leaves out what a model would have done that cannot be loaded, and says why.
 REFUSED_OF = {
     ("reduce_embeddings", "num_dims"): (0, -2, 10_000),
+    ("describe_embeddings", "model"): ("", " ", "two\nlines", "x" * 501),
     ("audit", "embeddings"): UNUSABLE,
     ("audit", "model"): ("absent", "absent:absent", "timm:", ""),
     ("compute_embeddings", "embeddings"): UNUSABLE,
