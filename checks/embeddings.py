@@ -162,7 +162,7 @@ def compute_embeddings(
         if similarity_index is not None:
             facts = replace(facts, special={**facts.special, "similarity_index": similarity_index})
         write_run(target.dataset, replace(plan.run, facts=facts))
-        _declare(target, plan, network.identity)
+        _declare(target, plan, network.identity, text_field)
 
         wanted = wanted_ids(target, plan.field, overwrite)
         items = list(target.items(wanted))
@@ -258,13 +258,16 @@ def _begin(target: Target, plan: Plan, identity: Any, overwrite: bool) -> RunFac
     return facts
 
 
-def _declare(target: Target, plan: Plan, identity: Any) -> None:
+def _declare(target: Target, plan: Plan, identity: Any, text_field: str | None) -> None:
     """Makes the fields, with the mark of their run and of the model."""
     vector, error = EMBEDDINGS.columns
     with guard:
         meaning = vector.meaning.format(model=identity.name)
         model = identity.to_dict()
-        declare_marked(target, plan.field, vector.field_type, meaning, plan.run, identity=model)
+        of_texts = {"text_field": text_field} if text_field is not None else {}
+        declare_marked(
+            target, plan.field, vector.field_type, meaning, plan.run, identity=model, **of_texts
+        )
         declare_marked(target, f"{plan.field}_error", error.field_type, error.meaning, plan.run)
 
 

@@ -22,6 +22,7 @@ from ..storage.labels import (
 )
 from ..storage.runs import RunFacts, model_of
 from ..storage.target import Target
+from ..storage.texts import read_texts, text_field_of
 from ..storage.vectors import VectorSet, embeddings_field, read_vectors
 from .progress import Progress
 
@@ -79,6 +80,11 @@ class Inputs:
         shared = ("vectors", "ids", "items", "rows", "graph", "duplicates")
         other.__dict__ |= {name: self.__dict__[name] for name in shared if name in self.__dict__}
         return other
+
+    @cached_property
+    def text_field(self) -> str | None:
+        """The field of the texts whose embeddings these are; None of images."""
+        return text_field_of(self.target, self.embeddings)
 
     @cached_property
     def vectors(self) -> VectorSet:
@@ -154,7 +160,7 @@ class Inputs:
     @cached_property
     def duplicates(self) -> DuplicateGroups | None:
         """The groups of ``find_duplicates`` that are taken into account, if it was run."""
-        return read_duplicate_groups(self.target, self.ids)
+        return read_duplicate_groups(self.target, self.ids, self.text_field)
 
     @property
     def groups(self) -> np.ndarray | None:
@@ -263,6 +269,12 @@ class Inputs:
             name = parameters["predictions_field"]
             found[f"{fingerprints.PREDICTIONS} {name}"] = fingerprints.predictions_fingerprint(
                 self.target, name, self.ids
+            )
+        if fingerprints.TEXTS in read:
+            name = parameters["text_field"]
+            texts = read_texts(self.target.only(self.ids), name)
+            found[f"{fingerprints.TEXTS} {name}"] = fingerprints.texts_fingerprint(
+                self.ids, [texts[id_] for id_ in self.ids]
             )
         if fingerprints.GROUPS in read:
             found[fingerprints.GROUPS] = fingerprints.groups_fingerprint(self.duplicates)

@@ -141,11 +141,22 @@ def _of_duplicates(result: Mapping[str, Any]) -> list[Found]:
     # Of groups that hold both, the copies count here.
     copies = result["exact_redundant"] - (result["redundant"] - result["near_redundant"])
     beside = f"; {copies:,} of the redundant ones are exact copies" if copies else ""
+    of_texts = result.get("parameters", {}).get("text_field") is not None
+    copied, equal, proved = (
+        ("exact copies", "the same bytes or pixels", "proved by comparing the pictures")
+        if not of_texts
+        else (
+            "equal texts",
+            f"{result['compared']}, but for case and punctuation",
+            "a few words differ",
+        )
+    )
     told = (
         (
             "leaks",
             f"{counted(leaks, 'group')} of duplicates across {between}",
-            "proved by the pixels; a score on such a split is too good",
+            f"{'equal or nearly equal texts' if of_texts else 'proved by the pixels'}; a score on "
+            "such a split is too good",
             leaks,
             "leaks",
         ),
@@ -158,15 +169,15 @@ def _of_duplicates(result: Mapping[str, Any]) -> list[Found]:
         ),
         (
             "exact",
-            f"{counted(result['exact_groups'], 'group')} of exact copies",
-            "the same bytes or pixels",
+            f"{counted(result['exact_groups'], 'group')} of {copied}",
+            equal,
             result["exact_groups"],
             "redundant",
         ),
         (
             "near",
             f"{counted(result['near_groups'], 'group')} of near-duplicates",
-            f"proved by comparing the pictures{beside}",
+            f"{proved}{beside}",
             result["near_groups"],
             "redundant",
         ),

@@ -159,6 +159,7 @@ def _again_duplicates(dataset: fo.Dataset, run: Run, shared: _Shared) -> dict[st
         split=parameters.get("split"),
         threshold=parameters.get("threshold", "auto"),
         keep=parameters.get("keep", "auto"),
+        text_field=parameters.get("text_field"),
         run_key=run.key,
     )
 

@@ -129,12 +129,15 @@ def _duplicate(
     if facts["group"] is None:
         return False
     kept = facts["keep"] and facts["review"] is None
+    field = known.run.facts.parameters.get("text_field")
     what = "Exact copy" if facts["kind"] == "exact" else "Near-duplicate"
-    text = f"**{what}**, one of {known.num_others:,}"
+    text = f"**{what}**{f' by its text in {code(field)}' if field else ''}"
+    text += f", one of {known.num_others:,}"
     if kept:
         text += ": **this one is kept**"
     elif facts["change"]:
-        sure = f", pixels agree {percent(facts['agreement'])}" if facts["agreement"] else ""
+        compared = "words" if field else "pixels"
+        sure = f", {compared} agree {percent(facts['agreement'])}" if facts["agreement"] else ""
         text += f": {markdown(facts['change'])}{sure}"
     panel.md(text, name="duplicate_title")
     if facts["review"] is not None:

@@ -64,6 +64,7 @@ def percent(share: float | None) -> str:
 
 def _of_duplicates(reported: "ReportedRun") -> list[Lead]:
     things, anchor = reported.things, f"run-{reported.run.key}"
+    of_texts = bool(reported.run.facts.parameters.get("text_field"))
     groups: dict[int, list] = {}
     for finding in reported.findings:
         groups.setdefault(finding.group, []).append(finding)
@@ -74,8 +75,8 @@ def _of_duplicates(reported: "ReportedRun") -> list[Lead]:
                 0,
                 f"{leaking:,}",
                 _noun(leaking, "leak between splits", "leaks between splits"),
-                f"The same picture in {_splits(reported)}: figures measured on such a test set are "
-                "too good. Remove one side first.",
+                f"The same {'text' if of_texts else 'picture'} in {_splits(reported)}: figures "
+                "measured on such a test set are too good. Remove one side first.",
                 anchor,
             )
         )
@@ -90,10 +91,16 @@ def _of_duplicates(reported: "ReportedRun") -> list[Lead]:
                 anchor,
             )
         )
-    for kind, text in (
-        ("exact", "Identical pixels: one of each is enough."),
-        ("near", "Mirrored, cropped, resized or retouched: look at them, then keep one."),
-    ):
+    told = {
+        "exact": "Identical pixels: one of each is enough.",
+        "near": "Mirrored, cropped, resized or retouched: look at them, then keep one.",
+    }
+    if of_texts:
+        told = {
+            "exact": "The same text but for case and punctuation; their images were not compared.",
+            "near": "A few words differ: look at them; their images were not compared.",
+        }
+    for kind, text in told.items():
         some = [group for group in groups.values() if is_exact(group) == (kind == "exact")]
         extra = sum(not f.keep for group in some for f in group)
         if some:

@@ -25,6 +25,7 @@ from .reviews import UNDER_REVIEW
 from .runs import UNDER_REMOVAL, Run, evaluated_ids, read_results
 from .target import About, Target
 from .targets import about_of
+from .texts import read_texts, text_field_of
 from .vectors import VectorSet, read_vectors
 
 # Classes whose counts an explanation names.
@@ -109,7 +110,12 @@ class Reader:
         if kind == fingerprints.SLICES:
             samples = [target.sample_ids[id_] for id_ in ids]
             return fingerprints.texts_fingerprint(ids, read_slices(target, name, ids, samples))
-        return fingerprints.groups_fingerprint(read_duplicate_groups(target, ids))
+        if kind == fingerprints.TEXTS:
+            texts = read_texts(target, name)
+            return fingerprints.texts_fingerprint(ids, [texts.get(id_) for id_ in ids])
+        text_field = text_field_of(target, next(iter(run.facts.embeddings), None))
+        groups = read_duplicate_groups(target, ids, text_field)
+        return fingerprints.groups_fingerprint(groups)
 
     @staticmethod
     def _once(known: dict, key: Any, make: Callable[[], Any]) -> Any:
