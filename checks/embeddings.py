@@ -19,10 +19,11 @@ from ..storage.references import delete_brain_run
 from ..storage.runs import UNDER_REMOVAL, Run, RunFacts, embeddings_key, embeddings_run, write_run
 from ..storage.target import Target
 from ..storage.text_search import check_index_key, create_text_index, is_our_index
+from ..storage.text_states import edited_texts, hashes_of, store_hashes, stored_hashes
 from ..storage.texts import read_texts
 from .contract import FILES, Check
 from .embedded import Embedded, failures_of, store_embeddings, wanted_ids
-from .progress import Progress, counted_notes
+from .progress import Progress, counted, counted_notes
 
 EMBEDDINGS = Check(
     name="compute_embeddings",
@@ -164,7 +165,9 @@ def compute_embeddings(
         write_run(target.dataset, replace(plan.run, facts=facts))
         _declare(target, plan, network.identity, text_field)
 
-        wanted = wanted_ids(target, plan.field, overwrite)
+        wanted, edited = wanted_ids(target, plan.field, overwrite), 0
+        if texts is not None:
+            wanted, edited = _with_edited(target, plan, texts, wanted)
         items = list(target.items(wanted))
         if texts is None:
             batches = embed_pictures(network, items, batch_size)
@@ -177,6 +180,8 @@ def compute_embeddings(
             progress.say("Creating the similarity index")
             create_text_index(target, plan.field, index, *clip)
         notes = [*getattr(network, "notes", ()), *counted_notes(done.notes, target.noun)]
+        if edited:
+            notes.append(f"{counted(edited, 'text')} edited since, and embedded again")
         more = {"similarity_index": index, "notes": notes}
         facts = _with_done(facts, done, more)
         facts = replace(facts, seconds=round(time.monotonic() - started, 2))
@@ -184,6 +189,21 @@ def compute_embeddings(
         stored = facts if target.is_whole else _of_dataset(target, plan, facts)
         write_run(target.dataset, replace(plan.run, facts=stored, finished=True))
     return {"run_key": plan.run.key, **_without_identity(facts.as_dict())}
+
+
+def _with_edited(
+    target: Target, plan: Plan, texts: Mapping[str, str | None], wanted: set[str]
+) -> tuple[set[str], int]:
+    """What is to be embedded with texts that were edited since, and how many those are.
+
+    They lose their embeddings, and then all hashes are stored: see ``text_states``.
+    """
+    then, now = stored_hashes(target.dataset, plan.run), hashes_of(texts)
+    embedded = edited_texts(now, then).intersection(target.ids(having=plan.field))
+    target.write(plan.field, dict.fromkeys(embedded), target.sample_ids)
+    wanted = wanted | embedded
+    store_hashes(target.dataset, plan.run, {**then, **{id_: now[id_] for id_ in wanted}})
+    return wanted, len(embedded)
 
 
 def _with_done(facts: RunFacts, done: "Embedded", more: Mapping[str, Any]) -> RunFacts:
@@ -244,7 +264,11 @@ def _begin(target: Target, plan: Plan, identity: Any, overwrite: bool) -> RunFac
         },
     )
     facts.special.pop(UNDER_REMOVAL, None)
-    if plan.identity and not identity.same_vectors(plan.identity):
+    # Of texts the name tells of which field.
+    other_texts = (
+        " of " in identity.name and plan.identity and identity.name != plan.identity["name"]
+    )
+    if plan.identity and (other_texts or not identity.same_vectors(plan.identity)):
         if not overwrite:
             raise _mixing_error(plan, _describe(identity.to_dict()))
         # Until the old embeddings are gone, the run says that they are those of the old model.

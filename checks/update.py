@@ -140,7 +140,10 @@ def _first(run: Run) -> str | None:
 
 
 def _again_embeddings(dataset: fo.Dataset, run: Run, shared: _Shared) -> dict[str, Any]:
-    target = _target_of(dataset, run, None)
+    everything = about_of(dataset, run.facts.about)
+    name = _first(run)
+    ids = sorted({*everything.ids(having=name), *everything.ids(having=f"{name}_error")})
+    target = _target_of(dataset, run, tuple(ids))
     plan = plan_embeddings(target, _first(run))
     if plan.before is None:
         raise UserError("what computed it is not known; run compute_embeddings again")

@@ -5,7 +5,7 @@ from fiftyone.core.fields import ListField, StringField
 
 from ..errors import UserError
 from .ownership import mark_of
-from .runs import REDUCING, embeddings_run
+from .runs import REDUCING, Run, embeddings_run
 from .target import Target
 
 
@@ -28,15 +28,21 @@ def text_field_of(target: Target, embeddings: str | None) -> str | None:
     """
     if embeddings is None:
         return None
-    if (run := embeddings_run(target, embeddings)) is not None:
+    if (run := computing_run(target, embeddings)) is not None:
         name = run.facts.parameters.get("text_field")
-    elif (run := embeddings_run(target, embeddings, REDUCING)) is not None:
-        source = run.facts.parameters.get("embeddings")
-        return text_field_of(target, source) if source != embeddings else None
     else:
         # In the clone of a view there are no runs.
         name = mark_of(target.dataset, target.dataset_path(embeddings)).get("text_field")
     return text_name(target, name) if name is not None else None
+
+
+def computing_run(target: Target, embeddings: str) -> Run | None:
+    """The run that computed a field of embeddings, or those that it was reduced from."""
+    if (run := embeddings_run(target, embeddings)) is not None:
+        return run
+    reduced = embeddings_run(target, embeddings, REDUCING)
+    source = reduced.facts.parameters.get("embeddings") if reduced is not None else None
+    return computing_run(target, source) if source not in (None, embeddings) else None
 
 
 def text_name(target: Target, text_field: str) -> str:
