@@ -279,3 +279,23 @@ class Inputs:
         if fingerprints.GROUPS in read:
             found[fingerprints.GROUPS] = fingerprints.groups_fingerprint(self.duplicates)
         return found
+
+
+def restrict_to_common(inputs: list[Inputs]) -> int:
+    """Leaves what has an embedding in all fields; returns how many of the first are left out.
+
+    Raises:
+        UserError: if nothing has
+    """
+    if len(inputs) == 1:
+        return 0
+    common = set.intersection(*(set(each.vectors.ids) for each in inputs))
+    if not common:
+        raise UserError("embeddings: nothing has a vector in all of these fields")
+    left_out = len(inputs[0].vectors.ids) - len(common)
+    for each in inputs:
+        if len(each.vectors.ids) > len(common):
+            each.vectors = each.vectors.take(np.array([id_ in common for id_ in each.vectors.ids]))
+            for name in ("ids", "items", "rows", "graph", "duplicates"):
+                each.__dict__.pop(name, None)
+    return left_out

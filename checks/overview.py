@@ -17,6 +17,7 @@ from ..storage.findings import PREVIOUS
 from ..storage.locks import writing
 from ..storage.runs import Run, plugin_runs, read_run, write_run
 from ..storage.separability import read_separability, tag
+from .caption_issues import CAPTION_ISSUES
 from .clusters import CLUSTERS
 from .comparison import COMPARISON
 from .duplicates import DUPLICATES
@@ -38,8 +39,8 @@ class Found:
     """One thing that a check found.
 
     Attributes:
-        kind: ``leaks``, ``conflicts``, ``exact``, ``near``, ``label issues``, ``outliers``,
-            ``new``, ``duplicates``, ``missing``, ``clusters`` or ``weak classes``
+        kind: ``leaks``, ``conflicts``, ``exact``, ``near``, ``label issues``, ``captions``,
+            ``outliers``, ``new``, ``duplicates``, ``missing``, ``clusters`` or ``weak classes``
         check: the check's name
         run_key: the run
         what: how many of what, in words
@@ -80,6 +81,12 @@ def findings_of(steps: Mapping[str, Mapping[str, Any]]) -> list[Found]:
             sure += f", about {share:.0%} of them real" if share >= 0.01 else ", hardly any real"
         what = counted(issues["flagged"], "label issue")
         one = _found("label issues", LABEL_ISSUES.name, issues, what, sure, issues["flagged"])
+        found.append(one)
+    if captions := steps.get(CAPTION_ISSUES.name):
+        share = captions["expected_precision"]
+        sure = f"about {share:.0%} of them real" if share is not None else ""
+        what = f"{counted(captions['flagged'], 'caption')} that do not fit the image"
+        one = _found("captions", CAPTION_ISSUES.name, captions, what, sure, captions["flagged"])
         found.append(one)
     if outliers := steps.get(OUTLIERS.name):
         reasons = ", ".join(f"{count:,} {why}" for why, count in outliers["reasons"].items())
@@ -220,7 +227,8 @@ def read_cards(dataset: fo.Dataset) -> list[Card]:
     """
     cards = []
     runs = [run for run in plugin_runs(dataset) if run.finished and run.unreadable is None]
-    checks = (DUPLICATES, LABEL_ISSUES, OUTLIERS, COMPARISON, CLUSTERS, SEPARABILITY)
+    checks = (DUPLICATES, LABEL_ISSUES, CAPTION_ISSUES, OUTLIERS, COMPARISON, CLUSTERS)
+    checks = (*checks, SEPARABILITY)
     order = [check.name for check in checks]
     runs = [run for run in runs if run.operator in order]
     runs.sort(key=lambda run: (order.index(run.operator), run.key))
@@ -239,7 +247,8 @@ def read_cards(dataset: fo.Dataset) -> list[Card]:
 def _previous(run: Run) -> tuple[dict[str, int], str] | None:
     """What the run found that this one has replaced, by kind, and when; None if not known."""
     told = run.facts.special.get(PREVIOUS)
-    if not told or run.operator not in (DUPLICATES.name, LABEL_ISSUES.name, OUTLIERS.name):
+    compared = (DUPLICATES, LABEL_ISSUES, CAPTION_ISSUES, OUTLIERS)
+    if not told or run.operator not in [check.name for check in compared]:
         return None
     found = findings_of({run.operator: {**told["told"], "run_key": run.key}})
     return {one.kind: one.count for one in found}, told["written_at"]
@@ -283,6 +292,7 @@ def shown_fields(run: Run) -> list[str]:
         LABEL_ISSUES.name: ("suggested",),
         DUPLICATES.name: ("kind", "change"),
         OUTLIERS.name: ("reason",),
+        CAPTION_ISSUES.name: ("score",),
     }
     about = run.facts.about
     labels = about.patches_field or run.facts.label_field

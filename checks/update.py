@@ -13,6 +13,7 @@ from ..storage.runs import Run, plugin_runs
 from ..storage.staleness import Reader, run_ids, stale_reasons
 from ..storage.target import Target
 from ..storage.targets import about_of
+from .caption_issues import CAPTION_ISSUES, find_caption_issues
 from .clusters import CLUSTERS, find_clusters
 from .comparison import COMPARISON, compare_datasets
 from .duplicates import DUPLICATES, find_duplicates
@@ -30,7 +31,7 @@ from .visualization import VISUALIZATION, compute_visualization, layout_of
 
 # In the order of their needs.
 ORDER = (
-    *(EMBEDDINGS, REDUCTION, DUPLICATES, OUTLIERS, LABEL_ISSUES, VISUALIZATION),
+    *(EMBEDDINGS, REDUCTION, DUPLICATES, OUTLIERS, CAPTION_ISSUES, LABEL_ISSUES, VISUALIZATION),
     *(SEPARABILITY, CLUSTERS, COMPARISON, SUGGESTIONS, SELECTION),
 )
 
@@ -177,6 +178,11 @@ def _again_outliers(dataset: fo.Dataset, run: Run, shared: _Shared) -> dict[str,
     )
 
 
+def _again_caption_issues(dataset: fo.Dataset, run: Run, shared: _Shared) -> dict[str, Any]:
+    images, captions = (shared.inputs(dataset, run, name) for name in run.facts.embeddings)
+    return find_caption_issues(images, captions, run_key=run.key)
+
+
 def _again_label_issues(dataset: fo.Dataset, run: Run, shared: _Shared) -> dict[str, Any]:
     return find_label_issues(
         shared.inputs(dataset, run, _first(run)),
@@ -215,6 +221,7 @@ _REPEATED: dict[str, Callable[[fo.Dataset, Run, _Shared], dict[str, Any]]] = {
     REDUCTION.name: _again_reduction,
     DUPLICATES.name: _again_duplicates,
     OUTLIERS.name: _again_outliers,
+    CAPTION_ISSUES.name: _again_caption_issues,
     LABEL_ISSUES.name: _again_label_issues,
     SEPARABILITY.name: _again_separability,
     VISUALIZATION.name: _again_visualization,

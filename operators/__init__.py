@@ -7,6 +7,7 @@ from .compute_separability import ComputeSeparability
 from .compute_visualization import ComputeVisualization
 from .delete_run import DeleteRun
 from .export_report import ExportReport
+from .find_caption_issues import FindCaptionIssues
 from .find_clusters import FindClusters
 from .find_duplicates import FindDuplicates
 from .find_label_issues import FindLabelIssues
@@ -30,6 +31,7 @@ OPERATORS = (
     ReduceEmbeddings,
     FindDuplicates,
     FindOutliers,
+    FindCaptionIssues,
     FindLabelIssues,
     ReviewLabelIssues,
     RemoveRedundant,

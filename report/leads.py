@@ -37,6 +37,7 @@ def leads(contents: "Contents") -> list[Lead]:
     made = {
         "find_duplicates": _of_duplicates,
         "find_label_issues": _of_label_issues,
+        "find_caption_issues": _of_captions,
         "find_outliers": _of_outliers,
         "compute_separability": _of_separability,
         "find_clusters": _of_clusters,
@@ -143,6 +144,18 @@ def _of_label_issues(reported: "ReportedRun") -> list[Lead]:
     for warning in facts.get("warnings", ()):
         made.append(Lead(0, "!", "warning", warning, anchor))
     return made
+
+
+def _of_captions(reported: "ReportedRun") -> list[Lead]:
+    count, anchor = len(reported.findings), f"run-{reported.run.key}"
+    if not count:
+        return [Lead(2, "0", "caption issues", "No caption looks like another image's.", anchor)]
+    text = "They more likely belong to other images. Review the worst first."
+    if (precision := reported.facts.get("expected_precision")) is not None:
+        text = (
+            f"About {percent(precision)} of them are expected to be real. Review the worst first."
+        )
+    return [Lead(1, f"{count:,}", _noun(count, "caption issue", "caption issues"), text, anchor)]
 
 
 def _of_outliers(reported: "ReportedRun") -> list[Lead]:

@@ -53,6 +53,7 @@ ENTRIES: dict[str, Entry] = {
     "compute_visualization": Entry({**VECTORS, "method": "pca"}),
     "delete_run": Entry({"run_key": "outliers"}, ("find_outliers",)),
     "export_report": Entry({"path": FOLDER}, ("find_outliers",)),
+    "find_caption_issues": Entry({**VECTORS, "text_embeddings": "other_vec"}),
     "find_clusters": Entry({**LABELED, "names": "labels", "min_size": 3}),
     "find_duplicates": Entry(VECTORS),
     "find_label_issues": Entry(LABELED),
