@@ -107,7 +107,7 @@ def read_words(text: str) -> Words:
         shown = unicodedata.normalize("NFKC", other_numbers.sub(r" ^\g<0>", text))
         shown = APOSTROPHES.sub("'", DASHES.sub("-", shown))
     sentences = [found for part in SENTENCE_END.split(shown) if (found := token.findall(part))]
-    if not sentences:  # nothing but punctuation: that is what there is to compare
+    if not sentences and shown.strip():  # nothing but punctuation: that is all there is to compare
         sentences = [[shown.strip()]]
     written = [word for sentence in sentences for word in sentence]
     capitalized = [word for word in written if word[0].isupper()]
@@ -197,7 +197,7 @@ class TextSet:
         total = sum(
             self._weight(part) * count for of in (mine, theirs) for part, count in of.items()
         )
-        return 2 * common / total
+        return 2 * common / total if total else 1.0
 
     def _weight(self, part: tuple[str, ...]) -> float:
         return sum(self.weights.get(word, 1.0) for word in part) / len(part)

@@ -20,6 +20,8 @@ from fiftyone_embedding_quality.checks.finding_reviews import review_finding
 from fiftyone_embedding_quality.storage.runs import read_run
 from fiftyone_embedding_quality.storage.targets import resolve_target
 from sklearn.metrics import roc_auc_score
+from test_forms import form
+from test_forms import told as told_by
 
 
 def run(name, dataset, **parameters):
@@ -329,3 +331,14 @@ def test_photos_with_exchanged_captions(dataset, shared):
     assert roc_auc_score(truth, [-rank[place] for place in range(len(files))]) > 0.97
     flagged = dataset.match({"caption_issues_flagged": True}).values("place")
     assert truth[flagged].mean() > 0.8 and found["share"] < 0.2
+
+
+def test_the_form_tells_both_sides_apart(album):
+    fields = form("find_caption_issues", album)
+    assert list(fields)[:2] == ["embeddings", "text_embeddings"]
+    assert fields["embeddings"]["type"]["values"] == ["looks"]
+    assert fields["text_embeddings"]["type"]["values"] == ["blurb_embeddings"]
+    assert "96" in told_by(fields)
+    album.delete_sample_field("blurb_embeddings")
+    album.delete_run("blurb_embeddings")
+    assert "no embeddings of captions" in told_by(form("find_caption_issues", album))

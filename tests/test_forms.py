@@ -16,6 +16,7 @@ ON_SAMPLES = (
     "reduce_embeddings",
     "find_duplicates",
     "find_outliers",
+    "find_caption_issues",
     "find_label_issues",
     "compute_separability",
     "select_samples",

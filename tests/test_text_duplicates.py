@@ -10,6 +10,8 @@ import pytest
 from fiftyone_embedding_quality.analysis.neighbors import neighbor_graph
 from fiftyone_embedding_quality.analysis.text_duplicates import find_text_duplicates
 from fiftyone_embedding_quality.analysis.text_pairs import TextSet, change_of, read_words
+from test_forms import form
+from test_forms import told as told_by
 
 LONG = (
     "Along the quay an elderly fisherman mends his nets while gulls circle over the harbor, and "
@@ -157,6 +159,13 @@ def test_groups_are_those_that_were_planted_whatever_the_order():
         kept = {shuffled[row] for row in np.flatnonzero(found.keep & (found.group >= 0))}
         before = before or kept
         assert kept == before
+
+
+def test_texts_of_nothing_but_punctuation_are_compared_as_they_are():
+    found = find_text_duplicates(["...", "!!!", "", None, " ... ", "..."])
+    assert found.group.tolist() == [0, -1, -1, -1, 0, 0]
+    assert sorted(found.skipped) == [2, 3]
+    assert read_words("").normalized == ""
 
 
 def test_arguments_that_do_not_match_are_refused():
@@ -309,3 +318,15 @@ def test_refusals_change_nothing(notes, parameters, message):
         run("find_duplicates", notes, **parameters)
     assert notes.get_field_schema(flat=True).keys() == before
     assert notes.list_runs() == ["remark_embeddings"]
+
+
+def test_the_form_says_what_is_compared(notes):
+    fields = form("find_duplicates", notes, embeddings="remark_embeddings")
+    assert "the texts in remark, no images" in told_by(fields)
+    assert fields["run_key"]["view"]["placeholder"] == "text_duplicates"
+    notes.add_sample_field("seen", fo.VectorField)
+    fields = form("find_duplicates", notes, embeddings="seen")
+    assert "no images" not in told_by(fields)
+    assert fields["run_key"]["view"]["placeholder"] == "duplicates"
+    fields = form("find_duplicates", notes, embeddings="remark_embeddings", text_field="part")
+    assert "are of the texts in 'remark'" in told_by(fields)
