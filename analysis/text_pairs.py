@@ -33,6 +33,8 @@ TITLE = 0.6
 # Words after a number or a negation that it is of: "not the red door", "5 large apples".
 REACH = 2
 
+CAMEL = re.compile(r"[a-z][A-Z]")
+
 DASHES, APOSTROPHES = re.compile("[\u2010-\u2015\u2212]"), re.compile("[\u2018\u2019\u02bc]")
 SENTENCE_END = re.compile(r"(?<=[.!?;:])\s+|[。！？\n]+")
 
@@ -62,7 +64,8 @@ class Words:
     Attributes:
         written: the text as it is written
         sentences: its words in small letters, numbers and signs, sentence by sentence
-        inner: words with a capital that stand within a sentence
+        inner: words with a capital that stand within a sentence, and those that are written as only
+            names are, in programs say: ``setUp``, ``__exit__``
         capitals: all words with a capital; none where capitals tell nothing
         small: words that are written in small letters
     """
@@ -112,9 +115,9 @@ def read_words(text: str) -> Words:
     written = [word for sentence in sentences for word in sentence]
     capitalized = [word for word in written if word[0].isupper()]
     cased = [word for word in written if word[0].isupper() or word[0].islower()]
-    inner: Iterable[str] = ()
+    inner = [word for word in written if "_" in word or CAMEL.search(word)]
     if len(capitalized) < TITLE * len(cased):
-        inner = (word for sentence in sentences for word in sentence[1:] if word[0].isupper())
+        inner += [word for sentence in sentences for word in sentence[1:] if word[0].isupper()]
     if not any(map(str.islower, shown)):
         capitalized = []
     return Words(

@@ -58,9 +58,9 @@ class FindCaptionIssues(QualityOperator):
             seed (51): of the neighbor search, where that is approximate
 
         Returns:
-            a dict with ``flagged``, ``share`` (the estimated share of captions that belong to
-            another image), ``expected_precision`` (of the flags), ``threshold``, ``joint`` (whether
-            one model has embedded both), ``skipped``, …
+            a dict with ``flagged``, ``share`` (of captions that belong to another image, at most
+            and as estimated), ``highest_precision`` (of the flags, likewise), ``threshold``,
+            ``joint`` (whether one model has embedded both), ``skipped``, …
 
         Raises:
             UserError: if the input is at fault; an earlier run of the name then stays
@@ -95,10 +95,10 @@ class FindCaptionIssues(QualityOperator):
             f"**{counted(result['flagged'], 'caption')}** flagged among {result['judged']:,} "
             f"{noun}{where}"
         ]
-        if result["expected_precision"] is not None:
+        if result["highest_precision"] is not None:
             lines.append(
-                f"- about {result['expected_precision']:.0%} of the flags are expected to be "
-                f"captions of other images, of which there are about {result['share']:.1%}"
+                f"- at most about {result['highest_precision']:.0%} of the flags are captions of "
+                f"other images, and at most about {result['share']:.1%} of all captions"
             )
         lines.append(
             "- one model has embedded images and captions: their similarity counts as well"

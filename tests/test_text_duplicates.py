@@ -83,6 +83,8 @@ def test_other_names_and_exchanged_numbers_contradict():
     pairs = [
         ("We met Petra at the fair", "We met Ludmila at the fair"),
         ("Petra met Ludmila", "Ludmila met Petra"),
+        ("calls setUp before each of the tests", "calls tearDown before each of the tests"),
+        ("returns what open_file has returned", "returns what close_file has returned"),
         ("Petra stayed in the garden all day", "Ludmila stayed in the garden all day"),
         ("5 apples and 3 pears", "3 apples and 5 pears"),
         ("not the red but the blue door", "the red but not the blue door"),
