@@ -120,7 +120,8 @@ def _reach(rows: np.ndarray, graph: NeighborGraph, groups: np.ndarray | None) ->
         by_chance = reach / num_rows
         share = total / (len(asked) * min(3, k) * reach)
         shared.append((share - by_chance) / (1 - by_chance))
-    enough = NEARLY * max(shared)
+    # In a handful of rows less may be shared than by chance.
+    enough = max(shared) - (1 - NEARLY) * abs(max(shared))
     return next(reach for reach, share in zip(reaches, shared) if share >= enough)
 
 

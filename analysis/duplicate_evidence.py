@@ -46,9 +46,9 @@ MIN_CHANCE_PICTURES = 100
 # not known; and where they are labeled differently.
 SAME_OBJECT_OVERLAP, SAME_BOX_OVERLAP = 0.75, 0.95
 
-# The kinds of evidence that make two images exact copies of each other, and of a change that could
-# not be measured.
-COPIES, UNCLEAR = ("copy", "same pixels"), "unclear"
+# The kinds of evidence that make two images, or two texts, exact copies of each other, and of a
+# change that could not be measured.
+COPIES, UNCLEAR = ("copy", "same pixels", "same text", "case and punctuation"), "unclear"
 
 # The kind of evidence where an image cannot be read.
 BY_EMBEDDING = "embedding"

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -35,6 +36,24 @@ def keep_order(
         preference: (n,) floats, the lowest ones are kept; NaN comes last; None: none
     """
     names = [(picture.path, picture.box or ()) for picture in small.pictures]
+    sizes = (-small.num_bytes, -small.num_pixels)
+    return order_by(names, sizes, labels, splits, preference)
+
+
+def order_by(
+    names: Sequence[Any],
+    sizes: Sequence[np.ndarray],
+    labels: np.ndarray | None = None,
+    splits: Sequence[str | None] | None = None,
+    preference: np.ndarray | None = None,
+) -> np.ndarray:
+    """Rows (n,) int64 in the order in which they are worth keeping: see ``keep_order``.
+
+    Args:
+        names: n values that sort what nothing else does
+        sizes: (n,) numbers each, the lowest ones first; the last array counts most
+        labels, splits, preference: as of ``keep_order``
+    """
     by_name = np.empty(len(names), np.int64)
     by_name[sorted(range(len(names)), key=names.__getitem__)] = np.arange(len(names))
     unlabeled = np.zeros(len(names), bool) if labels is None else np.asarray(labels) < 0
@@ -42,8 +61,7 @@ def keep_order(
     preferred = (
         np.zeros(len(names)) if preference is None else np.nan_to_num(preference, nan=np.inf)
     )
-    keys = (by_name, -small.num_bytes, -small.num_pixels, unlabeled, preferred, split_place)
-    return np.lexsort(keys)
+    return np.lexsort((by_name, *sizes, unlabeled, preferred, split_place))
 
 
 def group_duplicates(

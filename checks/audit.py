@@ -17,7 +17,9 @@ from ..storage.paths import document_type, patches_fields
 from ..storage.search_index import check_index_key
 from ..storage.target import Target
 from ..storage.targets import resolve_target
+from ..storage.texts import text_field_of
 from ..storage.vectors import embeddings_field, vector_fields
+from .caption_issues import CAPTION_ISSUES, find_caption_issues
 from .clusters import CLUSTERS, find_clusters
 from .contract import EMBEDDINGS as NEEDS_EMBEDDINGS
 from .contract import LABELS as NEEDS_LABELS
@@ -115,7 +117,8 @@ def audit(
     inputs = Inputs(
         target, progress, embeddings=name, label_field=None if several else labels, seed=seed
     )
-    if check_pictures:
+    # Of texts no file is read.
+    if check_pictures or inputs.text_field is not None:
         done.step(DUPLICATES.name, lambda: find_duplicates(inputs, split=split))
     else:
         done.left_out[DUPLICATES.name] = "the images are not read (check_pictures=False)"
@@ -164,6 +167,27 @@ def _steps_on_embeddings(
     # Words of a text tower take a minute; where there are labels, they are names.
     names = "auto" if inputs.label_field is None else "labels"
     done.step(CLUSTERS.name, lambda: find_clusters(inputs, names=names))
+    if inputs.text_field is None:
+        _captions(inputs, done)
+
+
+def _captions(inputs: Inputs, done: Audit) -> None:
+    """Whether captions fit, where there are embeddings of captions beside those of images."""
+    texts = _fields_of_texts(inputs.target)
+    if len(texts) > 1:
+        done.left_out[CAPTION_ISSUES.name] = (
+            f"which captions? text_embeddings= can be {', '.join(texts)}"
+        )
+    elif texts:
+        images, captions = (
+            Inputs(inputs.target, inputs.progress, embeddings=name, seed=inputs.seed)
+            for name in (inputs.embeddings, texts[0])
+        )
+        done.step(CAPTION_ISSUES.name, lambda: find_caption_issues(images, captions))
+
+
+def _fields_of_texts(target: Target) -> list[str]:
+    return [name for name in vector_fields(target) if text_field_of(target, name) is not None]
 
 
 def _labels(target: Target, label_field: str | None) -> tuple[str | None, str]:
@@ -260,7 +284,9 @@ def _embeddings(
     target: Target, named: str | None, model: str, progress: Progress, done: Audit
 ) -> str | None:
     """Computes embeddings where they are missing; returns their field, None if there are none."""
-    name = named or next(iter(vector_fields(target)), None)
+    texts = _fields_of_texts(target)
+    # Embeddings of images come first.
+    name = named or min(vector_fields(target), key=lambda name: name in texts, default=None)
     given: dict[str, Any] = {"model": model}
     if name is not None and target.has_field(name.removeprefix(target.root)):
         name = embeddings_field(target, name)

@@ -76,6 +76,8 @@ def compare_datasets(
     target, of_other = apart(inputs.target, resolve_other(inputs.target, other))
     if target is not inputs.target:
         inputs = Inputs(target, progress, embeddings=inputs.embeddings, seed=inputs.seed)
+    # Embeddings of texts say nothing of images, nor do these of them.
+    check_pictures = check_pictures and inputs.text_field is None
     run = plan_findings(target, COMPARISON.name, run_key, COMPARISON.columns, [*COMPARISON.views])
     progress.say("Reading the other embeddings")
     vectors = read_other(target, of_other, other, inputs.embeddings)

@@ -12,23 +12,21 @@ from fiftyone import ViewField as F
 
 from ..analysis.duplicate_evidence import COPIES
 from ..errors import UserError
-from ..steps import part_of
 from ..storage.findings import Column, Values, Views, matching_view, plan_findings, store_findings
 from ..storage.fingerprints import FILES as READ_FILES
 from ..storage.fingerprints import SPLITS as READ_SPLITS
+from ..storage.fingerprints import TEXTS as READ_TEXTS
 from ..storage.groups import DuplicateGroups
-from ..storage.metadata import read_splits
 from ..storage.patch_names import SEPARATOR
 from ..storage.runs import Run
 from ..storage.target import Target
+from .compared import compare_images, compare_texts, compared_texts
 from .contract import FILES, REVIEW, Check, Finding
 from .inputs import Inputs
 from .parameters import checked_threshold
-from .progress import counted_notes
 
 if TYPE_CHECKING:
     from ..analysis.duplicates import Duplicates
-    from ..pictures.small_pictures import SmallPictures
 
 APART = Column(
     "apart",
@@ -57,6 +55,16 @@ FOUND = (
         "How far the pixels agree with those of the representative, from 0 to 1",
     ),
 )
+
+# What the columns hold where texts are compared.
+MEANINGS_OF_TEXTS = {
+    "kind": "exact: the same text as another of the group, but for case, punctuation and spaces; "
+    "near: a few words differ",
+    "agreement": "How far the words agree with those of the representative, from 0 to 1",
+}
+
+# The default name of a run that compares texts: both kinds of duplicates can stand side by side.
+TEXT_RUN_KEY = "text_duplicates"
 
 # Which member of a group represents it, within a split; "auto": a labeled one, then the largest.
 KEPT = ("auto", "largest", "oldest", "newest")
@@ -87,13 +95,14 @@ def find_duplicates(
     split: str | list | None = None,
     threshold: str | float = "auto",
     keep: str = "auto",
+    text_field: str | None = None,
     run_key: str | None = None,
 ) -> dict[str, Any]:
     """Finds duplicates among the inputs, stores them, and returns what was found.
 
     Args:
         inputs: what is compared; without embeddings, only exact copies are found
-        split, threshold, keep, run_key: as of the operator
+        split, threshold, keep, text_field, run_key: as of the operator
 
     Raises:
         UserError: if the input is at fault; an earlier run of the name then stays
@@ -103,13 +112,22 @@ def find_duplicates(
     wanted = checked_threshold(threshold)
     if keep not in KEPT:
         raise UserError(f"keep={keep!r} must be one of {', '.join(map(repr, KEPT))}")
-    run = plan_findings(target, DUPLICATES.name, run_key, DUPLICATES.columns, [*DUPLICATES.views])
-    found, notes = _judge(inputs, split, wanted, keep, _apart(inputs, run))
+    texts = compared_texts(inputs, text_field, keep)
+    run = plan_findings(
+        target,
+        DUPLICATES.name,
+        run_key,
+        DUPLICATES.columns,
+        [*DUPLICATES.views],
+        TEXT_RUN_KEY if texts else None,
+    )
+    asked = (split, wanted, keep, _apart(inputs, run))
+    found, notes = compare_texts(inputs, texts, *asked) if texts else compare_images(inputs, *asked)
     groups = ordered_groups(found)
     changes = changes_from_kept(found)
-    result = {**_result(found, changes), "notes": notes}
-    parameters = {"split": split, "threshold": threshold, "keep": keep}
-    facts = inputs.facts(parameters, READ_FILES, READ_SPLITS)
+    result = {**_result(found, changes), "compared": compared(texts), "notes": notes}
+    parameters = {"split": split, "threshold": threshold, "keep": keep, "text_field": texts}
+    facts = inputs.facts(parameters, READ_TEXTS if texts else READ_FILES, READ_SPLITS)
     facts = replace(
         facts,
         judged=len(inputs.ids) - len(found.skipped),
@@ -122,15 +140,31 @@ def find_duplicates(
     saved = store_findings(
         target,
         run,
-        FOUND,
+        columns_found(texts),
         _values(found, groups, changes, inputs.ids),
         lambda: _views(target, run, leaking),
         facts,
         results={"ids": " ".join(inputs.ids)},
         kept=(REVIEW, APART),
     )
-    inputs.duplicates = DuplicateGroups(run.key, np.where(found.group >= 0, groups, -1))
+    if texts == inputs.text_field:
+        inputs.duplicates = DuplicateGroups(run.key, np.where(found.group >= 0, groups, -1))
     return {"run_key": run.key, **facts.as_dict(), "views": list(saved)}
+
+
+def compared(text_field: str | None) -> str:
+    """What a run has compared, in words."""
+    return "images" if text_field is None else f"the texts in {text_field}"
+
+
+def columns_found(text_field: str | None) -> tuple[Column, ...]:
+    """The columns that a run fills, with what they mean of images, or of texts."""
+    if text_field is None:
+        return FOUND
+    return tuple(
+        replace(column, meaning=MEANINGS_OF_TEXTS.get(column.name, column.meaning))
+        for column in FOUND
+    )
 
 
 def _apart(inputs: Inputs, run: Run) -> np.ndarray:
@@ -151,59 +185,6 @@ def _apart(inputs: Inputs, run: Run) -> np.ndarray:
     return np.array(pairs, np.int64).reshape(-1, 2)
 
 
-def _judge(
-    inputs: Inputs,
-    split: str | list | None,
-    threshold: float | None,
-    keep: str,
-    apart: np.ndarray,
-) -> tuple["Duplicates", list[str]]:
-    """What is found, and what is to be told of how images were read."""
-    from ..analysis.duplicates import find_duplicates as duplicates_of
-    from ..pictures.file_copies import exact_copies
-    from ..pictures.small_pictures import Picture, read_small_pictures
-
-    samples, files, boxes = zip(*inputs.items)
-    splits = read_splits(inputs.target, split, samples) if split is not None else None
-    labels = inputs.codes if inputs.label_field is not None else None
-    rows, graph = (inputs.rows, inputs.graph) if inputs.embeddings else (None, None)
-    images = [Picture(file, box) for file, box in zip(files, boxes)]
-    noun = inputs.target.noun
-    with inputs.progress.share("Comparing the images", len(images), noun) as report:
-        small = read_small_pictures(images, part_of(report, 0.0, 0.6))
-        copies = exact_copies(small, part_of(report, 0.6, 0.7))
-        preference, undated = _preference(keep, small, files)
-        found = duplicates_of(
-            small,
-            copies,
-            rows,
-            graph,
-            threshold=threshold,
-            labels=labels,
-            splits=splits,
-            preference=preference,
-            apart=apart,
-            progress=part_of(report, 0.7, 1.0),
-        )
-        return found, [*counted_notes(small.notes.values(), noun), *undated]
-
-
-def _preference(
-    keep: str, small: "SmallPictures", files: Sequence[str]
-) -> tuple[np.ndarray | None, list[str]]:
-    """What is preferred, the lowest first, ``(n,)`` or None, and what is to be told of that."""
-    from ..pictures.dates import taken_at
-
-    if keep == "auto":
-        return None, []
-    if keep == "largest":
-        return -small.num_pixels.astype(np.float64), []
-    dates = taken_at(files)
-    undated = int(np.isnan(dates).sum())
-    told = [f"{undated:,} of {len(dates):,} without a date in the file's EXIF data, kept last"]
-    return dates if keep == "oldest" else -dates, told if undated else []
-
-
 def _result(found: "Duplicates", changes: dict[int, tuple[str, float, float]]) -> dict[str, Any]:
     """What is special to this check in its result."""
     num_groups = int(found.group.max(initial=-1)) + 1
@@ -216,7 +197,10 @@ def _result(found: "Duplicates", changes: dict[int, tuple[str, float, float]]) -
         "near_redundant": int((~found.keep & np.isin(found.group, sorted(near))).sum()),
         "leaks": [{"splits": list(pair), "groups": count} for pair, count in found.leaks.items()],
         "conflicts": len(found.conflicts),
-        "changes": dict(Counter(kind for kind, _, _ in changes.values()).most_common()),
+        # How many words differ is told of each.
+        "changes": dict(
+            Counter(kind.partition(":")[0] for kind, _, _ in changes.values()).most_common()
+        ),
         "threshold": round(found.threshold, 4),
     }
 
@@ -265,6 +249,8 @@ def changes_from_kept(found: "Duplicates") -> dict[int, tuple[str, float, float]
         kind of change, similarity and agreement by row
     """
     evidence = found.evidence
+    # Of texts there is evidence of each with the one that is kept.
+    direct = {pair: place for place, pair in enumerate(map(tuple, evidence.pairs.tolist()))}
     # Copies are linked with the first of their set, and other evidence is of the first ones.
     first: dict[int, int] = {}
     of_copy: dict[int, int] = {}
@@ -280,7 +266,9 @@ def changes_from_kept(found: "Duplicates") -> dict[int, tuple[str, float, float]
     for row in np.flatnonzero(~found.keep).tolist():
         other = kept[int(found.group[row])]
         mine, theirs = first.get(row, row), first.get(other, other)
-        if mine == theirs:
+        if _sorted(row, other) in direct:
+            place = direct[_sorted(row, other)]
+        elif mine == theirs:
             places = [of_copy[one] for one in (row, other) if one in of_copy]
             # The bytes are the same only if those of both are the first one's.
             place = max(places, key=lambda place: COPIES.index(evidence.kind[place]))

@@ -19,11 +19,12 @@ from ..storage.references import delete_brain_run
 from ..storage.runs import UNDER_REMOVAL, Run, RunFacts, embeddings_key, embeddings_run, write_run
 from ..storage.search_index import check_index_key, indexes_of
 from ..storage.target import Target
+from ..storage.text_states import edited_texts, hashes_of, store_hashes, stored_hashes
 from ..storage.texts import read_texts
 from .contract import FILES, Check
 from .description import check_not_described
 from .embedded import Embedded, failures_of, store_embeddings, wanted_ids
-from .progress import Progress, counted_notes
+from .progress import Progress, counted, counted_notes
 from .search import index_embeddings, known_tower
 
 EMBEDDINGS = Check(
@@ -162,9 +163,11 @@ def compute_embeddings(
         if similarity_index is not None:
             facts = replace(facts, special={**facts.special, "similarity_index": similarity_index})
         write_run(target.dataset, replace(plan.run, facts=facts))
-        _declare(target, plan, network.identity)
+        _declare(target, plan, network.identity, text_field)
 
-        wanted = wanted_ids(target, plan.field, overwrite)
+        wanted, edited = wanted_ids(target, plan.field, overwrite), 0
+        if texts is not None:
+            wanted, edited = _with_edited(target, plan, texts, wanted)
         items = list(target.items(wanted))
         if texts is None:
             batches = embed_pictures(network, items, batch_size)
@@ -178,10 +181,13 @@ def compute_embeddings(
         for index in dict.fromkeys([*made, *kept] if done.computed else made):
             index_embeddings(target, plan.field, index, progress)
         index = next(iter([*made, *kept]), None)
+        notes = [*getattr(network, "notes", ()), *counted_notes(done.notes, target.noun)]
+        if edited:
+            notes.append(f"{counted(edited, 'text')} edited since, and embedded again")
         more = {
             "similarity_index": index,
             "text_search": index is not None and known_tower(target, plan.field)[0] is not None,
-            "notes": [*getattr(network, "notes", ()), *counted_notes(done.notes, target.noun)],
+            "notes": notes,
         }
         facts = _with_done(facts, done, more)
         facts = replace(facts, seconds=round(time.monotonic() - started, 2))
@@ -189,6 +195,21 @@ def compute_embeddings(
         stored = facts if target.is_whole else _of_dataset(target, plan, facts)
         write_run(target.dataset, replace(plan.run, facts=stored, finished=True))
     return {"run_key": plan.run.key, **_without_identity(facts.as_dict())}
+
+
+def _with_edited(
+    target: Target, plan: Plan, texts: Mapping[str, str | None], wanted: set[str]
+) -> tuple[set[str], int]:
+    """What is to be embedded with texts that were edited since, and how many those are.
+
+    They lose their embeddings, and then all hashes are stored: see ``text_states``.
+    """
+    then, now = stored_hashes(target.dataset, plan.run), hashes_of(texts)
+    embedded = edited_texts(now, then).intersection(target.ids(having=plan.field))
+    target.write(plan.field, dict.fromkeys(embedded), target.sample_ids)
+    wanted = wanted | embedded
+    store_hashes(target.dataset, plan.run, {**then, **{id_: now[id_] for id_ in wanted}})
+    return wanted, len(embedded)
 
 
 def _with_done(facts: RunFacts, done: "Embedded", more: Mapping[str, Any]) -> RunFacts:
@@ -249,7 +270,11 @@ def _begin(target: Target, plan: Plan, identity: Any, overwrite: bool) -> RunFac
         },
     )
     facts.special.pop(UNDER_REMOVAL, None)
-    if plan.identity and not identity.same_vectors(plan.identity):
+    # Of texts the name tells of which field.
+    other_texts = (
+        " of " in identity.name and plan.identity and identity.name != plan.identity["name"]
+    )
+    if plan.identity and (other_texts or not identity.same_vectors(plan.identity)):
         if not overwrite:
             raise _mixing_error(plan, _describe(identity.to_dict()))
         # Until the old embeddings are gone, the run says that they are those of the old model.
@@ -263,13 +288,16 @@ def _begin(target: Target, plan: Plan, identity: Any, overwrite: bool) -> RunFac
     return facts
 
 
-def _declare(target: Target, plan: Plan, identity: Any) -> None:
+def _declare(target: Target, plan: Plan, identity: Any, text_field: str | None) -> None:
     """Makes the fields, with the mark of their run and of the model."""
     vector, error = EMBEDDINGS.columns
     with guard:
         meaning = vector.meaning.format(model=identity.name)
         model = identity.to_dict()
-        declare_marked(target, plan.field, vector.field_type, meaning, plan.run, identity=model)
+        of_texts = {"text_field": text_field} if text_field is not None else {}
+        declare_marked(
+            target, plan.field, vector.field_type, meaning, plan.run, identity=model, **of_texts
+        )
         declare_marked(target, f"{plan.field}_error", error.field_type, error.meaning, plan.run)
 
 

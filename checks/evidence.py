@@ -16,6 +16,8 @@ from ..storage.labels import label_field_of, label_fields, read_label_texts, sho
 from ..storage.metadata import read_splits
 from ..storage.runs import Run, plugin_runs
 from ..storage.target import About, Target
+from ..storage.texts import read_texts
+from .caption_issues import CAPTION_ISSUES
 from .duplicates import DUPLICATES
 from .label_issue_columns import LABEL_ISSUES
 from .outliers import OUTLIERS
@@ -71,7 +73,8 @@ class Evidence:
         target: it alone
         id: of the sample or patch
         seen: its image, label and split
-        label, duplicate, outlier: what the latest run of each check knows, or None
+        label, duplicate, outlier, caption: what the latest run of each check knows, or None
+        text: the caption that was evaluated, or None
         original: the label before its reviews, as text; None if it was not reviewed
         measured: width, height and size in bytes of the image, as far as they are stored
     """
@@ -82,6 +85,8 @@ class Evidence:
     label: Known | None
     duplicate: Known | None
     outlier: Known | None
+    caption: Known | None = None
+    text: str | None = None
     original: str | None = None
     measured: Mapping[str, Any] = field(default_factory=dict)
 
@@ -116,8 +121,8 @@ def read_evidence(dataset: fo.Dataset, about: About, id_: str, runs: Mapping[str
     if not target.ids():
         raise UserError("This sample or patch no longer exists")
     id_ = target.ids()[0]
-    label, duplicate, outlier = (
-        runs.get(check.name) for check in (LABEL_ISSUES, DUPLICATES, OUTLIERS)
+    label, duplicate, outlier, caption = (
+        runs.get(check.name) for check in (LABEL_ISSUES, DUPLICATES, OUTLIERS, CAPTION_ISSUES)
     )
     label_field = _label_field(target, runs)
     known_label, original = (None, None)
@@ -130,6 +135,8 @@ def read_evidence(dataset: fo.Dataset, about: About, id_: str, runs: Mapping[str
         known_label,
         _of_duplicate(dataset, target, duplicate, label_field) if duplicate else None,
         _known(target, outlier, ["score", "flagged", "reason", "review"]) if outlier else None,
+        _known(target, caption, ["score", "flagged", "rank", "review"]) if caption else None,
+        _text(target, caption),
         original,
         _measured(target),
     )
@@ -141,6 +148,14 @@ def _known(target: Target, run: Run, names: Sequence[str]) -> Known | None:
     if all(value is None for value in values):
         return None
     return Known(run, dict(zip(names, values)))
+
+
+def _text(target: Target, run: Run | None) -> str | None:
+    """The caption of a sample or patch, as it is now."""
+    text_field = run.facts.special.get("text_field") if run is not None else None
+    if text_field is None or not target.has_field(text_field):
+        return None
+    return next(iter(read_texts(target, text_field).values()))
 
 
 def _of_label(dataset: fo.Dataset, target: Target, run: Run) -> tuple[Known | None, str | None]:

@@ -1,8 +1,9 @@
-"""Reviews of duplicates and outliers: what a person says of them sticks, and can be taken back.
+"""Reviews of duplicates, outliers and captions: decisions stick, and can be undone.
 
-``<run_key>_review`` holds the decision. One that is no outlier loses its flag; one that is no
-duplicate is kept, and ``<run_key>_apart`` names those of its group, with which the next run does
-not put it together again. What shall be removed gets the tag ``<run_key>_remove``, nothing else.
+``<run_key>_review`` holds the decision. One that is no outlier, or fits, loses its flag; one that
+is no duplicate is kept, and ``<run_key>_apart`` names those of its group, with which the next run
+does not put it together again. What shall be removed gets the tag ``<run_key>_remove``, nothing
+else.
 """
 
 from typing import Any
@@ -15,24 +16,37 @@ from ..storage.findings import Column
 from ..storage.locks import writing
 from ..storage.patch_names import SEPARATOR
 from ..storage.paths import check_writable
-from ..storage.reviews import DISTINCT, REMOVE, TYPICAL, check_decidable, under_review
+from ..storage.reviews import (
+    DISTINCT,
+    FITS,
+    REMOVE,
+    TYPICAL,
+    UNFLAGGING,
+    check_decidable,
+    under_review,
+)
 from ..storage.runs import Run
 from ..storage.target import Target
+from .caption_issues import CAPTION_ISSUES
 from .contract import REVIEW
 from .duplicates import APART, DUPLICATES
 from .outliers import OUTLIERS
 
-DECISIONS = {DUPLICATES.name: (DISTINCT, REMOVE), OUTLIERS.name: (TYPICAL, REMOVE)}
+DECISIONS = {
+    DUPLICATES.name: (DISTINCT, REMOVE),
+    OUTLIERS.name: (TYPICAL, REMOVE),
+    CAPTION_ISSUES.name: (FITS, REMOVE),
+}
 
 
 def review_finding(target: Target, run: Run, decision: str) -> int:
-    """Decides about duplicates or outliers, and returns how many were.
+    """Decides about duplicates, outliers or captions, and returns how many were.
 
     Args:
         target: the samples or patches
         run: the run that found them
-        decision: ``"distinct"`` (no duplicate), ``"typical"`` (no outlier), ``"remove"`` (tag it)
-            or ``"undo"``
+        decision: ``"distinct"`` (no duplicate), ``"typical"`` (no outlier), ``"keep"`` (the
+            caption fits), ``"remove"`` (tag it) or ``"undo"``
 
     Raises:
         UserError: if the input is at fault, or nothing of it was flagged; nothing is changed then
@@ -92,7 +106,7 @@ def _decide(target: Target, run: Run, decision: str, chosen: dict[str, tuple]) -
         target.write(flag, dict.fromkeys(redundant, False), samples)
         _write(target, run, APART, dict.fromkeys(again))
     else:
-        target.write(flag, dict.fromkeys(chosen, decision != TYPICAL), samples)
+        target.write(flag, dict.fromkeys(chosen, decision not in UNFLAGGING), samples)
     if decision == REMOVE:
         _tag(target, run, list(chosen), add=True)
     if decision == "undo":

@@ -22,6 +22,7 @@ from ..storage.labels import (
 )
 from ..storage.runs import RunFacts, model_of
 from ..storage.target import Target
+from ..storage.texts import read_texts, text_field_of
 from ..storage.vectors import VectorSet, embeddings_field, read_vectors
 from .progress import Progress
 
@@ -79,6 +80,11 @@ class Inputs:
         shared = ("vectors", "ids", "items", "rows", "graph", "duplicates")
         other.__dict__ |= {name: self.__dict__[name] for name in shared if name in self.__dict__}
         return other
+
+    @cached_property
+    def text_field(self) -> str | None:
+        """The field of the texts whose embeddings these are; None of images."""
+        return text_field_of(self.target, self.embeddings)
 
     @cached_property
     def vectors(self) -> VectorSet:
@@ -154,7 +160,7 @@ class Inputs:
     @cached_property
     def duplicates(self) -> DuplicateGroups | None:
         """The groups of ``find_duplicates`` that are taken into account, if it was run."""
-        return read_duplicate_groups(self.target, self.ids)
+        return read_duplicate_groups(self.target, self.ids, self.text_field)
 
     @property
     def groups(self) -> np.ndarray | None:
@@ -264,6 +270,32 @@ class Inputs:
             found[f"{fingerprints.PREDICTIONS} {name}"] = fingerprints.predictions_fingerprint(
                 self.target, name, self.ids
             )
+        if fingerprints.TEXTS in read:
+            name = parameters["text_field"]
+            texts = read_texts(self.target.only(self.ids), name)
+            found[f"{fingerprints.TEXTS} {name}"] = fingerprints.texts_fingerprint(
+                self.ids, [texts[id_] for id_ in self.ids]
+            )
         if fingerprints.GROUPS in read:
             found[fingerprints.GROUPS] = fingerprints.groups_fingerprint(self.duplicates)
         return found
+
+
+def restrict_to_common(inputs: list[Inputs]) -> int:
+    """Leaves what has an embedding in all fields; returns how many of the first are left out.
+
+    Raises:
+        UserError: if nothing has
+    """
+    if len(inputs) == 1:
+        return 0
+    common = set.intersection(*(set(each.vectors.ids) for each in inputs))
+    if not common:
+        raise UserError("embeddings: nothing has a vector in all of these fields")
+    left_out = len(inputs[0].vectors.ids) - len(common)
+    for each in inputs:
+        if len(each.vectors.ids) > len(common):
+            each.vectors = each.vectors.take(np.array([id_ in common for id_ in each.vectors.ids]))
+            for name in ("ids", "items", "rows", "graph", "duplicates"):
+                each.__dict__.pop(name, None)
+    return left_out

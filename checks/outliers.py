@@ -64,6 +64,8 @@ def find_outliers(
     started = time.monotonic()
     target, progress = inputs.target, inputs.progress
     wanted = checked_threshold(threshold)
+    # Embeddings of texts say nothing of images, nor do these of them.
+    check_pictures = check_pictures and inputs.text_field is None
     run = plan_findings(target, OUTLIERS.name, run_key, OUTLIERS.columns, [*OUTLIERS.views])
     progress.say("Scoring")
     found = inputs.outliers if wanted is None else inputs.find_outliers(wanted)

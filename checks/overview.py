@@ -17,6 +17,7 @@ from ..storage.findings import HISTORY
 from ..storage.locks import writing
 from ..storage.runs import Run, plugin_runs, read_run, write_run
 from ..storage.separability import read_separability, tag
+from .caption_issues import CAPTION_ISSUES
 from .clusters import CLUSTERS
 from .comparison import COMPARISON
 from .duplicates import DUPLICATES
@@ -25,6 +26,9 @@ from .outliers import OUTLIERS
 from .progress import counted
 from .queues import Queue, has_queue, queue_of
 from .separability import SEPARABILITY, weak_classes
+
+# Checks whose findings are counted over time.
+COUNTED = (DUPLICATES, LABEL_ISSUES, CAPTION_ISSUES, OUTLIERS)
 
 # Weakest classes that a finding names, and images that stand for one.
 NAMED, PICTURES = 3, 5
@@ -38,8 +42,8 @@ class Found:
     """One thing that a check found.
 
     Attributes:
-        kind: ``leaks``, ``conflicts``, ``exact``, ``near``, ``label issues``, ``outliers``,
-            ``new``, ``duplicates``, ``missing``, ``clusters`` or ``weak classes``
+        kind: ``leaks``, ``conflicts``, ``exact``, ``near``, ``label issues``, ``captions``,
+            ``outliers``, ``new``, ``duplicates``, ``missing``, ``clusters`` or ``weak classes``
         check: the check's name
         run_key: the run
         what: how many of what, in words
@@ -80,6 +84,13 @@ def findings_of(steps: Mapping[str, Mapping[str, Any]]) -> list[Found]:
             sure += f", about {share:.0%} of them real" if share >= 0.01 else ", hardly any real"
         what = counted(issues["flagged"], "label issue")
         one = _found("label issues", LABEL_ISSUES.name, issues, what, sure, issues["flagged"])
+        found.append(one)
+    if captions := steps.get(CAPTION_ISSUES.name):
+        share = captions.get("highest_precision")
+        sure = f"at most about {share:.0%} of them real" if share is not None else ""
+        verb = "does" if captions["flagged"] == 1 else "do"
+        what = f"{counted(captions['flagged'], 'caption')} that {verb} not fit the image"
+        one = _found("captions", CAPTION_ISSUES.name, captions, what, sure, captions["flagged"])
         found.append(one)
     if outliers := steps.get(OUTLIERS.name):
         reasons = ", ".join(f"{count:,} {why}" for why, count in outliers["reasons"].items())
@@ -141,11 +152,22 @@ def _of_duplicates(result: Mapping[str, Any]) -> list[Found]:
     # Of groups that hold both, the copies count here.
     copies = result["exact_redundant"] - (result["redundant"] - result["near_redundant"])
     beside = f"; {copies:,} of the redundant ones are exact copies" if copies else ""
+    of_texts = result.get("parameters", {}).get("text_field") is not None
+    copied, equal, proved = (
+        ("exact copies", "the same bytes or pixels", "proved by comparing the pictures")
+        if not of_texts
+        else (
+            "equal texts",
+            f"{result['compared']}, but for case and punctuation",
+            "a few words differ",
+        )
+    )
     told = (
         (
             "leaks",
             f"{counted(leaks, 'group')} of duplicates across {between}",
-            "proved by the pixels; a score on such a split is too good",
+            f"{'equal or nearly equal texts' if of_texts else 'proved by the pixels'}; a score on "
+            "such a split is too good",
             leaks,
             "leaks",
         ),
@@ -158,15 +180,15 @@ def _of_duplicates(result: Mapping[str, Any]) -> list[Found]:
         ),
         (
             "exact",
-            f"{counted(result['exact_groups'], 'group')} of exact copies",
-            "the same bytes or pixels",
+            f"{counted(result['exact_groups'], 'group')} of {copied}",
+            equal,
             result["exact_groups"],
             "redundant",
         ),
         (
             "near",
             f"{counted(result['near_groups'], 'group')} of near-duplicates",
-            f"proved by comparing the pictures{beside}",
+            f"{proved}{beside}",
             result["near_groups"],
             "redundant",
         ),
@@ -209,7 +231,8 @@ def read_cards(dataset: fo.Dataset) -> list[Card]:
     """
     cards = []
     runs = [run for run in plugin_runs(dataset) if run.finished and run.unreadable is None]
-    checks = (DUPLICATES, LABEL_ISSUES, OUTLIERS, COMPARISON, CLUSTERS, SEPARABILITY)
+    checks = (DUPLICATES, LABEL_ISSUES, CAPTION_ISSUES, OUTLIERS, COMPARISON, CLUSTERS)
+    checks = (*checks, SEPARABILITY)
     order = [check.name for check in checks]
     runs = [run for run in runs if run.operator in order]
     runs.sort(key=lambda run: (order.index(run.operator), run.key))
@@ -250,7 +273,7 @@ def _earlier(run: Run, told: Mapping[str, Any], written_at: str) -> Earlier:
     if run.operator == SEPARABILITY.name:
         accuracy = (told.get("overall") or {}).get("balanced_accuracy")
         return Earlier(written_at, {}, accuracy)
-    if run.operator not in (DUPLICATES.name, LABEL_ISSUES.name, OUTLIERS.name):
+    if run.operator not in [check.name for check in COUNTED]:
         return Earlier(written_at, {})  # what they have told is not a number
     found = findings_of({run.operator: {**told, "run_key": run.key}})
     return Earlier(written_at, {one.kind: one.count for one in found})
@@ -316,6 +339,7 @@ def shown_fields(run: Run) -> list[str]:
         LABEL_ISSUES.name: ("suggested",),
         DUPLICATES.name: ("kind", "change"),
         OUTLIERS.name: ("reason",),
+        CAPTION_ISSUES.name: ("score",),
     }
     about = run.facts.about
     labels = about.patches_field or run.facts.label_field

@@ -15,9 +15,10 @@ import fiftyone as fo
 
 from ..storage.few import path_of, rows_where, touched_since
 from ..storage.patch_names import SEPARATOR
-from ..storage.reviews import DISTINCT, OF_FLAGS, TYPICAL
+from ..storage.reviews import DISTINCT, OF_FLAGS, UNFLAGGING
 from ..storage.runs import Run
 from ..storage.staleness import last_touched
+from .caption_issues import CAPTION_ISSUES
 from .duplicates import DUPLICATES
 from .label_issue_columns import LABEL_ISSUES
 from .outliers import OUTLIERS
@@ -27,6 +28,7 @@ _FLAGS = {
     LABEL_ISSUES.name: ("flagged", True, "quality", 1),
     DUPLICATES.name: ("keep", False, "group", 1),
     OUTLIERS.name: ("flagged", True, "score", -1),
+    CAPTION_ISSUES.name: ("flagged", True, "rank", 1),
 }
 
 
@@ -141,14 +143,8 @@ def _read_rows(dataset: fo.Dataset, run: Run, before: _Rows | None) -> _Rows:
     having: dict[str, list[Any]] = {flag: [value]}
     fields = [flag, f"{run.key}_{order}"]
     if reviewed := dataset.get_field(path_of(dataset, about, review)) is not None:
-        having[review] = (
-            list(OF_FLAGS)
-            if run.operator == LABEL_ISSUES.name
-            else [
-                DISTINCT,
-                TYPICAL,
-            ]
-        )
+        of_labels = run.operator == LABEL_ISSUES.name
+        having[review] = list(OF_FLAGS) if of_labels else [DISTINCT, *UNFLAGGING]
         fields.append(review)
     # Asked first: what is modified while this reads is read once more the next time.
     touched = last_touched(dataset)
@@ -175,5 +171,5 @@ def _read_rows(dataset: fo.Dataset, run: Run, before: _Rows | None) -> _Rows:
 
 def _is_decided(run: Run, flagged: bool, review: str | None) -> bool:
     # Edited after its review, or put together with others by a later run, it is flagged again.
-    again = run.operator == LABEL_ISSUES.name or review in (DISTINCT, TYPICAL)
+    again = run.operator == LABEL_ISSUES.name or review in (DISTINCT, *UNFLAGGING)
     return review is not None and not (flagged and again)

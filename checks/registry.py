@@ -1,5 +1,6 @@
 """The checks, in the order in which what they found is read."""
 
+from .caption_issues import CAPTION_ISSUES
 from .clusters import CLUSTERS
 from .comparison import COMPARISON
 from .contract import Check
@@ -20,6 +21,7 @@ CHECKS: tuple[Check, ...] = (
     REDUCTION,
     DUPLICATES,
     LABEL_ISSUES,
+    CAPTION_ISSUES,
     OUTLIERS,
     SEPARABILITY,
     CLUSTERS,

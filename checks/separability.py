@@ -16,7 +16,7 @@ from ..storage.maps import latest_trust
 from ..storage.metadata import read_slices
 from ..storage.runs import RunFacts
 from .contract import EMBEDDINGS, LABELS, Check
-from .inputs import Inputs
+from .inputs import Inputs, restrict_to_common
 from .verdicts import (
     class_verdicts,
     comparison_verdict,
@@ -54,7 +54,7 @@ def compute_separability(
     first = inputs[0]
     target = first.target
     run = plan_findings(target, SEPARABILITY.name, run_key, (), ())
-    left_out = _restrict_to_common(inputs)
+    left_out = restrict_to_common(inputs)
     slices = None
     if by is not None:
         samples = [target.sample_ids[id_] for id_ in first.ids]
@@ -215,20 +215,6 @@ def _way_out(inputs: Inputs, by: str) -> str:
     if inputs.target.patches_field is not None:
         named["patches_field"] = inputs.target.patches_field
     return f"reduce_embeddings({', '.join(f'{name}={value!r}' for name, value in named.items())})"
-
-
-def _restrict_to_common(inputs: list[Inputs]) -> int:
-    """Leaves what has a vector in all fields; returns how many of the first are left out."""
-    if len(inputs) == 1:
-        return 0
-    common = set.intersection(*(set(each.vectors.ids) for each in inputs))
-    if not common:
-        raise UserError("embeddings: nothing has a vector in all of these fields")
-    left_out = len(inputs[0].vectors.ids) - len(common)
-    for each in inputs:
-        if len(each.vectors.ids) > len(common):
-            each.vectors = each.vectors.take(np.array([id_ in common for id_ in each.vectors.ids]))
-    return left_out
 
 
 def weak_classes(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -13,6 +13,7 @@ from ..storage.runs import Run, plugin_runs
 from ..storage.staleness import Reader, run_ids, stale_reasons
 from ..storage.target import Target
 from ..storage.targets import about_of
+from .caption_issues import CAPTION_ISSUES, find_caption_issues
 from .clusters import CLUSTERS, find_clusters
 from .comparison import COMPARISON, compare_datasets
 from .duplicates import DUPLICATES, find_duplicates
@@ -30,7 +31,7 @@ from .visualization import VISUALIZATION, compute_visualization, layout_of
 
 # In the order of their needs.
 ORDER = (
-    *(EMBEDDINGS, REDUCTION, DUPLICATES, OUTLIERS, LABEL_ISSUES, VISUALIZATION),
+    *(EMBEDDINGS, REDUCTION, DUPLICATES, OUTLIERS, CAPTION_ISSUES, LABEL_ISSUES, VISUALIZATION),
     *(SEPARABILITY, CLUSTERS, COMPARISON, SUGGESTIONS, SELECTION),
 )
 
@@ -140,7 +141,10 @@ def _first(run: Run) -> str | None:
 
 
 def _again_embeddings(dataset: fo.Dataset, run: Run, shared: _Shared) -> dict[str, Any]:
-    target = _target_of(dataset, run, None)
+    everything = about_of(dataset, run.facts.about)
+    name = _first(run)
+    ids = sorted({*everything.ids(having=name), *everything.ids(having=f"{name}_error")})
+    target = _target_of(dataset, run, tuple(ids))
     plan = plan_embeddings(target, _first(run))
     if plan.before is None:
         raise UserError("what computed it is not known; run compute_embeddings again")
@@ -159,6 +163,7 @@ def _again_duplicates(dataset: fo.Dataset, run: Run, shared: _Shared) -> dict[st
         split=parameters.get("split"),
         threshold=parameters.get("threshold", "auto"),
         keep=parameters.get("keep", "auto"),
+        text_field=parameters.get("text_field"),
         run_key=run.key,
     )
 
@@ -171,6 +176,11 @@ def _again_outliers(dataset: fo.Dataset, run: Run, shared: _Shared) -> dict[str,
         check_pictures=parameters.get("check_pictures", True),
         run_key=run.key,
     )
+
+
+def _again_caption_issues(dataset: fo.Dataset, run: Run, shared: _Shared) -> dict[str, Any]:
+    images, captions = (shared.inputs(dataset, run, name) for name in run.facts.embeddings)
+    return find_caption_issues(images, captions, run_key=run.key)
 
 
 def _again_label_issues(dataset: fo.Dataset, run: Run, shared: _Shared) -> dict[str, Any]:
@@ -211,6 +221,7 @@ _REPEATED: dict[str, Callable[[fo.Dataset, Run, _Shared], dict[str, Any]]] = {
     REDUCTION.name: _again_reduction,
     DUPLICATES.name: _again_duplicates,
     OUTLIERS.name: _again_outliers,
+    CAPTION_ISSUES.name: _again_caption_issues,
     LABEL_ISSUES.name: _again_label_issues,
     SEPARABILITY.name: _again_separability,
     VISUALIZATION.name: _again_visualization,

@@ -8,6 +8,7 @@ from .compute_visualization import ComputeVisualization
 from .delete_run import DeleteRun
 from .describe_embeddings import DescribeEmbeddings
 from .export_report import ExportReport
+from .find_caption_issues import FindCaptionIssues
 from .find_clusters import FindClusters
 from .find_duplicates import FindDuplicates
 from .find_label_issues import FindLabelIssues
@@ -32,6 +33,7 @@ OPERATORS = (
     DescribeEmbeddings,
     FindDuplicates,
     FindOutliers,
+    FindCaptionIssues,
     FindLabelIssues,
     ReviewLabelIssues,
     RemoveRedundant,

@@ -54,7 +54,8 @@ class CompareDatasets(QualityOperator):
             other: the name of a saved view of this dataset, or of another dataset. What is in both
                 is taken from the larger one: the whole dataset stands for what the view leaves out
             patches_field (None): the field of the patches whose embeddings are compared, of both
-            check_pictures (True): look for duplicates across, which reads the files
+            check_pictures (True): look for duplicates across, which reads the files; not for
+                embeddings of texts
             run_key (None): the name of the run, by default ``comparison``
             seed (51): of everything random
 

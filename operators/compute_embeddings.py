@@ -20,6 +20,7 @@ from ..markup import code, markdown
 from ..storage.search_index import check_index_key
 from ..storage.target import Target
 from ..storage.targets import resolve_target
+from ..storage.text_states import edited_since
 from ..storage.texts import text_fields
 from .base import QualityOperator
 from .form_fields import (
@@ -208,6 +209,10 @@ def _forecast(target: Target, plan: Plan, called: str, overwrite: bool) -> str:
     # Those of another model are replaced.
     ours = plan.identity is not None and plan.identity["name"] == called
     done = present if ours and not overwrite else 0
+    if done:
+        # Texts that were edited are embedded again.
+        _, edited = edited_since(target, plan.field)
+        done -= len(edited.intersection(target.ids(having=plan.field)))
     text = f"{total - done:,} of {total:,} {target.noun} will be embedded"
     if overwrite and present:
         text += f", the embeddings in {plan.field} are replaced"

@@ -4,19 +4,21 @@ from typing import Any
 
 import fiftyone.operators.types as types
 
-from ..checks.duplicates import DUPLICATES, find_duplicates
+from ..checks.compared import compared_texts
+from ..checks.duplicates import DUPLICATES, TEXT_RUN_KEY, compared, find_duplicates
 from ..checks.inputs import Inputs
 from ..checks.parameters import checked_threshold
 from ..checks.progress import Progress, counted, duration
 from ..markup import code, markdown
 from ..storage.targets import resolve_target
+from ..storage.texts import text_fields
 from ..storage.vectors import vector_fields
 from .base import QualityOperator
 from .form_fields import choice_input, labels_input, patches_input, run_key_input, split_input
 from .words import counted_of, skipped_lines
 
 # For the forecast in the form: images read per second by two cores, and the time to start.
-IMAGES_PER_SECOND, STARTING_SECONDS = 250, 5
+IMAGES_PER_SECOND, TEXTS_PER_SECOND, STARTING_SECONDS = 250, 3000, 5
 
 # What ``keep`` may be, as the form says it.
 KEEP = {
@@ -32,8 +34,9 @@ class FindDuplicates(QualityOperator):
     label = "Quality: find duplicates"
     description = (
         "Find exact copies and near-duplicates (mirrored, cropped, resized, recompressed, "
-        "retouched) of images or object patches, verified on the pixels, choose which "
-        "one of each group to keep, and count leaks between splits"
+        "retouched) of images or object patches, verified on the pixels, or of captions and other "
+        "texts, verified on the words; choose which one of each group to keep, and count leaks "
+        "between splits"
     )
     icon = "content_copy"
 
@@ -48,6 +51,7 @@ class FindDuplicates(QualityOperator):
         split: str | list | None = None,
         threshold: str | float = "auto",
         keep: str = "auto",
+        text_field: str | None = None,
         run_key: str | None = None,
         seed: int = 51,
     ) -> dict[str, Any]:
@@ -56,28 +60,38 @@ class FindDuplicates(QualityOperator):
         Candidates come from the neighbor graph of the embeddings; comparing the images verifies
         them. Nothing is removed: the saved view ``duplicates: redundant`` shows what could be.
 
+        Embeddings of texts compare the texts: exact duplicates have the same normalized text
+        (Unicode NFKC, without case, punctuation and spaces), near ones differ in a few words. Texts
+        of which a number, date, negation, sign or name differs are none. No file is read.
+
         Args:
             samples: a dataset or view
-            embeddings (None): the field of the embeddings; without it, only exact copies are found
+            embeddings (None): the field of the embeddings, of images or of texts; without it, only
+                exact copies are found
             patches_field (None): the field of the patches to compare, instead of whole images
             label_field (None): a label field: labeled samples are kept before unlabeled ones,
                 and groups whose labels disagree are reported
             split (None): a field that names the split of each sample, ``"tags"``, or a list of
                 tags: leaks between splits are reported, and the test member of a group is kept
-            threshold ("auto"): how far the details of two images must agree, from 0 to 1; higher
-                finds fewer pairs. By default it is read off the images of this set, and pairs are
-                looked at closely: other words, digits or colors are other content. A number of
-                your own is all that decides
+            threshold ("auto"): how far the details of two images, or the words of two texts, must
+                agree, from 0 to 1; higher finds fewer pairs. By default it is read off this set,
+                and images are looked at closely: other words, digits or colors are other content.
+                For images, a number of your own is all that decides
             keep ("auto"): which one represents a group: ``"largest"`` by its pixels, ``"oldest"``
                 or ``"newest"`` by the EXIF date of its file; by default a labeled one, then the
-                largest. With ``split``, the test member comes first in any case
-            run_key (None): the name of the run, by default ``duplicates``
+                largest. With ``split``, the test member comes first in any case. The largest text
+                is the longest
+            text_field (None): the field of the texts to compare; embeddings that
+                ``compute_embeddings`` made of texts know it
+            run_key (None): the name of the run, by default ``duplicates``, of texts
+                ``text_duplicates``
             seed (51): of the neighbor search, where that is approximate
 
         Returns:
             a dict with ``exact_groups``, ``near_groups``, ``redundant``, ``exact_redundant`` (those
             that are exact copies), ``near_redundant`` (those of groups that hold more than
-            copies), ``leaks``, ``conflicts``, ``changes``, ``skipped``, …
+            copies), ``leaks``, ``conflicts``, ``changes``, ``compared`` (images, or the texts in a
+            field), ``skipped``, …
 
         Raises:
             UserError: if the input is at fault; an earlier run of the name then stays
@@ -89,7 +103,14 @@ class FindDuplicates(QualityOperator):
             label_field=label_field,
             seed=seed,
         )
-        return find_duplicates(inputs, split=split, threshold=threshold, keep=keep, run_key=run_key)
+        return find_duplicates(
+            inputs,
+            split=split,
+            threshold=threshold,
+            keep=keep,
+            text_field=text_field,
+            run_key=run_key,
+        )
 
     def form(self, ctx: Any, samples: Any, inputs: types.Object) -> None:
         patches_field = patches_input(ctx, samples, inputs, "Compare")
@@ -121,11 +142,33 @@ class FindDuplicates(QualityOperator):
             label="Keep",
             description="Which one represents its group; the test member first in any case",
         )
-        run_key_input(ctx, target, self.name, DUPLICATES.columns, [*DUPLICATES.views], inputs)
-        checked_threshold(self._parameters(ctx.params, from_form=True)["threshold"])
+        texts = text_fields(target)
+        if texts:
+            choice_input(
+                inputs,
+                "text_field",
+                texts,
+                label="Texts",
+                description="Compares the texts of a field instead of images; embeddings of texts "
+                "know theirs",
+                none="None, or those of the embeddings",
+            )
+        params = self._parameters(ctx.params, from_form=True)
+        checked_threshold(params["threshold"])
+        chosen = params["embeddings"] if params["embeddings"] in fields else None
+        read = Inputs(target, embeddings=chosen)
+        field = compared_texts(read, params["text_field"], params["keep"])
+        named = TEXT_RUN_KEY if field else None
+        run_key_input(
+            ctx, target, self.name, DUPLICATES.columns, [*DUPLICATES.views], inputs, named
+        )
         count = len(target.ids())
-        took = duration(STARTING_SECONDS + count / IMAGES_PER_SECOND)
+        took = duration(
+            STARTING_SECONDS + count / (TEXTS_PER_SECOND if field else IMAGES_PER_SECOND)
+        )
         text = f"{counted_of(count, target.noun)} will be compared, which takes roughly {took}"
+        if field:
+            text += f": {compared(field)}, no images"
         inputs.view("plan", types.Notice(label=text))
 
     def summary(self, result: dict[str, Any]) -> str:
@@ -137,6 +180,8 @@ class FindDuplicates(QualityOperator):
             f"{result['exact_groups']:,} exact, {result['near_groups']:,} near; "
             f"**{redundant}** could go, {result['exact_redundant']:,} of them exact copies"
         ]
+        if result["parameters"]["text_field"]:
+            lines.append(f"- {markdown(result['compared'])} were compared, word by word; no images")
         for leak in result["leaks"]:
             first, second = map(markdown, leak["splits"])
             count = counted(leak["groups"], "group")

@@ -61,7 +61,7 @@ class FindOutliers(QualityOperator):
             threshold ("auto"): the lowest score that is flagged, from 0 to 1; by default it adapts
                 to the scores
             check_pictures (True): also flag images that are dark, bright, of one color, blurred
-                or of odd size or aspect ratio, which reads all files
+                or of odd size or aspect ratio, which reads all files; not for embeddings of texts
             run_key (None): the name of the run, by default ``outliers``
             seed (51): of the neighbor search, where that is approximate
 

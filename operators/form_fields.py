@@ -157,13 +157,15 @@ def run_key_input(
     columns: Sequence[Column],
     views: Sequence[str],
     inputs: types.Object,
+    named: str | None = None,
 ) -> str:
     """The form's name of the run, with what happens to an earlier one; returns the name.
 
     Raises:
         UserError: if the name is taken
     """
-    key = (ctx.params.get("run_key") or "").strip() or default_run_key(target, operator)
+    default = default_run_key(target, operator, named)
+    key = (ctx.params.get("run_key") or "").strip() or default
     before = read_run(target.dataset, key) if re.fullmatch(r"\w+", key) else None
     text = f"Fields {key}_{columns[0].name}, … and saved views begin with it" if columns else ""
     if before is not None and before.operator == operator:
@@ -172,7 +174,7 @@ def run_key_input(
         "run_key",
         label="Name of the run",
         description=text,
-        view=types.View(placeholder=default_run_key(target, operator)),
+        view=types.View(placeholder=default),
     )
     plan_findings(target, operator, key, columns, views)
     return key

@@ -86,6 +86,8 @@ class RemoveRedundant(QualityOperator):
         verb = "deleted from the dataset" if deletes else "tagged"
         text = f"{counted_of(len(ids), run.facts.about.noun)} will be {verb}; "
         text += "the representative of each group stays, and no file is touched"
+        if run.facts.parameters.get("text_field"):
+            text += ". Their texts are duplicates; their images were not compared"
         if not ids:
             text = "Nothing is redundant"
         if not (deletes and ids):

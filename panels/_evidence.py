@@ -6,7 +6,7 @@ import fiftyone.operators.types as types
 
 from ..checks.evidence import Evidence, Known, Other
 from ..markup import code, markdown
-from ..storage.reviews import DISTINCT, REMOVE, TYPICAL
+from ..storage.reviews import DISTINCT, FITS, REMOVE, TYPICAL
 from ._label_evidence import draw_decided, draw_label
 from ._measures import percent
 from ._open_sample import Place
@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 # Runs on something else that are offered.
 MAX_OTHERS = 6
+
+# Characters of a caption that are shown.
+MAX_CAPTION = 300
 
 
 def draw_hint(panel: types.Object, events: "WhyThisSample", place: Place) -> None:
@@ -85,6 +88,7 @@ def draw_evidence(
         (evidence.label, lambda known: draw_label(panel, ctx, events, place, evidence, known)),
         (evidence.duplicate, lambda known: _duplicate(panel, events, place, evidence, known)),
         (evidence.outlier, lambda known: _outlier(panel, events, place, known)),
+        (evidence.caption, lambda known: _caption(panel, events, place, evidence, known)),
     ]
     # What the queue is about comes first.
     queued = place.queued.key if place.queued is not None else None
@@ -119,7 +123,7 @@ def _progress(panel: types.Object, events: "WhyThisSample", place: Place, undo: 
         finish.btn("close", "Finish", icon="done", variant="contained", on_click=events.on_finish)
 
 
-# Duplicates and outliers
+# Duplicates, outliers and captions
 
 
 def _duplicate(
@@ -129,12 +133,15 @@ def _duplicate(
     if facts["group"] is None:
         return False
     kept = facts["keep"] and facts["review"] is None
+    field = known.run.facts.parameters.get("text_field")
     what = "Exact copy" if facts["kind"] == "exact" else "Near-duplicate"
-    text = f"**{what}**, one of {known.num_others:,}"
+    text = f"**{what}**{f' by its text in {code(field)}' if field else ''}"
+    text += f", one of {known.num_others:,}"
     if kept:
         text += ": **this one is kept**"
     elif facts["change"]:
-        sure = f", pixels agree {percent(facts['agreement'])}" if facts["agreement"] else ""
+        compared = "words" if field else "pixels"
+        sure = f", {compared} agree {percent(facts['agreement'])}" if facts["agreement"] else ""
         text += f": {markdown(facts['change'])}{sure}"
     panel.md(text, name="duplicate_title")
     if facts["review"] is not None:
@@ -172,6 +179,30 @@ def _outlier(panel: types.Object, events: "WhyThisSample", place: Place, known: 
         _decisions(
             panel, "outlier", events, place, known,
             ((TYPICAL, "Not an outlier", "check"), (REMOVE, "Tag to remove", "delete")),
+        )  # fmt: skip
+    return True
+
+
+def _caption(
+    panel: types.Object, events: "WhyThisSample", place: Place, evidence: Evidence, known: Known
+) -> bool:
+    facts = known.facts
+    if not facts["flagged"] and facts["review"] is None:
+        return False
+    text = (
+        f"**The caption does not fit**, place {facts['rank']:,}" if facts["rank"] else "**Caption**"
+    )
+    if facts["score"] is not None:
+        text += f": {percent(facts['score'])} of other pairings fit at least as well"
+    if evidence.text:
+        text += f"\n\n> {markdown(short(' '.join(evidence.text.split()), MAX_CAPTION))}"
+    panel.md(text, name="caption_title")
+    if facts["review"] is not None:
+        draw_decided(panel, events, place, known, "")
+    else:
+        _decisions(
+            panel, "caption", events, place, known,
+            ((FITS, "The caption fits", "check"), (REMOVE, "Tag to remove", "delete")),
         )  # fmt: skip
     return True
 

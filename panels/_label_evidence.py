@@ -9,7 +9,7 @@ from ..checks.label_issue_columns import LABEL_ISSUES
 from ..checks.reviews import known_classes
 from ..markup import markdown
 from ..storage.labels import label_field_of
-from ..storage.reviews import DISTINCT, REMOVE, TYPICAL
+from ..storage.reviews import DISTINCT, FITS, REMOVE, TYPICAL
 from ._measures import percent
 from ._open_sample import Place, app_id
 from ._state import get_state
@@ -27,6 +27,7 @@ WORDS = {
     "verified": "the label was kept",
     DISTINCT: "not a duplicate",
     TYPICAL: "not an outlier",
+    FITS: "the caption fits",
     REMOVE: "tagged to be removed",
 }
 

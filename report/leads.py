@@ -37,6 +37,7 @@ def leads(contents: "Contents") -> list[Lead]:
     made = {
         "find_duplicates": _of_duplicates,
         "find_label_issues": _of_label_issues,
+        "find_caption_issues": _of_captions,
         "find_outliers": _of_outliers,
         "compute_separability": _of_separability,
         "find_clusters": _of_clusters,
@@ -64,6 +65,7 @@ def percent(share: float | None) -> str:
 
 def _of_duplicates(reported: "ReportedRun") -> list[Lead]:
     things, anchor = reported.things, f"run-{reported.run.key}"
+    of_texts = bool(reported.run.facts.parameters.get("text_field"))
     groups: dict[int, list] = {}
     for finding in reported.findings:
         groups.setdefault(finding.group, []).append(finding)
@@ -74,8 +76,8 @@ def _of_duplicates(reported: "ReportedRun") -> list[Lead]:
                 0,
                 f"{leaking:,}",
                 _noun(leaking, "leak between splits", "leaks between splits"),
-                f"The same picture in {_splits(reported)}: figures measured on such a test set are "
-                "too good. Remove one side first.",
+                f"The same {'text' if of_texts else 'picture'} in {_splits(reported)}: figures "
+                "measured on such a test set are too good. Remove one side first.",
                 anchor,
             )
         )
@@ -90,10 +92,16 @@ def _of_duplicates(reported: "ReportedRun") -> list[Lead]:
                 anchor,
             )
         )
-    for kind, text in (
-        ("exact", "Identical pixels: one of each is enough."),
-        ("near", "Mirrored, cropped, resized or retouched: look at them, then keep one."),
-    ):
+    told = {
+        "exact": "Identical pixels: one of each is enough.",
+        "near": "Mirrored, cropped, resized or retouched: look at them, then keep one.",
+    }
+    if of_texts:
+        told = {
+            "exact": "The same text but for case and punctuation; their images were not compared.",
+            "near": "A few words differ: look at them; their images were not compared.",
+        }
+    for kind, text in told.items():
         some = [group for group in groups.values() if is_exact(group) == (kind == "exact")]
         extra = sum(not f.keep for group in some for f in group)
         if some:
@@ -136,6 +144,16 @@ def _of_label_issues(reported: "ReportedRun") -> list[Lead]:
     for warning in facts.get("warnings", ()):
         made.append(Lead(0, "!", "warning", warning, anchor))
     return made
+
+
+def _of_captions(reported: "ReportedRun") -> list[Lead]:
+    count, anchor = len(reported.findings), f"run-{reported.run.key}"
+    if not count:
+        return [Lead(2, "0", "caption issues", "No caption looks like another image's.", anchor)]
+    text = "They more likely belong to other images. Review the worst first."
+    if (precision := reported.facts.get("highest_precision")) is not None:
+        text = f"At most about {percent(precision)} of them are real. Review the worst first."
+    return [Lead(1, f"{count:,}", _noun(count, "caption issue", "caption issues"), text, anchor)]
 
 
 def _of_outliers(reported: "ReportedRun") -> list[Lead]:

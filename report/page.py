@@ -34,6 +34,7 @@ EXACT, NEAR = "Exact duplicates", "Near-duplicates"
 # Findings that are shown in one gallery, in their order, and what that is called.
 IN_ONE_GALLERY = {
     "find_label_issues": "Worst first",
+    "find_caption_issues": "Worst first",
     "suggest_labels": "Least sure first",
     "select_samples": "First choices",
 }

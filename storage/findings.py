@@ -76,6 +76,7 @@ def plan_findings(
     run_key: str | None,
     columns: Sequence[Column],
     views: Sequence[str],
+    named: str | None = None,
 ) -> Run:
     """The run that will write findings, checked before any work is done.
 
@@ -85,11 +86,12 @@ def plan_findings(
         run_key: the name that the user chose, or None for the default of the operator
         columns: the fields
         views: what the saved views show, for example ``flagged``
+        named (None): the default of the operator here, if it has several
 
     Raises:
         UserError: if the name cannot be used, or names something that is not the plugin's
     """
-    key = run_key or default_run_key(target, operator)
+    key = run_key or default_run_key(target, operator, named)
     check_name("run_key", key)
     before = read_run(target.dataset, key)
     if before is not None and before.operator == operator and _is_elsewhere(target, before):
@@ -107,9 +109,9 @@ def plan_findings(
     return run
 
 
-def default_run_key(target: Target, operator: str) -> str:
+def default_run_key(target: Target, operator: str, named: str | None = None) -> str:
     """What the operator finds; with the patches' field at its end if that is in use elsewhere."""
-    name = RUN_KEYS.get(operator) or operator.partition("_")[2]
+    name = named or RUN_KEYS.get(operator) or operator.partition("_")[2]
     before = read_run(target.dataset, name)
     if before is None or before.operator != operator or not _is_elsewhere(target, before):
         return name

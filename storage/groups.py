@@ -30,7 +30,9 @@ class DuplicateGroups:
         return hashlib.blake2b(together.tobytes(), digest_size=16).hexdigest()
 
 
-def read_duplicate_groups(target: Target, ids: Sequence[str]) -> DuplicateGroups | None:
+def read_duplicate_groups(
+    target: Target, ids: Sequence[str], text_field: str | None = None
+) -> DuplicateGroups | None:
     """The groups of the latest finished run of ``find_duplicates`` on these samples or patches.
 
     What that run has not evaluated is in no group: samples of another dataset that were merged
@@ -39,8 +41,9 @@ def read_duplicate_groups(target: Target, ids: Sequence[str]) -> DuplicateGroups
     Args:
         target: the samples or patches
         ids: whose groups are wanted
+        text_field (None): groups of the texts of this field; None for those of images
     """
-    run = latest_run(target, "find_duplicates")
+    run = latest_run(target, "find_duplicates", text_field=text_field)
     if run is None:
         return None
     values = target.everything.values(f"{run.key}_group")

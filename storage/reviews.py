@@ -33,8 +33,11 @@ CORRECTED, VERIFIED = "corrected", "verified"
 
 OF_FLAGS = (ACCEPTED, CHANGED, KEPT)
 
-# Decisions on duplicates and outliers: it is none, or it shall be removed.
-DISTINCT, TYPICAL, REMOVE = "distinct", "typical", "remove"
+# Decisions on duplicates, outliers and captions: it is none, it fits, or it shall be removed.
+DISTINCT, TYPICAL, FITS, REMOVE = "distinct", "typical", "keep", "remove"
+
+# Those that take a flag away.
+UNFLAGGING = (TYPICAL, FITS)
 
 # What the fields of a run hold.
 REVIEW = Column("review", fo.StringField, "What a person has decided about this label")

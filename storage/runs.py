@@ -219,12 +219,14 @@ def _texts(values: Any) -> tuple[str, ...]:
     return tuple(_of_type(value, str) for value in _of_type(values, list, tuple) or ())
 
 
-def latest_run(target: Target, operator: str) -> Run | None:
-    """The latest finished run of an operator on these samples or patches."""
+def latest_run(target: Target, operator: str, **parameters: Any) -> Run | None:
+    """The latest finished run of an operator on these samples or patches, with such parameters."""
     runs = [
         run
         for run in plugin_runs(target.dataset, operator)
-        if run.finished and run.facts.about == target.about
+        if run.finished
+        and run.facts.about == target.about
+        and all(run.facts.parameters.get(name) == value for name, value in parameters.items())
     ]
     return max(runs, key=lambda run: (run.written_at or "", run.key), default=None)
 

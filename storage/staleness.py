@@ -26,6 +26,8 @@ from .runs import COMPUTING, DESCRIBING, UNDER_REMOVAL, Run, evaluated_ids, read
 from .search_index import OPERATOR as SIMILARITY_INDEX
 from .target import About, Target
 from .targets import about_of
+from .text_states import edited_since
+from .texts import read_texts, text_field_of
 from .vectors import VectorSet, read_vectors
 
 # Classes whose counts an explanation names.
@@ -37,6 +39,7 @@ WITHOUT_IDS = ("neighbor_graph",)
 UNFINISHED = "unfinished: it is still running, or its process was stopped; run it again"
 UNREADABLE = "it cannot be read ({}); delete it, or run the operator again"
 REMOVAL_UNFINISHED = "its deletion was interrupted; delete it again"
+TEXTS_EDITED = "{} in {} edited since embedded"
 REVIEW_UNFINISHED = "a review was interrupted; review these samples again, or undo it"
 
 
@@ -48,6 +51,7 @@ class Reader:
     _targets: dict[About, Target | str] = field(default_factory=dict)
     _vectors: dict[tuple[About, str], VectorSet | str] = field(default_factory=dict)
     _known: dict[Any, str | None] = field(default_factory=dict)
+    _edited: dict[tuple[About, str], tuple[str | None, set[str]]] = field(default_factory=dict)
 
     def target(self, about: About) -> Target:
         """All of what a run is about.
@@ -76,6 +80,11 @@ class Reader:
             return found
         # A run on a view may be of vectors of another length than most of the dataset have.
         return read_vectors(target.only(ids), name)
+
+    def edited(self, about: About, name: str) -> tuple[str | None, set[str]]:
+        """The field whose texts a field of embeddings is of, and the ids that were edited since."""
+        target = self.target(about)
+        return self._once(self._edited, (about, name), lambda: edited_since(target, name))
 
     def fingerprint(self, what: str, run: Run, ids: Sequence[str] | None) -> str | None:
         """The fingerprint today of something that a run has read; None if it is gone."""
@@ -110,7 +119,12 @@ class Reader:
         if kind == fingerprints.SLICES:
             samples = [target.sample_ids[id_] for id_ in ids]
             return fingerprints.texts_fingerprint(ids, read_slices(target, name, ids, samples))
-        return fingerprints.groups_fingerprint(read_duplicate_groups(target, ids))
+        if kind == fingerprints.TEXTS:
+            texts = read_texts(target, name)
+            return fingerprints.texts_fingerprint(ids, [texts.get(id_) for id_ in ids])
+        text_field = text_field_of(target, next(iter(run.facts.embeddings), None))
+        groups = read_duplicate_groups(target, ids, text_field)
+        return fingerprints.groups_fingerprint(groups)
 
     @staticmethod
     def _once(known: dict, key: Any, make: Callable[[], Any]) -> Any:
@@ -165,13 +179,14 @@ def stale_reasons(run: Run, reader: Reader) -> list[str]:
     except UserError as error:
         return [*reasons, str(error)]
     if run.operator == COMPUTING:
-        return reasons + _without_embeddings(target, run)
+        return reasons + _without_embeddings(target, run) + _of_edited_texts(run, reader, None)
     if run.operator in (DESCRIBING, SIMILARITY_INDEX):
         return reasons + _of_other_embeddings(reader, run)
     ids = None if run.operator in WITHOUT_IDS else run_ids(reader.dataset, run)
     if ids is None and not run.facts.whole:
         return reasons  # a part of the dataset that is not known
     reasons += _moved(target, run, ids, reader)
+    reasons += _of_edited_texts(run, reader, ids)
     complete = ids is None or target.sample_ids.keys() >= set(ids)
     for what, then in run.facts.inputs.items():
         # Of what was removed there is nothing to compare.
@@ -207,6 +222,17 @@ def _of_other_embeddings(reader: Reader, run: Run) -> list[str]:
     if then not in (None, length):
         return [f"the embeddings have length {length} now, and had {then}; describe them again"]
     return []
+
+
+def _of_edited_texts(run: Run, reader: Reader, ids: Sequence[str] | None) -> list[str]:
+    """That embeddings are of texts that were edited since, of all or of some ids."""
+    reasons = []
+    for name in run.facts.embeddings:
+        text_field, edited = reader.edited(run.facts.about, name)
+        if count := len(edited if ids is None else edited.intersection(ids)):
+            texts = "1 text" if count == 1 else f"{count:,} texts"
+            reasons.append(TEXTS_EDITED.format(texts, text_field))
+    return reasons
 
 
 def _moved(target: Target, run: Run, ids: Sequence[str] | None, reader: Reader) -> list[str]:

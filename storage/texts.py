@@ -4,6 +4,8 @@ import fiftyone as fo
 from fiftyone.core.fields import ListField, StringField
 
 from ..errors import UserError
+from .ownership import mark_of
+from .runs import REDUCING, Run, embeddings_run
 from .target import Target
 
 
@@ -19,6 +21,35 @@ def text_fields(target: Target) -> list[str]:
     return [name for name in inside if "." not in name and name not in own]
 
 
+def text_field_of(target: Target, embeddings: str | None) -> str | None:
+    """The field of the texts whose embeddings a field holds; None if they are not of texts.
+
+    Those that were reduced are of what they were reduced from.
+    """
+    if embeddings is None:
+        return None
+    if (run := computing_run(target, embeddings)) is not None:
+        name = run.facts.parameters.get("text_field")
+    else:
+        # In the clone of a view there are no runs.
+        name = mark_of(target.dataset, target.dataset_path(embeddings)).get("text_field")
+    return text_name(target, name) if name is not None else None
+
+
+def computing_run(target: Target, embeddings: str) -> Run | None:
+    """The run that computed a field of embeddings, or those that it was reduced from."""
+    if (run := embeddings_run(target, embeddings)) is not None:
+        return run
+    reduced = embeddings_run(target, embeddings, REDUCING)
+    source = reduced.facts.parameters.get("embeddings") if reduced is not None else None
+    return computing_run(target, source) if source not in (None, embeddings) else None
+
+
+def text_name(target: Target, text_field: str) -> str:
+    """The name of a field of texts on the target, also if its full path is given."""
+    return text_field.removeprefix(target.root) if target.root else text_field
+
+
 def read_texts(target: Target, text_field: str) -> dict[str, str | None]:
     """The texts of a field, by id; several are joined into one.
 
@@ -29,7 +60,7 @@ def read_texts(target: Target, text_field: str) -> dict[str, str | None]:
     Raises:
         UserError: if there is no such field, or it holds no texts
     """
-    name = text_field.removeprefix(target.root) if target.root else text_field
+    name = text_name(target, text_field)
     if not target.has_field(name):
         raise UserError(f"text_field={text_field!r}: there is no such field of these {target.noun}")
     field = target.all_samples.get_field(target.path(name))

@@ -17,6 +17,7 @@ ON_SAMPLES = (
     "describe_embeddings",
     "find_duplicates",
     "find_outliers",
+    "find_caption_issues",
     "find_label_issues",
     "compute_separability",
     "select_samples",

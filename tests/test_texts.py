@@ -222,3 +222,63 @@ def test_a_sentence_encoder_tells_what_texts_mean(dataset):
     np.fill_diagonal(cosines, -1)
     labels = np.array(dataset.values("kind.label"))
     assert (labels[cosines.argmax(axis=1)] == labels).mean() >= 10 / 12
+
+
+def test_an_edited_text_is_told_and_embedded_again(remarks, word_file):
+    given = {"model": word_file, "text_field": "remark", "embeddings": "vec"}
+    run("compute_embeddings", remarks, **given)
+    run("compute_visualization", remarks, embeddings="vec", method="pca", brain_key="plot")
+    run("reduce_embeddings", remarks, embeddings="vec", method="pca", num_dims=2)
+    run("find_outliers", remarks, embeddings="vec_pca", check_pictures=False)
+    assert not any(row["stale"] for row in run("list_runs", remarks)["runs"])
+    before = dict(zip(*remarks.values(["id", "vec"])))
+    ids = sorted(before)
+    changes = {ids[0]: "naïve Paris of the boat", ids[5]: "", ids[8]: "the river", ids[9]: "???"}
+    remarks.set_values("remark", changes, key_field="id")
+    told = {row["run_key"]: row["reasons"] for row in run("list_runs", remarks)["runs"]}
+    reason = "{} texts in remark edited since embedded"
+    assert told["vec"] == [reason.format(4)]
+    # Eight had no embedding before.
+    for key in ("plot", "vec_pca", "outliers"):
+        assert told[key] == [reason.format(3)], key
+    updated = run("update_audit", remarks)
+    assert updated["failed"] == {}
+    assert {"vec", "plot", "vec_pca", "outliers"} <= updated["updated"].keys()
+    assert (updated["updated"]["vec"]["computed"], updated["updated"]["vec"]["failed"]) == (2, 3)
+    assert "3 texts edited since, and embedded again" in updated["updated"]["vec"]["notes"]
+    now = dict(zip(*remarks.values(["id", "vec"])))
+    errors = dict(zip(*remarks.values(["id", "vec_error"])))
+    for id_ in ids:
+        if id_ not in changes and before[id_] is not None:
+            assert np.array_equal(now[id_], before[id_])
+    assert not np.allclose(now[ids[0]], before[ids[0]]) and now[ids[8]] is not None
+    assert now[ids[5]] is None and errors[ids[5]] == "there is no text"
+    assert now[ids[9]] is None and errors[ids[8]] is None
+    stale = {row["operator"] for row in run("list_runs", remarks)["runs"] if row["stale"]}
+    assert stale <= {"neighbor_graph"}
+    assert run("compute_embeddings", remarks, **given)["computed"] == 0
+
+
+def test_edited_texts_of_a_view_and_of_patches(remarks, word_file):
+    of_patches = {"patches_field": "regions", "text_field": "told", "embeddings": "vec"}
+    part = remarks[:10]
+    run("compute_embeddings", part, model=word_file, **of_patches)
+    texts = remarks.values("regions.detections.told")
+    texts[1], texts[20] = ["the of the of boat"], ["Paris"]
+    remarks.set_values("regions.detections.told", texts)
+    (row,) = run("list_runs", remarks)["runs"]
+    assert row["reasons"] == ["1 text in told edited since embedded"]
+    updated = run("update_audit", remarks)
+    assert updated["failed"] == {}
+    notes = updated["updated"][row["run_key"]]["notes"]
+    assert notes[-1] == "1 text edited since, and embedded again"
+    assert remarks.count("regions.detections.vec") == 8
+    (row,) = run("list_runs", remarks)["runs"]
+    assert row["stale"] is False
+
+
+def test_texts_of_another_field_replace_all_that_a_field_held(remarks, word_file):
+    run("compute_embeddings", remarks, model=word_file, text_field="remark", embeddings="v")
+    other = {"text_field": "several", "embeddings": "v", "overwrite": True}
+    run("compute_embeddings", remarks[:6], model=word_file, **other)
+    assert remarks.count("v") == 6
