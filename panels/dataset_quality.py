@@ -12,7 +12,8 @@ from typing import Any
 import fiftyone.operators as foo
 import fiftyone.operators.types as types
 
-from ..checks.overview import groups_view, mark_solved, read_cards, shown_fields, toggle_tag
+from ..checks.card_actions import groups_view, mark_solved, shown_fields, toggle_tag
+from ..checks.overview import read_cards
 from ..checks.thresholds import move_threshold
 from ..checks.update import repeatable, stale_runs
 from ..errors import UserError

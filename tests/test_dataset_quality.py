@@ -4,7 +4,8 @@ import fiftyone as fo
 import fiftyone.operators as foo
 import numpy as np
 import pytest
-from fiftyone_embedding_quality.checks.overview import read_cards, toggle_tag
+from fiftyone_embedding_quality.checks.card_actions import toggle_tag
+from fiftyone_embedding_quality.checks.overview import read_cards
 from fiftyone_embedding_quality.checks.thresholds import (
     has_threshold,
     move_threshold,

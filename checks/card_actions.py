@@ -1,0 +1,88 @@
+"""What the cards of "Dataset quality" lead to: groups, tags, what was solved."""
+
+import dataclasses
+from typing import Any
+
+import fiftyone as fo
+from fiftyone import ViewField as F
+
+from ..errors import UserError
+from ..storage.few import path_of
+from ..storage.locks import writing
+from ..storage.runs import Run, read_run, write_run
+from ..storage.separability import tag
+from .caption_issues import CAPTION_ISSUES
+from .duplicates import DUPLICATES
+from .label_issue_columns import LABEL_ISSUES
+from .outliers import OUTLIERS
+from .overview import SOLVED
+
+
+def shown_fields(run: Run) -> list[str]:
+    """The fields that tell of a run's findings in the grid: its labels, and what was found."""
+    told = {
+        LABEL_ISSUES.name: ("suggested",),
+        DUPLICATES.name: ("kind", "change"),
+        OUTLIERS.name: ("reason",),
+        CAPTION_ISSUES.name: ("score",),
+    }
+    about = run.facts.about
+    labels = about.patches_field or run.facts.label_field
+    # What is told of patches are attributes of theirs, which the App shows with them.
+    own = [f"{run.key}_{name}" for name in told.get(run.operator, ())]
+    return [name for name in (labels, *([] if about.patches_field else own)) if name]
+
+
+def groups_view(dataset: fo.Dataset, run: Run) -> Any:
+    """The duplicates of a run, group by group in FiftyOne's own way, the representative first.
+
+    Raises:
+        UserError: if they are patches, which FiftyOne does not group
+    """
+    if run.facts.about.patches_field is not None or run.facts.about.frames:
+        raise UserError("Only whole images are shown in groups; use the saved view of the run")
+    group = path_of(dataset, run.facts.about, f"{run.key}_group")
+    if dataset.get_field(group) is None:
+        raise UserError(f"The run {run.key!r} was deleted")
+    grouped = dataset.match(F(group) != None)  # noqa: E711
+    return grouped.group_by(group, order_by=f"{run.key}_keep", reverse=True)
+
+
+def toggle_tag(dataset: fo.Dataset, view_name: str) -> tuple[str, int, bool]:
+    """Tags what a saved view of a run shows, or takes the tag away where all have it.
+
+    Returns:
+        the tag, how many samples or patches were shown, and whether they have it now
+
+    Raises:
+        UserError: if the view no longer exists, or shows nothing
+    """
+    if not dataset.has_saved_view(view_name):
+        raise UserError(f"The saved view {view_name!r} no longer exists")
+    view = dataset.load_saved_view(view_name)
+    name = view_name.replace(": ", "_").replace(" ", "_")
+    count = len(view)
+    if not count:
+        raise UserError(f"The saved view {view_name!r} shows nothing")
+    patches = isinstance(view, fo.core.patches.PatchesView)
+    tags = view.count_values(f"{view.patches_field}.tags" if patches else "tags")
+    tagged = tags.get(name, 0)
+    tag(view, name, add=tagged < count)
+    return name, count, tagged < count
+
+
+def mark_solved(dataset: fo.Dataset, run_key: str, kind: str, solved: bool) -> None:
+    """Marks a finding of a run as solved, or opens it again; the next run opens it, too.
+
+    Raises:
+        UserError: if the run no longer exists
+    """
+    with writing(dataset, run_key):
+        run = read_run(dataset, run_key)
+        if run is None:
+            raise UserError(f"The run {run_key!r} was deleted")
+        kinds = set(run.facts.special.get(SOLVED) or ()) - {kind}
+        special = {**run.facts.special, SOLVED: sorted(kinds | {kind} if solved else kinds)}
+        facts = dataclasses.replace(run.facts, special=special)
+        # When it was found does not change by that.
+        write_run(dataset, dataclasses.replace(run, facts=facts), written_at=run.written_at)
