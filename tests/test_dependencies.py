@@ -63,7 +63,7 @@ PRIVATE = {
     "_root_dataset": (
         "view",
         "checks/report.py checks/reviews.py operators/delete_run.py operators/export_report.py "
-        "operators/list_runs.py operators/remove_redundant.py operators/review_label_issues.py "
+        "operators/list_runs.py operators/remove_redundant.py "
         "operators/update_audit.py storage/targets.py",
     ),
     "_run_cache": ("dataset", "storage/references.py storage/runs.py"),
