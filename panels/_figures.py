@@ -213,14 +213,14 @@ def history(lines: Mapping[tuple[str, str], Sequence[tuple[str, float]]]) -> Fig
     axis = {"fixedrange": True, "title": {"text": ""}}
     has_accuracy = bool(of_kind["accuracy"])
     layout = {
-        "height": 230 + 60 * has_accuracy,
-        "margin": {"t": 8, "l": 44, "r": 12, "b": 30},
+        "height": 250 + 60 * has_accuracy,
+        "margin": {"t": 8, "l": 44, "r": 12, "b": 60},
         "dragmode": False,
         "xaxis": axis | {"type": "date", "nticks": 5},
         "yaxis": axis | {"rangemode": "tozero", "domain": [0, 0.66 if has_accuracy else 1]},
         "yaxis2": axis | {"tickformat": ".0%", "domain": [0.74, 1], "nticks": 4},
         "showlegend": True,
-        "legend": {"orientation": "h", "x": 0, "y": -0.12, "yanchor": "top"},
+        "legend": {"orientation": "h", "x": 0, "y": -0.16, "yanchor": "top"},
         "font": {"size": 12},
     }
     return traces, layout
