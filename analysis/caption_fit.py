@@ -45,10 +45,9 @@ class CaptionFit:
         score: (n,) float32, the share of other pairings that fit at least as well, from 0 to 1
         order: (n,) int64 rows, those that fit worst first
         flagged: (n,) bool, captions that more likely belong to another image
-        share: which share of captions does at most, as estimated; above ``MOST`` the embeddings do
-            not tell captions that fit from others, and none is flagged
-        highest_precision: which share of the flagged ones is real at most, as estimated: what the
-            embeddings themselves mistake counts as real; NaN if none is flagged
+        share: which share of captions does, as estimated: 0.6, 2.1, 9.6 and 15 % of the 0.5, 2, 10
+            and 30 % on Caltech-101, more where the embeddings mistake images; above ``MOST`` they
+            do not tell captions that fit from others, and none is flagged
         threshold: the score from which captions are flagged; 1 if none is
     """
 
@@ -56,7 +55,6 @@ class CaptionFit:
     order: np.ndarray
     flagged: np.ndarray
     share: float
-    highest_precision: float
     threshold: float
 
 
@@ -204,9 +202,6 @@ def _judged(own: np.ndarray, others: np.ndarray) -> CaptionFit:
         order=order,
         flagged=flagged,
         share=share,
-        highest_precision=min(1.0, share * below[count - 1] / share_below[count - 1])
-        if count
-        else float("nan"),
         threshold=float(score[order[count - 1]]) if count else 1.0,
     )
 

@@ -217,11 +217,9 @@ def _told(
     """What is special to this check in its result."""
     from ..analysis.caption_fit import MOST
 
-    precise = None if np.isnan(found.highest_precision) else round(found.highest_precision, 3)
     return {
         "flagged": flagged,
         "share": round(found.share, 4),
-        "highest_precision": precise,
         "threshold": round(found.threshold, 4),
         "text_field": captions.text_field,
         "joint": joint,

@@ -83,8 +83,7 @@ def findings_of(steps: Mapping[str, Mapping[str, Any]]) -> list[Found]:
         one = _found("label issues", LABEL_ISSUES.name, issues, what, sure, issues["flagged"])
         found.append(one)
     if captions := steps.get(CAPTION_ISSUES.name):
-        share = captions.get("highest_precision")
-        sure = f"at most about {share:.0%} of them real" if share is not None else ""
+        sure = "how many of them are real is not estimated"
         verb = "does" if captions["flagged"] == 1 else "do"
         what = f"{counted(captions['flagged'], 'caption')} that {verb} not fit the image"
         one = _found("captions", CAPTION_ISSUES.name, captions, what, sure, captions["flagged"])

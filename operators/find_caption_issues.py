@@ -58,9 +58,9 @@ class FindCaptionIssues(QualityOperator):
             seed (51): of the neighbor search, where that is approximate
 
         Returns:
-            a dict with ``flagged``, ``share`` (of captions that belong to another image, at most
-            and as estimated), ``highest_precision`` (of the flags, likewise), ``threshold``,
-            ``joint`` (whether one model has embedded both), ``skipped``, …
+            a dict with ``flagged``, ``share`` (of captions that look like those of another image,
+            those that the embeddings mistake among them; not calibrated), ``threshold``, ``joint``
+            (whether one model has embedded both), ``skipped``, …
 
         Raises:
             UserError: if the input is at fault; an earlier run of the name then stays
@@ -95,11 +95,8 @@ class FindCaptionIssues(QualityOperator):
             f"**{counted(result['flagged'], 'caption')}** flagged among {result['judged']:,} "
             f"{noun}{where}"
         ]
-        if result["highest_precision"] is not None:
-            lines.append(
-                f"- at most about {result['highest_precision']:.0%} of the flags are captions of "
-                f"other images, and at most about {result['share']:.1%} of all captions"
-            )
+        if result["flagged"]:
+            lines.append("- how many of them are real is not estimated")
         lines.append(
             "- one model has embedded images and captions: their similarity counts as well"
             if result["joint"]

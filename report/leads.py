@@ -150,9 +150,8 @@ def _of_captions(reported: "ReportedRun") -> list[Lead]:
     count, anchor = len(reported.findings), f"run-{reported.run.key}"
     if not count:
         return [Lead(2, "0", "caption issues", "No caption looks like another image's.", anchor)]
-    text = "They more likely belong to other images. Review the worst first."
-    if (precision := reported.facts.get("highest_precision")) is not None:
-        text = f"At most about {percent(precision)} of them are real. Review the worst first."
+    text = "They look like captions of other images; how many are is not estimated. Review the "
+    text += "worst first."
     return [Lead(1, f"{count:,}", _noun(count, "caption issue", "caption issues"), text, anchor)]
 
 

@@ -78,7 +78,7 @@ def test_few_are_flagged_where_nothing_is_wrong_and_none_where_nothing_is_told()
     assert _fit(images, captions).flagged.mean() < 0.02
     captions = captions[np.random.default_rng(2).permutation(len(captions))]
     found = _fit(images, captions)
-    assert found.share > MOST and not found.flagged.any() and np.isnan(found.highest_precision)
+    assert found.share > MOST and not found.flagged.any()
 
 
 def test_one_space_tells_more_than_neighbors_where_all_captions_differ():
