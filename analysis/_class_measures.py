@@ -27,9 +27,9 @@ class ClassMeasures:
         recall_low, recall_high: 95 % Wilson interval of the recall
         precision: share of the held-out predictions of this class that are right
         f1: harmonic mean of recall and precision
-        purity: share of this class among its samples' nearest neighbours, of which as many are
+        purity: share of this class among its samples' nearest neighbors, of which as many are
             looked at as there are others of the class, at most the graph's k
-        purity_expected: the same if neighbours were drawn at random
+        purity_expected: the same if neighbors were drawn at random
         silhouette: mean cosine silhouette in [-1, 1]; 0 for a class of one sample
         fisher: Fisher's ratio to the class that is hardest to tell from this one, >= 0
         confused_with: int64, the class that its samples are most often predicted as instead
@@ -60,17 +60,17 @@ class ClassMeasures:
 class PairMeasures:
     """How classes mix, by ordered pair, those least due to chance first; arrays are (num_pairs,).
 
-    Only pairs with a wrong prediction or with notably many neighbours are listed, and of each class
+    Only pairs with a wrong prediction or with notably many neighbors are listed, and of each class
     the strongest (see ``MAX_PAIRS``), but always the one that it receives most from.
 
     Attributes:
         label, other: int64, class numbers, never equal
         count: int64, samples of ``label`` whose held-out prediction is ``other``
         predicted_share: share of the samples of ``label`` that this is
-        neighbor_share: share of ``other`` among the neighbours of samples of ``label``
+        neighbor_share: share of ``other`` among the neighbors of samples of ``label``
         expected_share: both shares if labels were drawn at random: the share of ``other``
-        p_value: of so many predictions, or so many neighbours, by chance, adjusted for all pairs
-            (Benjamini and Hochberg). Copies of a sample count once, and so do its neighbours
+        p_value: of so many predictions, or so many neighbors, by chance, adjusted for all pairs
+            (Benjamini and Hochberg). Copies of a sample count once, and so do its neighbors
         boundary: rows of ``label`` between the two classes, those most like ``other`` first
     """
 
@@ -96,7 +96,7 @@ class SampleMeasures:
         label: int64, its class, -1 if it was not judged
         unit: int64, number of its duplicate group or, in none, its own
         predicted: int64, its held-out prediction, -1 if it was not judged
-        purity: float32, share of its own class among its neighbours, or NaN
+        purity: float32, share of its own class among its neighbors, or NaN
         silhouette: float32 in [-1, 1], or NaN
     """
 
@@ -119,8 +119,8 @@ class Overall:
     Attributes:
         balanced_accuracy: mean recall of the classes that have one
         accuracy: share of the held-out predictions that are right
-        purity: share of neighbours of the own class, over all samples
-        purity_expected: the same if neighbours were drawn at random
+        purity: share of neighbors of the own class, over all samples
+        purity_expected: the same if neighbors were drawn at random
         silhouette: mean over all samples, as scikit-learn's ``silhouette_score``
         pairs_above_chance: ordered pairs that mix more than by chance, after correction
         classes: number of classes with samples

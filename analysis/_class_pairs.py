@@ -15,7 +15,7 @@ from .neighbors import NeighborGraph
 MIN_PAIRS_PER_CLASS = 3
 MAX_PAIRS = 4000
 
-# A pair without wrong predictions is kept from this multiple of the neighbours expected by chance.
+# A pair without wrong predictions is kept from this multiple of the neighbors expected by chance.
 NOTABLE_NEIGHBORS = 2
 
 # Samples kept per pair, and the least probability of the other class against the own for one to
@@ -64,10 +64,10 @@ def neighbor_classes(
     copies: np.ndarray,
     count: np.ndarray,
 ) -> tuple[_Tally, _Tally, np.ndarray, np.ndarray]:
-    """Who is next to whom, and how pure the neighbours of each row are.
+    """Who is next to whom, and how pure the neighbors of each row are.
 
     Returns:
-        the neighbours by pair of classes, those of each row adding up to 1; the same with those of
+        the neighbors by pair of classes, those of each row adding up to 1; the same with those of
         all copies of a row adding up to 1; the purity of each row; and that expected by chance
     """
     num_rows, num_classes = len(labels), len(count)
@@ -79,7 +79,7 @@ def neighbor_classes(
     for start in range(0, len(judged), BLOCK_ROWS):
         part = judged[start : start + BLOCK_ROWS]
         label, neighbors = labels[part], graph.indices[part]
-        # Rare classes can be pure, too: no more neighbours than there are others of the class.
+        # Rare classes can be pure, too: no more neighbors than there are others of the class.
         others = count[label] - copies[part]
         usable = (labels[neighbors] >= 0) & (units[neighbors] != units[part][:, None])
         usable &= np.cumsum(usable, axis=1) <= others[:, None]
@@ -119,7 +119,7 @@ def measure_pairs(
     found, label, other = found[mixed], label[mixed], other[mixed]
 
     expected = count[other] / max(len(judged) - 1, 1)
-    # The neighbours of a sample are alike, so that they count as one observation between 0 and 1.
+    # The neighbors of a sample are alike, so that they count as one observation between 0 and 1.
     predicted_once = _tally(codes, 1 / copies[judged]).at(found)
     p_value = 2 * np.minimum(
         binomial_tail(predicted_once, independent[label], expected),

@@ -67,7 +67,7 @@ def _within(sums, x, y, side):
 
 @compiled
 def _best_place(whole, sums, squares, part, side):
-    """The highest correlation of a normalised part with any place of a picture: (score, x, y)."""
+    """The highest correlation of a normalized part with any place of a picture: (score, x, y)."""
     size = whole.shape[0]
     best, best_x, best_y = np.float32(-1), 0, 0
     for y in range(size - side + 1):

@@ -4,7 +4,7 @@ Tiles of the queries are multiplied with tiles of the rows; no more than a tile 
 ever held. What the rounding of a product cannot rule out is compared exactly, so the answer is
 exact on every path:
 
-- "float32": every row whose product may reach the k-th neighbour so far is compared.
+- "float32": every row whose product may reach the k-th neighbor so far is compared.
 - "int8": 8-bit products, where the CPU is fast at them, find a few candidates per query. These are
   compared; a query whose answer that does not prove is searched again with float32 products.
 - "cuda": see ``_exact_search_torch``.
@@ -142,7 +142,7 @@ def exact_neighbors(
         return min(start + QUERY_TILE, num_queries)
 
     def search_again(part: np.ndarray) -> None:
-        # The neighbours found are real, so the farthest bounds the search; the margin is for
+        # The neighbors found are real, so the farthest bounds the search; the margin is for
         # rounding that may differ between the two loops.
         limits = distances[part, -1] * np.float32(1 + 1e-5)
         distances[part], columns[part], _ = by_float32(queries.rows[part], own[part], limits)
@@ -181,7 +181,7 @@ def _chosen(
 
 
 def first_rows(own: np.ndarray, k: int) -> np.ndarray:
-    """Neighbours (q, k) int32 of zero vectors, from which everything is equally far.
+    """Neighbors (q, k) int32 of zero vectors, from which everything is equally far.
 
     By the order of rows, without the own one.
     """

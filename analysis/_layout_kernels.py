@@ -21,7 +21,7 @@ NEGATIVE_SAMPLES = 5
 
 @compiled
 def memberships(distances, to_nearest, mean_distance, strengths):
-    """How strongly each row belongs with each of its neighbours (umap's ``smooth_knn_dist``).
+    """How strongly each row belongs with each of its neighbors (umap's ``smooth_knn_dist``).
 
     Args:
         distances: (n, k) float32, ascending. The first is left out of the sum by which a row's

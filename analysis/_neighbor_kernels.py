@@ -1,4 +1,4 @@
-"""The compiled loops of the exact neighbour search. Import inside functions: numba takes time.
+"""The compiled loops of the exact neighbor search. Import inside functions: numba takes time.
 
 Distances here are half the squared difference of unit rows, which is the cosine distance, keeps
 its relative precision for near-duplicates (1 minus a product does not), and is exactly 0 for
@@ -29,7 +29,7 @@ def _distance(row, other, zero):
 
 @compiled
 def _insert(distances, columns, distance, column):
-    """Puts one neighbour into a list sorted by (distance, column); the last one falls out."""
+    """Puts one neighbor into a list sorted by (distance, column); the last one falls out."""
     place = distances.size - 1
     while place > 0 and (
         distances[place - 1] > distance
@@ -95,7 +95,7 @@ def select(scores, first_column, best):
 def refine(queries, rows, zero_rows, own, candidates, scale, errors, distances, columns):
     """Ranks candidates by their exact distance, and says for which queries that is the answer.
 
-    It is when every row that is not a candidate is farther than the farthest neighbour found: the
+    It is when every row that is not a candidate is farther than the farthest neighbor found: the
     score of such a row is at most the last candidate's, and wrong by at most the query's error.
 
     Args:

@@ -1,4 +1,4 @@
-"""Compares pairs of small grey pictures: aligned with each other, how far do their details agree?
+"""Compares pairs of small gray pictures: aligned with each other, how far do their details agree?
 
 Cheap questions first, for all pairs at once: all eight turns and mirrors are correlated at 24 x 24,
 and one picture is looked for inside the other at falling sizes. Only what looks alike by then is
@@ -42,7 +42,7 @@ COARSE_GATE = 0.6
 # comparing takes a fifth less time, and of photos turned by 8 degrees an eighth fewer are found.
 CLEAR_AGREEMENT, HOPELESS_AGREEMENT = 0.96, 0.05
 
-# Gray levels of local contrast that count as nothing: noise, JPEG artefacts.
+# Gray levels of local contrast that count as nothing: noise, JPEG artifacts.
 NOISE = 4.0
 # Contrast to which pictures are brought, and the most by which it is raised.
 CONTRAST, MAX_GAIN = 50.0, 5.0
@@ -61,7 +61,7 @@ IDENTITY = np.eye(2, 3, dtype=np.float32)
 
 
 def compare_pairs(
-    grey: np.ndarray,
+    gray: np.ndarray,
     pairs: np.ndarray,
     of_objects: bool = False,
     progress: Progress | None = None,
@@ -69,7 +69,7 @@ def compare_pairs(
     """Compares pairs of small pictures.
 
     Args:
-        grey: (n, 64, 64) uint8
+        gray: (n, 64, 64) uint8
         pairs: (m, 2) int64
         of_objects: the pictures are boxes around objects; one inside the other is another object
         progress: called with the share of the pairs that is done
@@ -86,7 +86,7 @@ def compare_pairs(
     with threads() as pool:
         for start in range(0, len(pairs), BLOCK):
             block = pairs[start : start + BLOCK]
-            for place, found in _compare_block(grey, block, other_overlap, pool):
+            for place, found in _compare_block(gray, block, other_overlap, pool):
                 m = start + place
                 agreement[m], orientation[m], placed[m] = found
             if progress is not None:
@@ -95,12 +95,12 @@ def compare_pairs(
 
 
 def _compare_block(
-    grey: np.ndarray, pairs: np.ndarray, other_overlap: float, pool: Executor
+    gray: np.ndarray, pairs: np.ndarray, other_overlap: float, pool: Executor
 ) -> Iterator[tuple[int, tuple[float, int, np.ndarray]]]:
     """What is found about the pairs that look somewhat alike, by their places."""
     involved, places = np.unique(pairs, return_inverse=True)
     left, right = places.reshape(-1, 2).T.copy()
-    coarse = np.stack([_shrink(grey[row], COARSE) for row in involved]).astype(np.float32)
+    coarse = np.stack([_shrink(gray[row], COARSE) for row in involved]).astype(np.float32)
     turned = _turned_correlations(coarse, left, right)
     sides = np.array([round(COARSE * scale) for scale in CROP_SCALES])
     crops = np.empty((len(pairs), 2, 5), np.float32)
@@ -114,7 +114,7 @@ def _compare_block(
 
     def compare(first: int) -> list[tuple[float, int, np.ndarray]]:
         return [
-            _compare(*grey[pairs[place]], turned[place], crops[place], other_overlap)
+            _compare(*gray[pairs[place]], turned[place], crops[place], other_overlap)
             for place in undecided[first : first + TASK]
         ]
 
@@ -149,11 +149,11 @@ def _kind_of_change(
     sizes = sorted((small.num_pixels[left], small.num_pixels[right]))
     if sizes[1] > RESCALED * sizes[0]:
         return "rescale"
-    sharpness = sorted((_sharpness(small.grey[left]), _sharpness(small.grey[right])))
+    sharpness = sorted((_sharpness(small.gray[left]), _sharpness(small.gray[right])))
     if sharpness[1] > BLURRED * sharpness[0]:
         return "blur"
-    mine = small.grey[left].astype(np.float32)
-    other = warp(small.grey[right].astype(np.float32), placed)
+    mine = small.gray[left].astype(np.float32)
+    other = warp(small.gray[right].astype(np.float32), placed)
     mine_mean, mine_deviation = mine[mask].mean(), mine[mask].std() + 1
     other_mean, other_deviation = other[mask].mean(), other[mask].std() + 1
     contrast = max(mine_deviation / other_deviation, other_deviation / mine_deviation)

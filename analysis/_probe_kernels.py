@@ -1,4 +1,4 @@
-"""Compiled loops of the probe: hashes of rows, and the votes of neighbours."""
+"""Compiled loops of the probe: hashes of rows, and the votes of neighbors."""
 
 import numpy as np
 
@@ -27,10 +27,10 @@ def content_keys(rows, factors, keys, start, stop):
 
 @compiled
 def add_votes(indices, heard, labels, weights, groups, prior, share, votes, start, stop):
-    """Adds the shares of the classes in the votes of each row's neighbours, times ``share``.
+    """Adds the shares of the classes in the votes of each row's neighbors, times ``share``.
 
     Args:
-        indices: (n, k) int32, the neighbours
+        indices: (n, k) int32, the neighbors
         heard: (n, k) float32, how much each of their votes counts
         labels, groups: (n,) int64, -1 = none
         weights: (n,) float32, how much a row's label counts

@@ -11,10 +11,10 @@ from ._parallel import in_parts
 from ._probe_blocks import row_blocks, run_blocks
 from .neighbors import NeighborGraph
 
-# A neighbour's vote counts exp(-distance / this).
+# A neighbor's vote counts exp(-distance / this).
 VOTE_DISTANCE = 0.1
 
-# A vote that is shared by all classes, so that one far neighbour does not decide alone.
+# A vote that is shared by all classes, so that one far neighbor does not decide alone.
 VOTE_PRIOR = 1e-3
 
 # What a label counts in the second vote when it is not believed at all.
@@ -28,7 +28,7 @@ def neighbor_votes(
     weights: np.ndarray,
     groups: np.ndarray,
 ) -> np.ndarray:
-    """What the labels of the nearest neighbours outside the own duplicate group say.
+    """What the labels of the nearest neighbors outside the own duplicate group say.
 
     Args:
         labels: (n,) int64, -1 = unlabeled
@@ -36,7 +36,7 @@ def neighbor_votes(
         groups: (n,) int64, -1 = in none
 
     Returns:
-        (n, c) float32, rows sum to 1; uniform where no neighbour may vote
+        (n, c) float32, rows sum to 1; uniform where no neighbor may vote
     """
     votes = np.zeros((graph.num_rows, num_classes), np.float32)
     with product_threads(several=True) as pool:

@@ -30,7 +30,7 @@ MIN_SHARED_GRID = 512
 
 
 class TsneGradient:
-    """The objective function for openTSNE's optimisation of a two-dimensional map."""
+    """The objective function for openTSNE's optimization of a two-dimensional map."""
 
     def __init__(self, pool: Executor) -> None:
         self.pool = pool
@@ -94,7 +94,7 @@ class TsneGradient:
 
 @compiled
 def attract(start, stop, offsets, neighbors, weights, points, forces):
-    """Sums, for points ``start`` to ``stop``, weight * difference / (1 + d^2) over neighbours."""
+    """Sums, for points ``start`` to ``stop``, weight * difference / (1 + d^2) over neighbors."""
     for i in range(start, stop):
         x, y = points[i, 0], points[i, 1]
         sum_x = sum_y = 0.0

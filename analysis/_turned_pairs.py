@@ -36,7 +36,7 @@ def compare_turned(small: SmallPictures, pairs: np.ndarray) -> tuple[np.ndarray,
     def compare(first: int) -> None:
         for place in range(first, min(first + TASK, len(pairs))):
             left, right = pairs[place].tolist()
-            found = _turned(small.grey[left], small.grey[right], sides[left], sides[right])
+            found = _turned(small.gray[left], small.gray[right], sides[left], sides[right])
             if found is not None:
                 agreement[place], placed[place] = found
 

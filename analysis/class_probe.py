@@ -6,9 +6,9 @@ Witnesses that fail differently are asked, and averaged:
   method to speed up kernel machines", 2001), which leaves out a row or a whole duplicate group in
   closed form (Rifkin and Lippert, "Notes on regularized least squares", 2007);
 - cross-validated multinomial logistic regression on the same features;
-- the vote of the nearest neighbours.
+- the vote of the nearest neighbors.
 
-The neighbours vote twice: the second time, a label counts as much as ridge regression and the first
+The neighbors vote twice: the second time, a label counts as much as ridge regression and the first
 vote believe it. No witness was best on all of Caltech-101 with label flips and CIFAR-10N; their
 mean was.
 """
@@ -31,7 +31,7 @@ from ._probe_votes import add_votes, believed
 from .neighbors import NeighborGraph
 from .vectors import content_keys
 
-# Share of the neighbours in the mean; the two probes have the rest. Without them, average
+# Share of the neighbors in the mean; the two probes have the rest. Without them, average
 # precision is lower by up to 0.015, but not under the heaviest noise.
 VOTE_SHARE = 0.25
 
@@ -46,7 +46,7 @@ class ClassEvidence:
     Attributes:
         probabilities: (n, c) float32, calibrated; for unlabeled rows ordinary predictions
         probe: (n, c) float32, what the vectors say through ridge and logistic regression
-        votes: (n, c) float32, what the neighbours say; uniform where none may vote
+        votes: (n, c) float32, what the neighbors say; uniform where none may vote
     """
 
     probabilities: np.ndarray
@@ -73,7 +73,7 @@ def held_out_probabilities(
         rows: (n, d) float32 unit rows, zero rows allowed
         labels: (n,) integers, class numbers below ``num_classes``, -1 = unlabeled
         num_classes: c, at least 1
-        graph: neighbours of the same rows
+        graph: neighbors of the same rows
         groups: (n,) integers, duplicate group numbers, -1 = in none; None: no groups known
         seed: of the landmarks and the folds
         progress: called with the share of the work that is done, in [0, 1]

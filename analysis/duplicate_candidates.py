@@ -1,4 +1,4 @@
-"""Which pairs of pictures may be duplicates: what the vectors' neighbour graph proposes.
+"""Which pairs of pictures may be duplicates: what the vectors' neighbor graph proposes.
 
 Rank, not distance, decides: a gray or blurred copy is far away, but still the nearest.
 """
@@ -11,7 +11,7 @@ import numpy as np
 
 from .neighbors import NeighborGraph
 
-# Neighbours of each picture that are compared. On CIFAR-10 the first finds 75 % of the known
+# Neighbors of each picture that are compared. On CIFAR-10 the first finds 75 % of the known
 # same-photo pairs, four find 93 %, eight 98 %.
 COMPARED_NEIGHBORS = 4
 
@@ -30,8 +30,8 @@ class Candidates:
     Attributes:
         pairs: (m, 2) int64 rows, the lower one first, sorted
         similarity: (m,) float32 cosine similarity
-        relative_distance: (m,) float32, cosine distance as a share of how far the neighbourhoods
-            reach; 0 for equal vectors, about 0.7 for ordinary neighbours
+        relative_distance: (m,) float32, cosine distance as a share of how far the neighborhoods
+            reach; 0 for equal vectors, about 0.7 for ordinary neighbors
     """
 
     pairs: np.ndarray
@@ -50,13 +50,13 @@ class Candidates:
 def near_candidates(
     graph: NeighborGraph, copies: np.ndarray | None = None, images: np.ndarray | None = None
 ) -> Candidates:
-    """Pairs to be compared: the first few neighbours that are not copies, where that is mutual.
+    """Pairs to be compared: the first few neighbors that are not copies, where that is mutual.
 
     Rank, not distance, decides: a gray or blurred copy is far away, but still the nearest. A pair
     must be among the first four of one row, and in the list of the other, or stand out.
 
     Args:
-        graph: k neighbours of n rows
+        graph: k neighbors of n rows
         copies: (n,) int64 number of the set of exact copies, -1 in none; one of each set stands for
             the others
         images: (n,) int64, the image in which an object lies; two of one image are no candidates
@@ -86,21 +86,21 @@ def near_candidates(
     return Candidates(pairs, 1 - distance[chosen][once], relative[chosen][once])
 
 
-def alike_candidates(grey: np.ndarray, readable: np.ndarray, known: np.ndarray) -> np.ndarray:
+def alike_candidates(gray: np.ndarray, readable: np.ndarray, known: np.ndarray) -> np.ndarray:
     """Pairs (m, 2) whose details agree as they lie, whatever their embeddings say.
 
     To an embedding all pages of text are the same page: on rescans of 20 of 60 pages the copy is
     among the first four neighbors for 9.
 
     Args:
-        grey: (n, 64, 64) uint8
+        gray: (n, 64, 64) uint8
         readable: (n,) bool
         known: (k, 2) int64 pairs that are candidates already
     """
     rows = np.flatnonzero(readable)
     if not 1 < len(rows) <= MOST_COMPARED_ROWS:
         return np.empty((0, 2), np.int64)
-    described = np.stack([_described(grey[row]) for row in rows])
+    described = np.stack([_described(gray[row]) for row in rows])
     pairs = set()
     step = max(1, 2**24 // len(rows))
     for start in range(0, len(rows), step):
@@ -144,8 +144,8 @@ def representative_pairs(
 ) -> np.ndarray:
     """Pairs (m, 2) of representatives with pictures that may belong to them, not compared yet.
 
-    A large group is not found by four neighbours each. Its representative, and no other member, is
-    compared with all its neighbours and with the duplicates of its duplicates.
+    A large group is not found by four neighbors each. Its representative, and no other member, is
+    compared with all its neighbors and with the duplicates of its duplicates.
 
     Args:
         group, keep: of ``group_duplicates``
@@ -173,9 +173,9 @@ def representative_pairs(
 def _relative_distance(
     distance: np.ndarray, left: np.ndarray, right: np.ndarray, graph: NeighborGraph
 ) -> np.ndarray:
-    """Distance as a share of how far the two neighbourhoods reach.
+    """Distance as a share of how far the two neighborhoods reach.
 
-    Half of the usual reach at least: a crowd of copies has nothing but copies for neighbours.
+    Half of the usual reach at least: a crowd of copies has nothing but copies for neighbors.
     """
     reach = graph.distances[:, -1]
     scale = np.maximum(np.maximum(reach[left], reach[right]), np.median(reach) / 2)

@@ -17,18 +17,18 @@ from ..steps import Progress
 from .duplicate_candidates import Candidates, entities
 from .neighbors import NeighborGraph
 
-# A pair stands out by its distance relative to how far the neighbourhood of either reaches. Up to
+# A pair stands out by its distance relative to how far the neighborhood of either reaches. Up to
 # the first figure the vectors speak for a pair, from the second on against it, and the details must
 # agree better, by SURPRISE in Fisher's z (0.87 becomes 0.95). From the pairs of Caltech-101 and
-# CIFAR-10: known ones lie at 0.3 and 0.47 (medians), other neighbours at 0.7.
+# CIFAR-10: known ones lie at 0.3 and 0.47 (medians), other neighbors at 0.7.
 NEAR, FAR, SURPRISE = 0.3, 1.0, 0.2
 
-# Without pictures, only a distance of a tenth of the neighbourhood's is believed: no other pair of
+# Without pictures, only a distance of a tenth of the neighborhood's is believed: no other pair of
 # Caltech-101 comes below 0.12, and a third of the true ones do.
 OVERWHELMING = 0.1
 
-# What agreement means sameness depends on the pictures: digits aligned with their neighbours agree
-# by 0.7 (median), photos by 0.1. It is read off pairs of tenth neighbours, as the median plus this
+# What agreement means sameness depends on the pictures: digits aligned with their neighbors agree
+# by 0.7 (median), photos by 0.1. It is read off pairs of tenth neighbors, as the median plus this
 # many times the way from there to the 90th percentile, in Fisher's z, within bounds. That gives the
 # lower bound for CIFAR-10, 0.86 and 0.91 for two parts of Caltech-101, and the upper bound for
 # digits; one agreement for all does worse (benchmarks/cross_validation.py). The draw of 2,000 pairs
@@ -39,7 +39,7 @@ CHANCE_PAIRS, CHANCE_RANK, CHANCE_REACH = 2000, 10, 4.0
 CHANCE_BOUNDS = (0.82, 0.95)
 DEFAULT_AGREEMENT = 0.86
 
-# In smaller sets the tenth neighbour says little, and DEFAULT_AGREEMENT holds.
+# In smaller sets the tenth neighbor says little, and DEFAULT_AGREEMENT holds.
 MIN_CHANCE_PICTURES = 100
 
 # Overlap (intersection over union) of two boxes of one image that are one object, labeled alike or
@@ -100,7 +100,7 @@ def directed(pairs: np.ndarray, order: np.ndarray) -> np.ndarray:
 
 
 def chance_agreement(small: SmallPictures, graph: NeighborGraph) -> float:
-    """The agreement from which pictures of this set are the same, read off their neighbours."""
+    """The agreement from which pictures of this set are the same, read off their neighbors."""
     readable = np.flatnonzero(small.readable)
     if len(readable) < MIN_CHANCE_PICTURES or graph.k == 0:
         return DEFAULT_AGREEMENT
@@ -108,11 +108,11 @@ def chance_agreement(small: SmallPictures, graph: NeighborGraph) -> float:
 
     # By a hash of what they show: a random choice that depends neither on the order of the rows nor
     # on where the files lie.
-    hashes = [zlib.crc32(small.grey[row]) for row in readable]
+    hashes = [zlib.crc32(small.gray[row]) for row in readable]
     chosen = readable[np.argsort(hashes, kind="stable")[:CHANCE_PAIRS]]
     partners = graph.indices[chosen, min(CHANCE_RANK, graph.k) - 1].astype(np.int64)
     sound = small.readable[partners]
-    agreement, *_ = compare_pairs(small.grey, np.stack([chosen, partners], axis=1)[sound])
+    agreement, *_ = compare_pairs(small.gray, np.stack([chosen, partners], axis=1)[sound])
     z = np.arctanh(np.clip(agreement, -0.99, 0.9999))
     middle, high = np.quantile(z, [0.5, 0.9])
     return float(np.clip(np.tanh(middle + CHANCE_REACH * (high - middle)), *CHANCE_BOUNDS))
@@ -180,7 +180,7 @@ def compare_upright_and_turned(
     from ._picture_pairs import compare_pairs
     from ._turned_pairs import compare_turned
 
-    found = compare_pairs(small.grey, pairs, not small.whole, progress)
+    found = compare_pairs(small.gray, pairs, not small.whole, progress)
     if small.whole:
         agreement, orientation, placed = found
         unlike = agreement < WEAK_AGREEMENT

@@ -1,6 +1,6 @@
 """Duplicates: copies of files, and pictures that show the same photo after some change.
 
-The vectors' neighbour graph proposes pairs, and comparing the pictures proves them. A group is a
+The vectors' neighbor graph proposes pairs, and comparing the pictures proves them. A group is a
 representative, the one picture to keep, and pictures that each resemble it; links alone do not
 chain pictures into a group.
 """
@@ -87,7 +87,7 @@ def find_duplicates(
         small: n pictures, or n objects, as ``read_small_pictures`` reads them
         copies: (n,) int64 number of the set of exact copies, -1 in none: ``exact_copies(small)``
         rows: (n, dim) float32 unit rows; None finds exact copies only
-        graph: their neighbour graph
+        graph: their neighbor graph
         threshold: agreement of details, in (0, 1), from which a pair is believed; None reads it off
             the pictures
         labels: (n,) int64 class numbers, -1 unlabeled
@@ -142,7 +142,7 @@ def _near_evidence(
     apart: np.ndarray,
     progress: Progress | None,
 ) -> list[PairEvidence]:
-    """Near-duplicates: among neighbours, then of what has come to represent a group.
+    """Near-duplicates: among neighbors, then of what has come to represent a group.
 
     Args:
         order: (n,) int64 rows, the best ones first
@@ -153,7 +153,7 @@ def _near_evidence(
     candidates = near_candidates(graph, copies, image_numbers(small.pictures))
     if small.whole:
         alone = small.readable & (entities(copies) == np.arange(len(copies)))
-        alike = alike_candidates(small.grey, alone, candidates.pairs)
+        alike = alike_candidates(small.gray, alone, candidates.pairs)
         candidates = candidates.with_others(pair_candidates(alike, rows, graph))
     compared = candidates.pairs
     standing = merged(known)

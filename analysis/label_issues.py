@@ -39,7 +39,7 @@ __all__ = [
     "tells_classes_apart",
 ]
 
-# Neighbours that are named as speaking against a label.
+# Neighbors that are named as speaking against a label.
 MAX_AGAINST = 5
 
 # A label is flagged whatever the count when another one is seven times as likely. On Caltech-101
@@ -69,9 +69,9 @@ class LabelIssues:
         confidence: (n,) float32, probability of the suggestion; NaN where there is none
         probe_suggested: (n,) int64, the class that the probe finds likeliest, -1 for unlabeled rows
         probe_confidence: (n,) float32, and its probability
-        neighbors_suggested: (n,) int64, the class that most neighbours vote for, -1 where none may
+        neighbors_suggested: (n,) int64, the class that most neighbors vote for, -1 where none may
         neighbors_confidence: (n,) float32, and its share of the votes
-        against: (n, 5) int32, where the neighbours vote for another class than the label, the
+        against: (n, 5) int32, where the neighbors vote for another class than the label, the
             nearest ones outside the own duplicate group that have it; filled up with -1
         order: (num_labeled,) int64, rows: flagged ones first, each part with the worst first
         noise: (c, c) float64, estimated probability of the given label (column) for each true one
@@ -128,7 +128,7 @@ def find_label_issues(
     Args:
         labels: (n,) integers, -1 = unlabeled
         evidence: held-out probabilities, or ``check_predictions`` of a model's predictions
-        graph: neighbours of the same rows
+        graph: neighbors of the same rows
         groups: (n,) integers, duplicate group numbers, -1 = in none; None: no groups known
         outliers: (n,) bool, ``find_outliers(...).flagged``; None: not known
 

@@ -48,7 +48,7 @@ def find_multilabel_issues(
     Args:
         label_sets: (n, c) bool, which labels a row has
         rows: (n, d) float32 unit rows
-        graph: neighbours of the same rows
+        graph: neighbors of the same rows
         groups: (n,) integers, duplicate group numbers, -1 = in none; None: no groups known
         skipped: (n,) bool, rows whose labels are not known; None: none
 

@@ -1,4 +1,4 @@
-"""The cosine k-nearest-neighbour graph of a set of vectors: computed once, read by everything.
+"""The cosine k-nearest-neighbor graph of a set of vectors: computed once, read by everything.
 
 Exact (see ``_exact_search``) up to the size at which that is fast; beyond through a projection (see
 ``_projected_search``) or by pynndescent's approximate search, their recall measured against exact
@@ -44,7 +44,7 @@ class NeighborGraph:
         indices: (num_rows, k) int32, rows; equal distances in the order of the rows
         distances: (num_rows, k) float32, cosine distance in [0, 2], ascending
         method: "exact", "projected" or "pynndescent"
-        recall: share of the true neighbours that were found, in [0, 1]; 1.0 when exact, else
+        recall: share of the true neighbors that were found, in [0, 1]; 1.0 when exact, else
             measured on a sample of rows
     """
 
@@ -93,7 +93,7 @@ def neighbor_graph(
 
     Args:
         vectors: (num_rows, dim) floats; float16 and float64 are searched as float32
-        k: neighbours per row; at most num_rows - 1 are returned, so 0 for a single row
+        k: neighbors per row; at most num_rows - 1 are returned, so 0 for a single row
         method: "exact", "projected" and "pynndescent" (approximate), or "auto": exact while that
             is fast
         seed: of the approximate search and of the sample on which its recall is measured
@@ -162,7 +162,7 @@ def nearest_rows(
     Args:
         queries: (num_queries, dim) floats
         vectors: (num_rows, dim) floats
-        k: neighbours per query; at most num_rows are returned
+        k: neighbors per query; at most num_rows are returned
 
     Returns:
         a graph whose rows are the queries and whose indices are rows of ``vectors``
@@ -211,7 +211,7 @@ def _approximate_neighbors(
     num_rows = len(units.rows)
     indices = np.empty((num_rows, k), np.int32)
     distances = np.ones((num_rows, k), np.float32)
-    # Zero vectors are at distance 1 from everything: as neighbours, the first rows will do.
+    # Zero vectors are at distance 1 from everything: as neighbors, the first rows will do.
     first = np.arange(k, dtype=np.int32)
     indices[:] = first + (first >= np.arange(num_rows)[:, None])
     directed = np.flatnonzero(~units.zero)
@@ -222,7 +222,7 @@ def _approximate_neighbors(
             f"{len(rows)} vectors that are not zero are too few for approximate search; "
             "use method='exact'"
         )
-    # On unit rows the Euclidean order is the cosine order. More neighbours than asked for and
+    # On unit rows the Euclidean order is the cosine order. More neighbors than asked for and
     # more candidates than the default raise the recall: 200,000 clustered 512-d vectors, k 20.
     index = pynndescent.NNDescent(
         rows,
@@ -238,7 +238,7 @@ def _approximate_neighbors(
     order = np.lexsort((columns, found))[:, :k]
     distances[directed] = np.take_along_axis(found, order, 1)
     indices[directed] = directed[np.take_along_axis(columns, order, 1)]
-    # pynndescent may find fewer neighbours than asked for.
+    # pynndescent may find fewer neighbors than asked for.
     lacking = np.flatnonzero(np.isinf(distances).any(axis=1)).astype(np.int32)
     distances[lacking], indices[lacking] = exact_neighbors(
         units.take(lacking), lacking, units, k, device, None

@@ -3,7 +3,7 @@
 Tkachenko, Thyagarajan and Mueller, "ObjectLab: automated diagnosis of mislabeled images in object
 detection data" (2023), through the scores of cleanlab. What is ours is that each given box is
 compared with the one prediction that it is matched with, as a picture of its own: in crowded
-pictures, ObjectLab compares an object that the detector missed with a neighbour's prediction, and
+pictures, ObjectLab compares an object that the detector missed with a neighbor's prediction, and
 takes no object for missing that touches a labeled one.
 """
 

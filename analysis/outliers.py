@@ -1,9 +1,9 @@
-"""Rows that are unlike the others: far from their neighbours and, with labels, of no class.
+"""Rows that are unlike the others: far from their neighbors and, with labels, of no class.
 
 What speaks for an outlier, each measured against a typical row of the same set:
 
-- distance: it is far from its neighbours, and these are far from each other (a picture that is
-  like nothing else has neighbours of every kind), compared with the whole set and, half and half,
+- distance: it is far from its neighbors, and these are far from each other (a picture that is
+  like nothing else has neighbors of every kind), compared with the whole set and, half and half,
   with its own class.
 - doubt: the held-out class probabilities are spread over many classes.
 - misfit: they give little to the class that the row is labeled with. A wrong label has misfit
@@ -55,7 +55,7 @@ class Outliers:
         score: (num_rows,) float32 in [0, 1], 0 typical: the probability that the row is an
             outlier, as far as rows with the same evidence were outliers in sets with known ones
         flagged: (num_rows,) bool, the score reaches the threshold
-        reason: (num_rows,) int8: NOT_FLAGGED; OF_THE_SET, farther from its neighbours than nine
+        reason: (num_rows,) int8: NOT_FLAGGED; OF_THE_SET, farther from its neighbors than nine
             of ten rows; or OF_ITS_CLASS, not so far, but strange for a row of its class
         threshold: the lowest score that is flagged
     """
@@ -74,13 +74,13 @@ def find_outliers(
     probabilities: np.ndarray | None = None,
     threshold: float | None = None,
 ) -> Outliers:
-    """Scores and flags outliers, from the neighbour graph and what is known of the classes.
+    """Scores and flags outliers, from the neighbor graph and what is known of the classes.
 
     Args:
         rows: (num_rows, dim) float32 unit rows
         graph: of these rows
         groups: (num_rows,) int64, duplicate group of a row, -1 for none; members of the same group
-            do not count as neighbours
+            do not count as neighbors
         labels: (num_rows,) int64, class of a row, -1 for unlabeled; needs probabilities
         probabilities: (num_rows, num_classes) held-out class probabilities; needs labels
         threshold: the lowest score to flag, in (0, 1]; by default the one with the highest
@@ -188,7 +188,7 @@ def _check(
 ) -> None:
     num_rows = len(rows)
     if graph.num_rows != num_rows:
-        raise ValueError(f"The neighbour graph has {graph.num_rows} rows for {num_rows} vectors")
+        raise ValueError(f"The neighbor graph has {graph.num_rows} rows for {num_rows} vectors")
     if (labels is None) != (probabilities is None):
         raise ValueError("labels and probabilities must be given together")
     aligned = {"groups": groups, "labels": labels, "probabilities": probabilities}

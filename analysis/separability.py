@@ -1,8 +1,8 @@
 """How well the classes of a dataset can be told apart by their vectors.
 
 Everything is measured in the original space, not on a map, and on samples that the measure has not
-seen: predictions are held out, and neighbours of the own duplicate group do not count. Samples
-without a label or without a direction (zero vectors) are not judged, and not counted as neighbours.
+seen: predictions are held out, and neighbors of the own duplicate group do not count. Samples
+without a label or without a direction (zero vectors) are not judged, and not counted as neighbors.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def class_separability(
         rows: (num_rows, dim) float32 unit rows; zero rows are not judged
         labels: (num_rows,) class numbers, -1 for unlabeled
         class_names: their names
-        graph: the nearest neighbours of the rows
+        graph: the nearest neighbors of the rows
         probabilities: (num_rows, num_classes) of each class, each row's from a classifier that has
             seen neither it nor its duplicates; those of classes without rows do not matter
         groups: (num_rows,) duplicate group numbers, -1 for none
@@ -235,7 +235,7 @@ def _class_measures(
 def _confusion_order(classes: ClassMeasures, mixing: PairMeasures) -> np.ndarray:
     """The classes with samples, in an order in which those that mix stand together.
 
-    Average linkage of the mean of both directions' predictions and neighbours, the leaves in the
+    Average linkage of the mean of both directions' predictions and neighbors, the leaves in the
     optimal order of Bar-Joseph et al., "Fast optimal leaf ordering" (2001).
     """
     from scipy.cluster.hierarchy import leaves_list, linkage

@@ -1,4 +1,4 @@
-"""How far a map can be trusted: how many of the neighbours on it are neighbours in truth.
+"""How far a map can be trusted: how many of the neighbors on it are neighbors in truth.
 
 Venna and Kaski, "Neighborhood preservation in nonlinear projection methods" (2001), as in
 ``sklearn.manifold.trustworthiness``, on a sample of the rows when there are many: the ranks are
@@ -22,11 +22,11 @@ class MapTrust:
     """Agreement of a map with the vectors that it shows.
 
     Attributes:
-        trustworthiness: in [0, 1]; 1 when all neighbours on the map are neighbours in truth, about
+        trustworthiness: in [0, 1]; 1 when all neighbors on the map are neighbors in truth, about
             0.5 when they have nothing to do with each other
-        neighbor_preservation: share of the k true neighbours that are among the k nearest on the
+        neighbor_preservation: share of the k true neighbors that are among the k nearest on the
             map, in [0, 1]; by chance k / num_rows
-        k: neighbours that were compared, fewer than asked for in small sets; 0 when there are too
+        k: neighbors that were compared, fewer than asked for in small sets; 0 when there are too
             few rows (less than 3) to say anything, and both figures are 1
         num_sampled: rows that were judged
     """
@@ -44,12 +44,12 @@ def map_trust(
     sample: int = 1000,
     seed: int | None = 51,
 ) -> MapTrust:
-    """Measures the trustworthiness and the neighbour preservation of a map.
+    """Measures the trustworthiness and the neighbor preservation of a map.
 
     Args:
         vectors: (num_rows, dim) finite floats, compared by cosine distance
         points: (num_rows, num_dims) finite floats, compared by Euclidean distance
-        k: neighbours per row; made smaller than half the number of rows
+        k: neighbors per row; made smaller than half the number of rows
         sample: rows to judge; all when there are no more. 1,000 give +-0.002
         seed: of the sample
 
@@ -96,7 +96,7 @@ def map_trust(
 
 
 def _ranks(rows: np.ndarray, judged: np.ndarray, nearby: np.ndarray) -> np.ndarray:
-    """Which neighbour of a judged row each nearby one is in truth, 1 for the nearest.
+    """Which neighbor of a judged row each nearby one is in truth, 1 for the nearest.
 
     Args:
         rows: (num_rows, dim) unit rows

@@ -1,6 +1,6 @@
-"""Maps by t-SNE: openTSNE on the neighbour graph, without a second search.
+"""Maps by t-SNE: openTSNE on the neighbor graph, without a second search.
 
-The affinities and the optimisation are openTSNE's; in two dimensions the gradient is ours.
+The affinities and the optimization are openTSNE's; in two dimensions the gradient is ours.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from .neighbors import NeighborGraph
 from .pca_layout import pca_layout
 from .vectors import order_of_content, unit_rows
 
-# Neighbours that t-SNE needs for a perplexity (van der Maaten, 2014).
+# Neighbors that t-SNE needs for a perplexity (van der Maaten, 2014).
 NEIGHBORS_PER_PERPLEXITY = 3
 
 # Fewer rows, attracted twelvefold at first as is usual, fall into one place and stay there.
@@ -26,7 +26,7 @@ MIN_GRID_ROWS = 1000
 
 
 def tsne_neighbors(perplexity: float) -> int:
-    """The k of the neighbour graph that this perplexity needs."""
+    """The k of the neighbor graph that this perplexity needs."""
     return int(np.ceil(NEIGHBORS_PER_PERPLEXITY * perplexity))
 
 
@@ -43,10 +43,10 @@ def tsne_layout(
 
     Args:
         vectors: (num_rows, dim) finite floats
-        graph: of these vectors, with ``tsne_neighbors(perplexity)`` neighbours per row; with
+        graph: of these vectors, with ``tsne_neighbors(perplexity)`` neighbors per row; with
             fewer, as in small sets, the perplexity is lowered, which the notes say
         num_dims: 2 or 3; three dimensions take several times longer
-        perplexity: how many neighbours count, above 1
+        perplexity: how many neighbors count, above 1
 
     Raises:
         ValueError: if the graph is of other vectors or an argument is out of range
@@ -54,7 +54,7 @@ def tsne_layout(
     units = unit_rows(vectors)
     num_rows = len(units.rows)
     if graph.num_rows != num_rows:
-        raise ValueError(f"The neighbour graph has {graph.num_rows} rows for {num_rows} vectors")
+        raise ValueError(f"The neighbor graph has {graph.num_rows} rows for {num_rows} vectors")
     if num_dims not in (2, 3):
         raise ValueError(f"num_dims must be 2 or 3, not {num_dims}")
     if perplexity <= 1:
@@ -62,7 +62,7 @@ def tsne_layout(
     # In an order of what the rows hold: that of their import changes nothing.
     order = order_of_content(units.rows)
     start, graph = pca_layout(units.rows[order], num_dims), graph.reordered(order)
-    # Less than two neighbours have nothing to weigh against each other.
+    # Less than two neighbors have nothing to weigh against each other.
     if graph.k < 2:
         return MapLayout(
             start.points[np.argsort(order)],
@@ -75,7 +75,7 @@ def tsne_layout(
         lowered = max(k / NEIGHBORS_PER_PERPLEXITY, 1.0)
         note = (
             f"perplexity is {lowered:.3g} instead of {perplexity:g}: it takes "
-            f"{NEIGHBORS_PER_PERPLEXITY} neighbours each, and the graph has {k} per sample."
+            f"{NEIGHBORS_PER_PERPLEXITY} neighbors each, and the graph has {k} per sample."
         )
         notes = (note, *notes)
         perplexity = lowered
@@ -87,7 +87,7 @@ def tsne_layout(
 
 
 def _optimized(points: np.ndarray, graph: NeighborGraph, k: int, perplexity: float) -> np.ndarray:
-    """The points (num_rows, num_dims) float64 after t-SNE on the k nearest neighbours, float32."""
+    """The points (num_rows, num_dims) float64 after t-SNE on the k nearest neighbors, float32."""
     from openTSNE import TSNEEmbedding
     from openTSNE.affinity import PerplexityBasedNN
     from openTSNE.nearest_neighbors import PrecomputedNeighbors

@@ -1,10 +1,10 @@
-"""Maps by UMAP: from the neighbour graph, without a second search.
+"""Maps by UMAP: from the neighbor graph, without a second search.
 
 The fuzzy graph is umap-learn's, to rounding. The layout has UMAP's curve, learning rate, rates of
 the edges and negative samples. It differs in two ways. A group of points moves at once (see
 ``layout_step``), so the map does not depend on threads and a seed costs no speed. And an edge moves
-only the point whose turn it is, not its other end as well: neighbours pull half as much for the
-same push, which preserves more of the neighbourhoods with fewer epochs (10,000 clustered vectors:
+only the point whose turn it is, not its other end as well: neighbors pull half as much for the
+same push, which preserves more of the neighborhoods with fewer epochs (10,000 clustered vectors:
 trustworthiness 0.993 after 200 epochs, 0.991 by umap-learn after 500).
 """
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
 # Edges between different labels lose this much of the logarithm of their strength, edges to
-# unlabelled rows that much: umap-learn's for target_weight 0.5.
+# unlabeled rows that much: umap-learn's for target_weight 0.5.
 DIFFERENT_LABEL = 5.0
 UNKNOWN_LABEL = 1.0
 
@@ -59,7 +59,7 @@ def umap_layout(
 
     Args:
         vectors: (num_rows, dim) finite floats
-        graph: of these vectors, with at least ``n_neighbors - 1`` neighbours per row; fewer, as in
+        graph: of these vectors, with at least ``n_neighbors - 1`` neighbors per row; fewer, as in
             small sets, are said in the notes
         num_dims: 2 or 3
         n_neighbors: as in umap-learn, counting the row itself; more keep larger structures
@@ -154,7 +154,7 @@ def fuzzy_graph(graph: NeighborGraph, n_neighbors: int) -> csr_matrix:
     """The strengths with which rows belong together: umap-learn's fuzzy simplicial set.
 
     Args:
-        graph: the neighbours of every row
+        graph: the neighbors of every row
         n_neighbors: how many to use, counting the row itself
 
     Returns:
@@ -182,7 +182,7 @@ def _check(
     num_rows: int, graph: NeighborGraph, num_dims: int, n_neighbors: int, min_dist: float
 ) -> None:
     if graph.num_rows != num_rows:
-        raise ValueError(f"The neighbour graph has {graph.num_rows} rows for {num_rows} vectors")
+        raise ValueError(f"The neighbor graph has {graph.num_rows} rows for {num_rows} vectors")
     if num_dims not in (2, 3):
         raise ValueError(f"num_dims must be 2 or 3, not {num_dims}")
     if n_neighbors < 2:
@@ -191,7 +191,7 @@ def _check(
         raise ValueError(f"min_dist must be between 0 and 1, not {min_dist}")
     if graph.k < min(n_neighbors, num_rows) - 1:
         raise ValueError(
-            f"The neighbour graph has {graph.k} neighbours per sample, too few for n_neighbors="
+            f"The neighbor graph has {graph.k} neighbors per sample, too few for n_neighbors="
             f"{n_neighbors}; compute it with k={n_neighbors - 1} or more"
         )
 
@@ -226,7 +226,7 @@ def _drawn_together_by(labels: np.ndarray, edges: csr_matrix) -> csr_matrix:
     loss = np.where((ours < 0) | (theirs < 0), UNKNOWN_LABEL, DIFFERENT_LABEL * (ours != theirs))
     edges = edges.copy()
     edges.data *= np.exp(-loss).astype(np.float32)
-    # Every row keeps one neighbour to which it belongs fully.
+    # Every row keeps one neighbor to which it belongs fully.
     strongest = np.maximum.reduceat(edges.data, edges.indptr[:-1])
     edges.data /= np.repeat(strongest, np.diff(edges.indptr))
     return _either_way(edges)

@@ -1,4 +1,4 @@
-"""Pictures without information: all dark, all bright, of one colour, extremely blurred, odd shapes.
+"""Pictures without information: all dark, all bright, of one color, extremely blurred, odd shapes.
 
 The definitions follow cleanvision (Apache-2.0, github.com/cleanlab/cleanvision): percentiles of the
 perceived brightness, edges at a small size, quartiles of the sizes. It is not called itself: it
@@ -24,7 +24,7 @@ ODD_SIZE, ODD_ASPECT = "odd size", "odd aspect ratio"
 # brightest, a drawing on white, has 0.55.
 DARK_BELOW, BRIGHT_ABOVE = 0.25, 0.85
 
-# Channels of a picture of one colour differ by less across the picture. The least of the photos
+# Channels of a picture of one color differ by less across the picture. The least of the photos
 # above is 0.35.
 ONE_COLOR_BELOW = 0.12
 

@@ -6,7 +6,7 @@
 Vectors of 512 dimensions in 100 classes with a tenth of wrong labels; no pictures are read, so
 near-duplicates are candidates that the vectors propose.
 
-- ours: neighbour graph, near-duplicates, outliers, held-out labels and label issues, separability,
+- ours: neighbor graph, near-duplicates, outliers, held-out labels and label issues, separability,
   UMAP and the trust of the map.
 - peers: FiftyOne Brain's UMAP, near-duplicates and uniqueness, and Datalab's label issues, outliers
   and near-duplicates, with their defaults.
@@ -74,7 +74,7 @@ def ours(vectors: np.ndarray, labels: np.ndarray) -> dict[str, float]:
         steps[name] = time.perf_counter() - start
 
     names = tuple(map(str, range(CLASSES)))
-    with step("neighbour graph"):
+    with step("neighbor graph"):
         rows = unit_rows(vectors).rows
         graph = neighbor_graph(vectors)
     with step("duplicates"):

@@ -75,11 +75,11 @@ class MeasuredSet:
             found = finder.find_duplicates(self.small, self.copies, self.judged.rows, self.graph)
         return self.judged.scores(grouped_pairs(found.group))[0]
 
-    def compare(self, grey: np.ndarray, pairs: np.ndarray, *_) -> tuple[np.ndarray, ...]:
+    def compare(self, gray: np.ndarray, pairs: np.ndarray, *_) -> tuple[np.ndarray, ...]:
         """Stands in for ``compare_pairs``. How the pictures lie only names the change."""
         wanted = list(map(tuple, pairs.tolist()))
         new = [pair for pair in wanted if pair not in self.agreement]
-        agreement, *_ = compare_pairs(grey, np.array(new, np.int64).reshape(-1, 2))
+        agreement, *_ = compare_pairs(gray, np.array(new, np.int64).reshape(-1, 2))
         self.agreement.update(zip(new, agreement.tolist()))
         agreement = np.array([self.agreement[pair] for pair in wanted], np.float32)
         placed = np.tile(IDENTITY, (len(pairs), 1, 1))

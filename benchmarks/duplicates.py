@@ -120,7 +120,7 @@ def cifar(root: Path, folder: Path) -> None:
     print_row("cifar10n, judged pairs", "F1", "precision", "recall", "found", "seconds")
     results = {
         f"find_duplicates (at {found.threshold:.2f})": (grouped_pairs(found.group), seconds),
-        "nearest neighbour": (set(map(tuple, nearest.tolist())), 0.0),
+        "nearest neighbor": (set(map(tuple, nearest.tolist())), 0.0),
         "cleanlab Datalab": datalab_pairs(rows),
         f"FiftyOne Brain (at {BRAIN_THRESHOLD})": brain_pairs(rows),
     }
@@ -194,12 +194,12 @@ def milliseconds_per_pair(num_pictures: int = 2000) -> float:
     rng = np.random.default_rng(0)
     noise = gaussian_filter(rng.standard_normal((num_pictures, 68, 64)), (0, 3, 3))
     noise = (noise - noise.min()) / np.ptp(noise) * 255
-    grey = np.concatenate([noise[:, :64], 0.8 * noise[:, 4:]]).astype(np.uint8)
+    gray = np.concatenate([noise[:, :64], 0.8 * noise[:, 4:]]).astype(np.uint8)
     copies = np.stack([np.arange(num_pictures), num_pictures + np.arange(num_pictures)], axis=1)
     pairs = np.concatenate([copies, rng.integers(0, 2 * num_pictures, (3 * num_pictures, 2))])
-    compare_pairs(grey, pairs[:10])
+    compare_pairs(gray, pairs[:10])
     start = time.perf_counter()
-    compare_pairs(grey, pairs)
+    compare_pairs(gray, pairs)
     return (time.perf_counter() - start) / len(pairs) * 1000
 
 

@@ -179,7 +179,7 @@ def print_found(name: str, labeled: LabelSet, found: Found) -> None:
 
 
 def print_times(size: int, repetitions: int, peers: bool) -> None:
-    """Everything but the neighbour graph: 512 dimensions, 100 classes, a tenth of them wrong.
+    """Everything but the neighbor graph: 512 dimensions, 100 classes, a tenth of them wrong.
 
     The peer predicts the labels only; the last row of ours finds the outliers as well, which are
     not flagged as label issues.

@@ -1,4 +1,4 @@
-"""The neighbour graph against scikit-learn's brute force, on the same vectors in one process.
+"""The neighbor graph against scikit-learn's brute force, on the same vectors in one process.
 
     python benchmarks/neighbors.py [--sizes 10000 50000] [--repetitions 3] [--approximate]
 
@@ -27,7 +27,7 @@ def peer(vectors: np.ndarray) -> np.ndarray:
 
 
 def recall(indices: np.ndarray, vectors: np.ndarray) -> float:
-    """Share of the neighbours of 500 rows that are no farther than the true k-th, in float64."""
+    """Share of the neighbors of 500 rows that are no farther than the true k-th, in float64."""
     rows = np.random.default_rng(1).choice(len(vectors), 500, replace=False)
     similarity = vectors[rows].astype(np.float64) @ vectors.T.astype(np.float64)
     similarity[np.arange(500), rows] = -np.inf

@@ -2,7 +2,7 @@
 
     python benchmarks/separability.py [--size 100000] [--classes 100] [--peer-size 20000]
 
-The neighbour graph is given, as it is wherever it has been computed before.
+The neighbor graph is given, as it is wherever it has been computed before.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@
 
 The peers are the calls that ``fiftyone.brain.compute_visualization`` makes with its defaults
 (umap.UMAP; PCA to 50 dimensions and scikit-learn's TSNE), and umap-learn without a seed, its fast
-way. Our time includes the neighbour graph. ``--cold`` measures UMAP in fresh processes, imports
+way. Our time includes the neighbor graph. ``--cold`` measures UMAP in fresh processes, imports
 apart, and the second call after it.
 """
 

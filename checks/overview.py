@@ -150,7 +150,7 @@ def _of_duplicates(result: Mapping[str, Any]) -> list[Found]:
     beside = f"; {copies:,} of the redundant ones are exact copies" if copies else ""
     of_texts = result.get("parameters", {}).get("text_field") is not None
     copied, equal, proved = (
-        ("exact copies", "the same bytes or pixels", "proved by comparing the pictures")
+        ("exact copies", "the same bytes or pixels", "proved by comparing the images")
         if not of_texts
         else (
             "equal texts",

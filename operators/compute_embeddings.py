@@ -44,8 +44,8 @@ class ComputeEmbeddings(QualityOperator):
     name = EMBEDDINGS.name
     label = "Quality: compute embeddings"
     description = (
-        "Compute CLIP (open_clip), CNN (timm) or zoo model embeddings of images or object patches "
-        "and store them in a field; the other Quality operators work on these vectors"
+        "Compute CLIP (open_clip), CNN (timm) or zoo model embeddings of images, patches or texts "
+        "and store them in a field; the other Quality operators work on them"
     )
     icon = "scatter_plot"
 

@@ -40,8 +40,8 @@ class ComputeVisualization(QualityOperator):
     name = VISUALIZATION.name
     label = "Quality: compute visualization"
     description = (
-        "Map stored embeddings of images or object patches to 2-D or 3-D with UMAP, t-SNE or PCA "
-        "for FiftyOne's Embeddings panel, and measure how far the map can be trusted"
+        "Visualize embeddings of images or patches in 2-D or 3-D by UMAP, t-SNE or PCA "
+        "for FiftyOne's Embeddings panel, and measure how far the plot can be trusted"
     )
     icon = "bubble_chart"
 
@@ -77,9 +77,9 @@ class ComputeVisualization(QualityOperator):
             num_dims (2): 2 or 3
             n_neighbors (15): UMAP: more keep larger structures
             min_dist (0.1): UMAP: how close points may lie, from 0 to 1
-            perplexity (30.0): t-SNE: how many neighbours count
+            perplexity (30.0): t-SNE: how many neighbors count
             label_field (None): UMAP: pulls samples of the same label together (supervised); the
-                map then shows the labels as much as the vectors
+                map then shows the labels as much as the embeddings
             spatial_index (False): create FiftyOne's spatial index, for lassos on large sets
             update (False): place samples that are not in the UMAP or PCA map yet into it; the
                 points of the others stay where they are
@@ -119,20 +119,20 @@ class ComputeVisualization(QualityOperator):
         return parameters | hidden
 
     def form(self, ctx: Any, samples: Any, inputs: types.Object) -> None:
-        patches_field = patches_input(ctx, samples, inputs, "Map")
+        patches_field = patches_input(ctx, samples, inputs, "Visualize")
         target = resolve_target(samples, patches_field)
         embeddings = embeddings_input(ctx, target, inputs)
         params = self._parameters({**ctx.params, "embeddings": embeddings}, from_form=True)
         methods = types.RadioGroup(orientation="horizontal")
-        methods.add_choice("umap", label="UMAP", description="Neighbourhoods and clusters")
-        methods.add_choice("tsne", label="t-SNE", description="Neighbourhoods, evenly spread")
+        methods.add_choice("umap", label="UMAP", description="Neighborhoods and clusters")
+        methods.add_choice("tsne", label="t-SNE", description="Neighborhoods, evenly spread")
         methods.add_choice("pca", label="PCA", description="Linear: the largest variance")
         inputs.enum("method", methods.values(), default="umap", view=methods, label="Method")
         method = params["method"]
         key = params["brain_key"] or default_brain_key(target, embeddings, method)
         inputs.str(
             "brain_key",
-            label="Name of the map",
+            label="Name of the visualization",
             description="The Embeddings panel lists it under this name",
             view=types.View(placeholder=default_brain_key(target, embeddings, method)),
         )
@@ -143,7 +143,7 @@ class ComputeVisualization(QualityOperator):
                 "update",
                 default=False,
                 label="Only place new samples",
-                description="The points that are on the map stay where they are",
+                description="The points that are shown stay where they are",
             )
         inputs.bool("more_options", default=False, label="More options", view=types.SwitchView())
         if ctx.params.get("more_options"):
@@ -180,7 +180,7 @@ def _more_inputs(target: Target, method: str, inputs: types.Object) -> None:
             "n_neighbors",
             default=15,
             min=2,
-            label="Neighbours",
+            label="Neighbors",
             description="More of them keep larger structures",
         )
         inputs.float(
@@ -196,7 +196,7 @@ def _more_inputs(target: Target, method: str, inputs: types.Object) -> None:
             "label_field",
             label_fields(target),
             label="Pull together the labels of",
-            description="Supervised UMAP: shows the labels as much as the vectors",
+            description="Supervised UMAP: shows the labels as much as the embeddings",
             none="Nothing",
         )
         choice_input(
@@ -211,12 +211,12 @@ def _more_inputs(target: Target, method: str, inputs: types.Object) -> None:
             default=30,
             min=1,
             label="Perplexity",
-            description="How many neighbours count",
+            description="How many neighbors count",
         )
     inputs.bool(
         "spatial_index",
         default=False,
         label="Spatial index",
-        description="Makes the lasso fast on large sets; adds a field of the map's name",
+        description="Makes the lasso fast on large sets; adds a field of the same name",
     )
     inputs.int("seed", default=51, label="Seed")

@@ -32,9 +32,9 @@ class ExportReport(QualityOperator):
     name = "export_report"
     label = "Quality: export report"
     description = (
-        "Write what was found (duplicates, outliers, label issues, class separability, the map) as "
-        "one self-contained HTML page with pictures for people without the App, and all findings "
-        "as CSV and JSON"
+        "Write what was found (duplicates, outliers, label issues, class separability, the "
+        "visualization) as one self-contained HTML page with images for people without the App, "
+        "and all findings as CSV and JSON"
     )
     icon = "description"
 

@@ -178,7 +178,7 @@ class FindDuplicates(QualityOperator):
         lines = [
             f"**{counted(groups, 'group')} of duplicates** among {result['judged']:,} {noun}: "
             f"{result['exact_groups']:,} exact, {result['near_groups']:,} near; "
-            f"**{redundant}** could go, {result['exact_redundant']:,} of them exact copies"
+            f"**{redundant}** can be removed, {result['exact_redundant']:,} of them exact copies"
         ]
         if result["parameters"]["text_field"]:
             lines.append(f"- {markdown(result['compared'])} were compared, word by word; no images")

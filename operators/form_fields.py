@@ -85,10 +85,14 @@ def embeddings_input(ctx: Any, target: Target, inputs: types.Object) -> str:
     fields = vector_fields(target)
     if not fields:
         raise UserError(
-            f"No vectors are stored for the {target.noun} yet; run 'Quality: compute embeddings'"
+            f"No embeddings are stored for the {target.noun} yet; run 'Quality: compute embeddings'"
         )
     choice_input(
-        inputs, "embeddings", fields, label="Embeddings", description="The field with the vectors"
+        inputs,
+        "embeddings",
+        fields,
+        label="Embeddings",
+        description="The field with the embeddings",
     )
     chosen = ctx.params.get("embeddings")
     return chosen if chosen in fields else fields[0]
@@ -199,7 +203,7 @@ def judging_notice(
     """
     count = len(target.ids(having=embeddings))
     took = duration(starting + count * each)
-    text = f"{count:,} of {len(target.ids()):,} {target.noun} have vectors and will be {verb}"
+    text = f"{count:,} of {len(target.ids()):,} {target.noun} have embeddings and will be {verb}"
     inputs.view("plan", types.Notice(label=f"{text}, which takes roughly {took}"))
 
 

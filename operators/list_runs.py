@@ -144,13 +144,13 @@ def _found(run: Run) -> str:
     if run.operator == GRAPH:
         return f"{special.get('rows', 0):,} rows"
     if run.operator == COMPUTING:
-        return f"{run.facts.judged or 0:,} vectors"
+        return f"{run.facts.judged or 0:,} embeddings"
     if run.operator == DESCRIBING:
-        return f"{run.facts.judged or 0:,} vectors, {special.get('dim', 0):,} dimensions"
+        return f"{run.facts.judged or 0:,} embeddings, {special.get('dim', 0):,} dimensions"
     if run.operator == SIMILARITY_INDEX:
         return "search by image" + (" and text" if special.get("text_search") else "")
     if run.operator == REDUCING:
-        return f"{run.facts.judged or 0:,} vectors, {special.get('dim', 0):,} dimensions"
+        return f"{run.facts.judged or 0:,} embeddings, {special.get('dim', 0):,} dimensions"
     if run.operator == VISUALIZATION:
         return f"trustworthiness {special.get('trustworthiness', 0):.3f}"
     overall = special.get("overall") or {}

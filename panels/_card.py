@@ -73,7 +73,9 @@ def _mixing(
     table = compact_table(clickable=True, on_click_cell=events.on_pair)
     add_show_button(table, "Boundary", events.on_pair)
     columns = ["other", "out", "in", "neighbors"]
-    for key, head in zip(columns, ("Mixes with", "Taken for it", "Taken for this", "Neighbours")):
+    for key, head in zip(
+        columns, ("Confused with", "Predicted as it", "Predicted as this", "Neighbors")
+    ):
         table.add_column(key, label=head)
     rows = []
     for number, other in enumerate(others):
@@ -100,7 +102,7 @@ def _pair(
         f"to {other}.",
         f"{here} of {other} are predicted as {label}: shows those of {other} that come nearest "
         f"to {label}.",
-        f"{near} of the neighbours of {label} are of {other}.",
+        f"{near} of the neighbors of {label} are of {other}.",
     )
 
 

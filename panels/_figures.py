@@ -1,6 +1,6 @@
 """Plotly figures of the panel, as dictionaries: bars of a measure, and the confusion of classes.
 
-Text and lines take the colours of the App's theme. What carries meaning is coloured so that it can
+Text and lines take the colors of the App's theme. What carries meaning is colored so that it can
 be told apart by everyone, on dark and on light: a blue and an orange of Okabe and Ito's palette
 that differ in lightness, and cividis.
 
@@ -114,7 +114,7 @@ def confusion(
     classes: dict[str, dict[str, Any]],
     key: str,
 ) -> Figure:
-    """What each class (row) is taken for (column); the diagonal is grey.
+    """What each class (row) is taken for (column); the diagonal is gray.
 
     Args:
         labels: the classes, in their order
@@ -125,7 +125,7 @@ def confusion(
     Returns:
         the traces and the layout
     """
-    what = "predicted as" if key == "predicted_share" else "neighbours of class"
+    what = "predicted as" if key == "predicted_share" else "neighbors of class"
     own = "recall" if key == "predicted_share" else "purity"
     shares = [
         [None if a == b else pairs.get((a, b), {}).get(key, 0.0) for b in labels] for a in labels

@@ -100,9 +100,9 @@ MEASURES = {
         ),
         Measure(
             "purity",
-            "Neighbour purity",
+            "Neighbor purity",
             "Purity",
-            "Neighbour purity: the share of the class among the nearest neighbours of its samples.",
+            "Neighbor purity: the share of the class among the nearest neighbors of its samples.",
             percent,
             is_share=True,
         ),
@@ -127,7 +127,7 @@ MEASURES = {
             "Confused with one class",
             "Conf.",
             "Confusion: the share of the class that is predicted as the one class that it is most "
-            "often taken for.",
+            "often predicted as.",
             percent,
             low_is_worse=False,
             is_share=True,

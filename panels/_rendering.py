@@ -72,9 +72,9 @@ def _nothing_yet(panel: types.Object, ctx: Any, events: "ClassSeparability") -> 
     missing = store.prospect(ctx.dataset).missing
     if missing == "vectors":
         panel.md(
-            "**No vectors yet**\n\nHow well classes can be told apart is measured on an "
-            "embedding: a vector for each image or object. Compute one first; its "
-            "form says how long that takes.",
+            "**No embeddings yet**\n\nHow well classes can be told apart is measured on "
+            "embeddings of the images or patches. Compute them first; the form says how long "
+            "that takes.",
             name="hint",
         )
         panel.btn(
@@ -86,9 +86,9 @@ def _nothing_yet(panel: types.Object, ctx: Any, events: "ClassSeparability") -> 
         )
     elif missing == "labels":
         panel.md(
-            "**No labels yet**\n\nThere are vectors, but no classes to tell apart. Add a "
+            "**No labels yet**\n\nThere are embeddings, but no classes to tell apart. Add a "
             "`Classification` or string field with a label for each sample, or compute "
-            "vectors for the objects of a `Detections` field: they bring their labels.",
+            "embeddings of the patches of a `Detections` field: they bring their labels.",
             name="hint",
         )
     else:
@@ -155,7 +155,7 @@ def _overall(
 ) -> None:
     table = compact_table()
     columns = ["accuracy", "purity", "silhouette", "pairs", "map"]
-    heads = ["Bal. accuracy", "Purity", "Silhouette", "Mixing pairs", "Map trust"]
+    heads = ["Bal. accuracy", "Purity", "Silhouette", "Mixing pairs", "Trust"]
     if other is not None:
         columns, heads = ["run", *columns], ["", *heads]
     for key, head in zip(columns, heads):

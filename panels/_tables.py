@@ -14,13 +14,13 @@ from ._state import measure_key
 OVERALL_SENTENCES = {
     "accuracy": "Balanced accuracy: the mean recall of the classes, of predictions by a classifier "
     "that has not seen the sample or its duplicates.",
-    "purity": "Purity: the share of neighbours of the same class; in brackets what chance gives.",
+    "purity": "Purity: the share of neighbors of the same class; in brackets what chance gives.",
     "silhouette": "Silhouette: how much closer samples are to their own class than to the next, "
     "from −1 to 1.",
     "pairs": "Mixing pairs: ordered pairs of classes that mix more than by chance, after "
     "correction for the number of pairs.",
-    "map": "Map trust: how far neighbours on the latest map of these vectors are neighbours in "
-    "fact, from 0 to 1.",
+    "map": "Trust: how far neighbors on the latest visualization of these embeddings are neighbors "
+    "in fact, from 0 to 1.",
 }
 
 
@@ -81,7 +81,7 @@ def columns_of(ctx: Any, other: StoredSeparability | None) -> list[tuple[str, st
             (measure, short),
             ("against", other.run.key),
             ("difference", "Diff."),
-            ("confused_with", "Mixes with"),
+            ("confused_with", "Confused with"),
         ]
     keys = ["count", "f1", "recall", "purity"]
     extra = measure if measure not in keys else "silhouette"
@@ -89,7 +89,7 @@ def columns_of(ctx: Any, other: StoredSeparability | None) -> list[tuple[str, st
         ("label", "Class"),
         *((key, MEASURES[key].short) for key in (*keys, extra)),
         ("advice", "What to do"),
-        ("confused_with", "Mixes with"),
+        ("confused_with", "Confused with"),
     ]
 
 

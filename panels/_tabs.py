@@ -166,7 +166,7 @@ def _matrix(
 ) -> None:
     choices = types.DropdownView()
     choices.add_choice("predicted_share", label="Held-out predictions")
-    choices.add_choice("neighbor_share", label="Nearest neighbours")
+    choices.add_choice("neighbor_share", label="Nearest neighbors")
     panel.enum(
         "share",
         choices.values(),
@@ -178,8 +178,8 @@ def _matrix(
     labels, page = matrix_labels(ctx, stored)
     data, layout = _figures.confusion(labels, stored.pairs, stored.classes, share)
     panel.md(
-        "Rows are the classes, columns what they are taken for; classes that are confused "
-        "stand together. A click on a square shows the samples on the boundary, on the grey "
+        "Rows are the classes, columns what they are predicted as; classes that are confused "
+        "stand together. A click on a square shows the samples on the boundary, on the gray "
         "diagonal the class.",
         name="reading",
     )

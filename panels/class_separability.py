@@ -244,7 +244,7 @@ class ClassSeparability(foo.Panel):
         parameters = {"embeddings": stored.embeddings}
         if stored.patches_field is not None:
             parameters["patches_field"] = stored.patches_field
-        ctx.ops.notify("These vectors have no map yet", variant="info")
+        ctx.ops.notify("There is no visualization of these embeddings yet", variant="info")
         ctx.prompt(MAP_OPERATOR, params=parameters, on_success=self.on_refresh)
 
     @guarded

@@ -82,7 +82,7 @@ def _alike(small: SmallPictures, rows: list[int]) -> list[list[int]]:
     """Sets of images of one size that may have the same pixels, by their small versions."""
     equal: dict[int, dict[bytes, list[int]]] = defaultdict(lambda: defaultdict(list))
     for row in rows:
-        digest = hashlib.blake2b(small.grey[row].tobytes(), digest_size=16).digest()
+        digest = hashlib.blake2b(small.gray[row].tobytes(), digest_size=16).digest()
         equal[int(small.num_pixels[row])][digest].append(row)
     sets = []
     for num_pixels, same in equal.items():
@@ -93,18 +93,18 @@ def _alike(small: SmallPictures, rows: list[int]) -> list[list[int]]:
         with_first = {rows[0]: rows for rows in same.values()}
         first = np.array(list(with_first))
         reduced = None if small.reduced is None else small.reduced[first]
-        for linked in _nearly_equal(small.grey, first, reduced):
+        for linked in _nearly_equal(small.gray, first, reduced):
             sets.append([row for one in linked for row in with_first[one]])
     return sets
 
 
 def _nearly_equal(
-    grey: np.ndarray, rows: np.ndarray, reduced: np.ndarray | None = None
+    gray: np.ndarray, rows: np.ndarray, reduced: np.ndarray | None = None
 ) -> list[list[int]]:
     """Sets of rows whose small images are linked by differences of at most SMALL_DIFFERENCE.
 
     Args:
-        grey: (n, 64, 64) uint8
+        gray: (n, 64, 64) uint8
         rows: (m,) int64
         reduced: (m,) bool, decoded at a fraction of the size; only such are compared with others
             that are not. None where it is not known: all are compared
@@ -115,7 +115,7 @@ def _nearly_equal(
     if reduced is not None and (reduced.all() or not reduced.any()):
         return [[row] for row in rows.tolist()]
     # Means of 4 x 4 blocks differ no more than the pixels do, and rule nearly all pairs out.
-    means = np.array([grey[row].reshape(4, 16, 4, 16).mean(axis=(1, 3)).ravel() for row in rows])
+    means = np.array([gray[row].reshape(4, 16, 4, 16).mean(axis=(1, 3)).ravel() for row in rows])
     tree = KDTree(means)
     for place, mean in enumerate(means):
         others = np.array(tree.query_ball_point(mean, SMALL_DIFFERENCE, p=np.inf))
@@ -124,11 +124,11 @@ def _nearly_equal(
             others = others[reduced[others] != reduced[place]]
         if len(others) == 0:
             continue
-        mine = grey[rows[place]].astype(np.int16)
+        mine = gray[rows[place]].astype(np.int16)
         for other in others:
             # What is linked already needs no second link: frames of one scene are all alike.
             linked = sets[other] == sets[place]
-            if not linked and np.abs(grey[rows[other]] - mine).max() <= SMALL_DIFFERENCE:
+            if not linked and np.abs(gray[rows[other]] - mine).max() <= SMALL_DIFFERENCE:
                 sets[sets == sets[other]] = sets[place]
     found = defaultdict(list)
     for number, row in zip(sets.tolist(), rows.tolist()):

@@ -1,6 +1,6 @@
 """What is measured on the pixels of pictures and objects: size, brightness, color, sharpness.
 
-Stands apart from the judgement because files are slow and fail, one by one: each is decoded once,
+Stands apart from the judgment because files are slow and fail, one by one: each is decoded once,
 in threads, and one that cannot be read leaves a reason. Measured at a small size, as cleanvision
 does (Apache-2.0, github.com/cleanlab/cleanvision); see ``analysis.uninformative``.
 """
@@ -21,7 +21,7 @@ from .images import Box, UnreadableImageError, full_size, load_image
 # Too few pixels to tell blur from a plain surface.
 SMALLEST_JUDGED_SIDE = 16
 
-# Longest sides in pixels at which brightness and colour, and sharpness, are measured.
+# Longest sides in pixels at which brightness and color, and sharpness, are measured.
 COLOR_SIDE, SHARPNESS_SIDE = 256, 64
 
 
@@ -32,8 +32,8 @@ class Measures:
     Attributes:
         width, height: pixels, of the object where there is a box
         darkest, brightest: 1st and 99th percentile of the perceived brightness, in [0, 1]
-        color_range: largest difference of a colour channel between these percentiles, in [0, 1]
-        sharpness: standard deviation of the Laplacian over that of the grey values, at 64 pixels;
+        color_range: largest difference of a color channel between these percentiles, in [0, 1]
+        sharpness: standard deviation of the Laplacian over that of the gray values, at 64 pixels;
             about 1 in photos. None where it cannot be told
     """
 
@@ -54,7 +54,7 @@ class FileMeasures:
         width, height: (n,) int64, pixels, of the object where there is a box
         darkest, brightest: (n,) float64, 1st and 99th percentile of the perceived brightness, in
             [0, 1]
-        color_range: (n,) float64, largest difference of a colour channel between these
+        color_range: (n,) float64, largest difference of a color channel between these
             percentiles, in [0, 1]
         sharpness: (n,) float64, as in ``Measures``; NaN where it cannot be told, too
         errors: why one could not be measured, by its row
@@ -161,7 +161,7 @@ def measure(image: Image.Image, size: tuple[int, int] | None = None) -> Measures
 
 
 def _sharpness(image: Image.Image) -> float | None:
-    """Standard deviation of the Laplacian, relative to that of the grey values.
+    """Standard deviation of the Laplacian, relative to that of the gray values.
 
     Relative, because a picture of low contrast is not a blurred one; at a small size, because only
     blur that leaves no detail even there is meant.

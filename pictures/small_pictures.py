@@ -1,4 +1,4 @@
-"""Small grey versions of pictures, side by side in one array: what comparing pictures needs.
+"""Small gray versions of pictures, side by side in one array: what comparing pictures needs.
 
 Stands apart because finding copies and confirming near-duplicates share it: each file is decoded
 once, in threads, and what is kept of a picture has the same size whatever the picture's.
@@ -32,11 +32,11 @@ BLOCK = 1024
 
 @dataclass(frozen=True)
 class SmallPictures:
-    """Small grey pictures and the facts by which a reviewer chooses between copies.
+    """Small gray pictures and the facts by which a reviewer chooses between copies.
 
     Attributes:
         pictures: the n pictures or objects that were read
-        grey: (n, 64, 64) uint8, squashed to a square; zeros where unreadable
+        gray: (n, 64, 64) uint8, squashed to a square; zeros where unreadable
         color: (n,) float32, mean spread between the channels in gray levels, 0 for gray pictures
         num_pixels: (n,) int64, of the picture (or of the box) at full size; 0 where unreadable
         num_bytes: (n,) int64, of the file; 0 where unreadable
@@ -49,7 +49,7 @@ class SmallPictures:
     """
 
     pictures: Sequence[Picture]
-    grey: np.ndarray
+    gray: np.ndarray
     color: np.ndarray
     num_pixels: np.ndarray
     num_bytes: np.ndarray
@@ -78,7 +78,7 @@ class SmallPictures:
 def read_small_pictures(
     pictures: Sequence[Picture], progress: Progress | None = None
 ) -> SmallPictures:
-    """Decodes every file once and keeps a small grey version of each picture.
+    """Decodes every file once and keeps a small gray version of each picture.
 
     Args:
         pictures: n pictures or objects, in any order
@@ -87,10 +87,10 @@ def read_small_pictures(
     num_pictures = len(pictures)
     shape = (num_pictures, SIDE, SIDE)
     if num_pictures <= MAX_HELD:
-        grey = np.zeros(shape, np.uint8)
+        gray = np.zeros(shape, np.uint8)
     else:
         # The file lives as long as the array that maps it.
-        grey = np.memmap(tempfile.TemporaryFile(), np.uint8, "w+", shape=shape)  # noqa: SIM115
+        gray = np.memmap(tempfile.TemporaryFile(), np.uint8, "w+", shape=shape)  # noqa: SIM115
     color, aspect = np.zeros((2, num_pictures), np.float32)
     num_pixels, num_bytes = np.zeros((2, num_pictures), np.int64)
     reduced = np.zeros(num_pictures, bool)
@@ -113,7 +113,7 @@ def read_small_pictures(
             notes.update(dict.fromkeys(rows, note))
         for row in rows:
             try:
-                grey[row], color[row], num_pixels[row], aspect[row] = _small(
+                gray[row], color[row], num_pixels[row], aspect[row] = _small(
                     pixels, full, pictures[row].box
                 )
                 num_bytes[row] = os.path.getsize(path)
@@ -129,7 +129,7 @@ def read_small_pictures(
     reasons, notes = dict(sorted(reasons.items())), dict(sorted(notes.items()))
     closer = CloserPictures(pictures).frames
     facts = (color, num_pixels, num_bytes, reasons, reduced, notes)
-    return SmallPictures(pictures, grey, *facts, closer, np.where(aspect > 0, aspect, 1))
+    return SmallPictures(pictures, gray, *facts, closer, np.where(aspect > 0, aspect, 1))
 
 
 def _decode(path: str, whole: bool) -> tuple[np.ndarray, int, str | None]:
@@ -154,7 +154,7 @@ def _equal(one: str, two: str) -> bool:
 def _small(
     pixels: np.ndarray, num_pixels: int, box: Box | None
 ) -> tuple[np.ndarray, float, int, float]:
-    """The small grey picture, its color, its number of pixels at full size, and its aspect."""
+    """The small gray picture, its color, its number of pixels at full size, and its aspect."""
     import cv2
 
     if box is not None:

@@ -1,6 +1,6 @@
 """The numbers of the page's figures: confusion of classes, and a map with names on it.
 
-Colours are told apart by everyone, on light and on dark: seven of Okabe and Ito's palette.
+Colors are told apart by everyone, on light and on dark: seven of Okabe and Ito's palette.
 """
 
 from collections import Counter
@@ -117,7 +117,7 @@ def _fit(points: np.ndarray) -> np.ndarray:
 
 
 def _colors(middles: dict[str, np.ndarray]) -> dict[str, str]:
-    """A colour for each class; where there are too few, classes far from each other share one."""
+    """A color for each class; where there are too few, classes far from each other share one."""
     colors: dict[str, str] = {}
     for label, middle in middles.items():
         nearest = {

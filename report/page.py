@@ -207,10 +207,10 @@ def _bars(reported: "ReportedRun") -> list[tuple[str, int, float]]:
 
 def _witnesses(finding: "Finding") -> str:
     """Who says so."""
-    said = {"classifier": finding.probe, "neighbours": finding.neighbors}
+    said = {"classifier": finding.probe, "neighbors": finding.neighbors}
     agreeing = [who for who, label in said.items() if label and label == finding.suggestion]
     if len(agreeing) == 2:
-        return "classifier and neighbours agree"
+        return "classifier and neighbors agree"
     if agreeing:
         return f"{agreeing[0]} only"
     return ""

@@ -68,7 +68,7 @@ def _thumbnail(picture: Picture) -> Thumbnail:
         return Thumbnail(None, error=str(error))
     image.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)
     stream = io.BytesIO()
-    # Without the EXIF block and the colour profile of the original, which can be large.
+    # Without the EXIF block and the color profile of the original, which can be large.
     image.save(stream, "JPEG", quality=QUALITY, optimize=True, exif=b"", icc_profile=None)
     text = base64.b64encode(stream.getvalue()).decode()
     return Thumbnail(f"data:image/jpeg;base64,{text}", *image.size)

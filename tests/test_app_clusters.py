@@ -29,7 +29,9 @@ def drawn_digits(dataset, digit_files):
 def test_clusters_color_the_plot_and_group_the_grid(app, drawn_digits):
     app.open(drawn_digits.name)
     form = app.open_operator("Quality: find clusters")
-    expect(form.get_by_text("200 of 200 samples have vectors and will be judged")).to_be_visible()
+    expect(
+        form.get_by_text("200 of 200 samples have embeddings and will be judged")
+    ).to_be_visible()
     app.screenshot("clusters-form")
     form.get_by_role("button", name="Execute").click()
     expect(app.dialog.get_by_text("color the visualization by")).to_be_visible()

@@ -58,7 +58,7 @@ def test_outliers_form_result_and_view(app, photos, tmp_path):
     first.save()
     app.open(photos.name)
     form = app.open_operator("Quality: find outliers")
-    expect(form.get_by_text("30 of 30 samples have vectors and will be judged")).to_be_visible()
+    expect(form.get_by_text("30 of 30 samples have embeddings and will be judged")).to_be_visible()
     app.screenshot("outliers-form")
     form.locator("input").nth(2).fill("7")
     expect(form.get_by_text('must be "auto" or a number between 0 and 1')).to_be_visible()
@@ -101,7 +101,9 @@ def flipped(dataset, digit_files):
 def test_label_issues_are_found_reviewed_and_taken_back(app, flipped):
     app.open(flipped.name)
     form = app.open_operator("Quality: find label issues")
-    expect(form.get_by_text("200 of 200 samples have vectors and will be judged")).to_be_visible()
+    expect(
+        form.get_by_text("200 of 200 samples have embeddings and will be judged")
+    ).to_be_visible()
     app.screenshot("label-issues-form")
     form.get_by_role("button", name="Execute").click()
     expect(app.dialog.get_by_text("flagged among the labels of 200 samples")).to_be_visible()

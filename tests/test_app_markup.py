@@ -21,7 +21,7 @@ PANEL = "class_separability"
 
 @pytest.fixture
 def named(digit_files):
-    """Digits of two classes of each name's neighbourhood, so that many are confused."""
+    """Digits of two classes of each name's neighborhood, so that many are confused."""
     random = np.random.default_rng(51)
     dataset = fo.Dataset(persistent=True)
     for number, (path, _) in enumerate(digit_files[:192]):

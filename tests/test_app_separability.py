@@ -126,7 +126,7 @@ def test_photos_every_click(app, photos_measured):
     assert _names(panel) == [row["label"] for row in report["classes"]]
     app.screenshot("separability-classes")
 
-    # A class, its neighbours, its outliers.
+    # A class, its neighbors, its outliers.
     count = dataset.count_values("ground_truth.label")
     _row(panel, "lobster").locator("td").first.click()
     app.expect_count(f"{count['lobster']} samples")
@@ -332,7 +332,7 @@ def test_empty_states_and_the_first_run(app, dataset, digit_files):
     dataset.add_samples([fo.Sample(path) for path, _ in digit_files[:60]])
     app.open(dataset.name)
     panel = app.open_panel(PANEL)
-    expect(panel.get_by_text("No vectors yet")).to_be_visible()
+    expect(panel.get_by_text("No embeddings yet")).to_be_visible()
     app.screenshot("separability-no-vectors")
     panel.get_by_role("button", name="Compute embeddings").click()
     expect(app.dialog.get_by_role("button", name="Execute")).to_be_visible()

@@ -1,4 +1,4 @@
-"""A map in FiftyOne's App: computed by the form, shown, coloured and lassoed in its panel."""
+"""A map in FiftyOne's App: computed by the form, shown, colored and lassoed in its panel."""
 
 import fiftyone as fo
 import numpy as np

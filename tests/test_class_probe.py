@@ -276,7 +276,7 @@ def test_a_thousand_classes():
     assert (evidence.probabilities.argmax(axis=1) == labels)[several].mean() > 0.9
 
 
-def test_rare_classes_are_recognised():
+def test_rare_classes_are_recognized():
     rows, labels = blobs(2000, 24, 5, spread=0.3)
     rare = np.flatnonzero(labels == 4)[:8]
     kept = np.sort(np.r_[np.flatnonzero(labels != 4), rare])

@@ -79,7 +79,7 @@ def test_stored_vectors_of_caltech101_are_reproduced(shared, dataset, compute_em
         assert vector @ reference / norms > 0.98, path
 
 
-def test_bad_files_cost_their_neighbours_nothing(digits, compute_embeddings, tmp_path):
+def test_bad_files_cost_their_neighbors_nothing(digits, compute_embeddings, tmp_path):
     compute_embeddings(digits, model="cnn")
     expected = _vectors(digits)
     good = digits.first().filepath

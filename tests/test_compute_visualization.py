@@ -51,7 +51,7 @@ def _points(dataset, key) -> dict[str, np.ndarray]:
 
 
 def _purity(dataset, key) -> float:
-    """How many points have a nearest neighbour on the map of their own class."""
+    """How many points have a nearest neighbor on the map of their own class."""
     points = _points(dataset, key)
     labels = dict(zip(*dataset.values(["id", "ground_truth.label"])))
     places = np.stack(list(points.values()))
@@ -122,7 +122,7 @@ def test_the_graph_is_computed_once(clustered, compute_visualization):
     assert not reused(clustered[:50], brain_key="view")
     assert reused(clustered[:50], brain_key="view")
     assert reused(clustered)
-    # More neighbours than are stored, and then fewer again.
+    # More neighbors than are stored, and then fewer again.
     assert not reused(clustered, n_neighbors=60)
     assert reused(clustered)
     # A changed vector makes it stale.

@@ -68,7 +68,7 @@ def test_what_made_them_is_told_everywhere_and_forgotten_again(places, tmp_path)
     listed = operator("list_runs")(places)
     rows = {row["run_key"]: row for row in listed["runs"]}
     assert rows["far"]["model"] == rows["separability"]["model"] == "gull-large 2"
-    assert rows["far"]["reasons"] == [] and rows["far"]["found"] == "30 vectors, 12 dimensions"
+    assert rows["far"]["reasons"] == [] and rows["far"]["found"] == "30 embeddings, 12 dimensions"
     assert "gull-large 2" in operator("list_runs").summary(listed)
     assert "gull-large 2" in panel(places)
     operator("export_report")(places, path=str(tmp_path))

@@ -71,7 +71,7 @@ CHANGES = {
 
 
 class Collection:
-    """Pictures in a folder, with vectors in which changes of one photo are neighbours."""
+    """Pictures in a folder, with vectors in which changes of one photo are neighbors."""
 
     def __init__(self, folder, num_strangers=40):
         self.folder = folder
@@ -347,7 +347,7 @@ def test_each_file_is_decoded_once_in_any_order(tmp_path, monkeypatch):
     together = read_small_pictures(pictures)
     assert sorted(decoded) == [*files, pictures[-1].path]
     for row, one in enumerate(alone):
-        np.testing.assert_array_equal(together.grey[row], one.grey[0])
+        np.testing.assert_array_equal(together.gray[row], one.gray[0])
         assert together.num_pixels[row] == one.num_pixels[0]
         assert together.num_bytes[row] == one.num_bytes[0]
     assert together.reasons == {6: "file not found", 7: "file not found"}
@@ -366,13 +366,13 @@ class CountedPictures(np.ndarray):
 
 @pytest.mark.parametrize("num_pixels", [784, 12_000_000])
 def test_pictures_of_one_size_are_not_compared_each_with_each(num_pixels, monkeypatch):
-    """Drawings of about the same mean grey; large ones may have been decoded at a fraction."""
+    """Drawings of about the same mean gray; large ones may have been decoded at a fraction."""
     rng = np.random.default_rng(0)
-    grey = np.kron(rng.integers(0, 2, (1000, 8, 8), np.uint8), np.ones((1, 8, 8), np.uint8)) * 200
-    grey[501], grey[7] = grey[20], grey[20]
+    gray = np.kron(rng.integers(0, 2, (1000, 8, 8), np.uint8), np.ones((1, 8, 8), np.uint8)) * 200
+    gray[501], gray[7] = gray[20], gray[20]
     monkeypatch.setattr(CountedPictures, "read", 0)
     ones = np.ones(1000, np.int64)
-    small = SmallPictures([], grey.view(CountedPictures), ones, num_pixels * ones, ones, {})
+    small = SmallPictures([], gray.view(CountedPictures), ones, num_pixels * ones, ones, {})
     sets = [sorted(rows) for rows in file_copies._alike(small, list(range(1000)))]
     assert [rows for rows in sets if len(rows) > 1] == [[7, 20, 501]]
     assert CountedPictures.read < 3000
@@ -380,12 +380,12 @@ def test_pictures_of_one_size_are_not_compared_each_with_each(num_pixels, monkey
 
 def test_large_pictures_that_are_nearly_equal_are_linked():
     """The third is like both others, which are not like each other: only the files can tell."""
-    grey = np.full((4, 64, 64), 100, np.uint8)
-    grey[0, :16, :16] -= 4
-    grey[1, :16, :16] += 2
-    grey[1, 32:48, :16] -= 3
-    grey[3] += 30
-    assert sorted(map(sorted, file_copies._nearly_equal(grey, np.arange(4)))) == [[0, 1, 2], [3]]
+    gray = np.full((4, 64, 64), 100, np.uint8)
+    gray[0, :16, :16] -= 4
+    gray[1, :16, :16] += 2
+    gray[1, 32:48, :16] -= 3
+    gray[3] += 30
+    assert sorted(map(sorted, file_copies._nearly_equal(gray, np.arange(4)))) == [[0, 1, 2], [3]]
 
 
 def test_groups_are_stars():

@@ -218,9 +218,9 @@ def test_vectors_of_zeros_are_refused_by_name(name, judged):
 def test_the_form_of_reduction_follows_what_is_chosen(judged):
     judged.set_values("camera", ["left", "right"] * 20)
     fields = form("reduce_embeddings", judged, num_dims=4)
-    assert told(fields).startswith("40 of 40 samples have vectors and will be reduced")
+    assert told(fields).startswith("40 of 40 samples have embeddings and will be reduced")
     assert "none" not in fields["method"]["type"]["values"] and "update" not in fields
-    assert told(fields).startswith("40 of 40 samples have vectors")
+    assert told(fields).startswith("40 of 40 samples have embeddings")
     choices = fields["remove"]["view"]["choices"]
     assert "camera" in [choice["value"] for choice in choices]
     fields = form("reduce_embeddings", judged, remove="camera", method="none")

@@ -140,7 +140,7 @@ def test_vectors_without_content_tell_no_classes_apart():
     assert not tells_classes_apart(issues_of(rows, labels, 4)[1], np.full(600, -1))
 
 
-def test_witnesses_and_neighbours_against_the_label():
+def test_witnesses_and_neighbors_against_the_label():
     rows, labels, truth = noisy_blobs()
     found, evidence, graph = issues_of(rows, labels, 4)
     wrong = labels != truth

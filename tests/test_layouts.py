@@ -27,7 +27,7 @@ def umap_learn():
 
 
 def clusters(num_rows=1500, dim=64, count=12, spread=0.35, seed=0):
-    """Vectors on curved sheets around centres, and the cluster of each."""
+    """Vectors on curved sheets around centers, and the cluster of each."""
     rng = np.random.default_rng(seed)
     of = rng.integers(0, count, num_rows)
     sheets = rng.standard_normal((count, 4, dim)) / np.sqrt(dim)
@@ -43,7 +43,7 @@ def data():
 
 
 def reference_fuzzy_graph(graph, n_neighbors):
-    """umap-learn's fuzzy set of the same neighbours, each row itself put in front."""
+    """umap-learn's fuzzy set of the same neighbors, each row itself put in front."""
     itself = np.arange(graph.num_rows)[:, None]
     return umap_learn().fuzzy_simplicial_set(
         np.zeros((graph.num_rows, 2), np.float32),
@@ -154,7 +154,7 @@ class TestUmap:
         )
 
     @pytest.mark.slow
-    def test_new_vectors_land_among_their_neighbours(self, data):
+    def test_new_vectors_land_among_their_neighbors(self, data):
         vectors, _, labels = data
         old, new = slice(0, 1200), slice(1200, None)
         points = umap_layout(vectors[old], neighbor_graph(vectors[old], k=15)).points

@@ -1,4 +1,4 @@
-"""The neighbour graph is exact: compared with brute force in float64, on hostile input as well."""
+"""The neighbor graph is exact: compared with brute force in float64, on hostile input as well."""
 
 import logging
 import subprocess
@@ -160,7 +160,7 @@ def test_arrays_that_are_not_contiguous():
 
 
 @pytest.mark.parametrize("num_rows", [0, 1, 2, 5])
-def test_fewer_rows_than_neighbours(num_rows, path):
+def test_fewer_rows_than_neighbors(num_rows, path):
     vectors = np.random.default_rng(0).standard_normal((num_rows, 6))
     graph = neighbor_graph(vectors, k=10, device=path)
     assert graph.indices.shape == graph.distances.shape == (num_rows, max(num_rows - 1, 0))

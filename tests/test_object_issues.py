@@ -176,7 +176,7 @@ def test_pictures_without_boxes():
     assert len(find_object_issues(boxes(), nothing).missing) == 0
 
 
-def test_an_object_that_the_detector_missed_is_not_compared_with_its_neighbour():
+def test_an_object_that_the_detector_missed_is_not_compared_with_its_neighbor():
     given = boxes([0, 0], [[0.1, 0.1, 0.5, 0.5], [0.4, 0.1, 0.8, 0.5]], [0, 0])
     predicted = boxes([0], [[0.1, 0.1, 0.5, 0.5]], [0], [0.9])
     assert find_object_issues(given, predicted).misplaced.tolist() == [False, False]

@@ -66,7 +66,7 @@ def test_little_is_flagged_where_nothing_is_strange():
 def test_copies_of_a_strange_row_stay_strange():
     rows, _ = clustered()
     strange = with_strangers(rows, 1)[-1:]
-    # More copies than the graph has neighbours, and a few.
+    # More copies than the graph has neighbors, and a few.
     for copies in (40, 20, 8):
         noise = 1e-3 * np.random.default_rng(2).standard_normal((copies, rows.shape[1]))
         everything = np.concatenate([rows, unit_rows(strange + noise).rows])
@@ -129,7 +129,7 @@ def test_order_of_rows_does_not_matter():
 
 @pytest.mark.parametrize("num_rows", [400, 60])
 def test_looking_beyond_large_groups_against_brute_force(num_rows, monkeypatch):
-    """In small blocks, all groups at once; of 60 rows, not every centre has k others."""
+    """In small blocks, all groups at once; of 60 rows, not every center has k others."""
     monkeypatch.setattr(_outlier_distance, "BLOCK_ROWS", 64)
     monkeypatch.setattr(_outlier_distance, "BLOCK_CENTERS", 3)
     measured = []

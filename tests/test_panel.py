@@ -246,7 +246,7 @@ def test_of_many_classes_only_a_page_and_the_most_confused_are_sent(dataset, dig
 # What a click shows
 
 
-def test_a_class_its_neighbours_its_outliers_and_back(measured):
+def test_a_class_its_neighbors_its_outliers_and_back(measured):
     panel = Panel(measured)
     panel.view = measured.limit(50)
     panel.click("b")
@@ -468,7 +468,7 @@ def test_empty_states_help(dataset, digit_files):
     for path, _ in digit_files[:20]:
         dataset.add_sample(fo.Sample(path))
     panel = Panel(dataset)
-    assert "No vectors" in panel.text("hint")
+    assert "No embeddings" in panel.text("hint")
     panel.send("on_compute_embeddings")
     asked = panel.asked["prompt_user_for_operation"]
     assert asked["operator_uri"].endswith("compute_embeddings")
@@ -597,7 +597,7 @@ def test_a_run_that_is_deleted_or_computed_anew_while_it_is_seen(measured):
     _run("compute_separability", measured, **common)
     panel.view = None
     panel.send("on_row", row=0)
-    assert "computed anew" in panel.asked["notify"]["message"] and panel.view is None
+    assert "computed again" in panel.asked["notify"]["message"] and panel.view is None
     assert "renamed" in panel.labels and first not in panel.labels
     assert "stale" not in panel.shown and "card" not in panel.shown
     panel.click("renamed")

@@ -90,7 +90,7 @@ def test_deleting_all_runs_leaves_the_dataset_as_it_was(clustered, common):
     before = state(clustered)
     run_all(clustered, common)
     rows = listed(clustered)
-    assert len(rows) == 6  # the neighbour graph is one
+    assert len(rows) == 6  # the neighbor graph is one
     assert all(row["finished"] and not row["stale"] for row in rows.values()), rows
     delete_run = operator("delete_run")
     for key in rows:
@@ -308,7 +308,7 @@ def test_that_nothing_was_left_to_compute_makes_the_vectors_no_fewer(
     compute_embeddings(digits, model="cnn")
     compute_embeddings(digits, model="cnn")
     row = listed(digits)["cnn"]
-    assert row["found"] == "20 vectors"
+    assert row["found"] == "20 embeddings"
     assert [row[name] for name in COUNTS] == [21, 20, {"file not found": 1}]
 
 

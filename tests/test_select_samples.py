@@ -218,7 +218,7 @@ def test_refusals(fruit, select_samples, parameters, message):
 
 def test_the_form(fruit):
     fields = form("select_samples", fruit)
-    assert told(fields).startswith("160 of 160 samples have vectors")
+    assert told(fields).startswith("160 of 160 samples have embeddings")
     assert {"kind", "farm", "seen"} <= set(fields["start_from"]["type"]["values"])
     assert "around" not in fields
     assert "seen" in form("select_samples", fruit, strategy="around")["around"]["type"]["values"]

@@ -244,13 +244,13 @@ class TestFisher:
 
 class TestPairsAboveChance:
     def test_p_values_equal_scipy(self):
-        """Every pair is tested, those without any prediction or neighbour as well."""
+        """Every pair is tested, those without any prediction or neighbor as well."""
         from scipy.stats import binomtest, false_discovery_control
 
         rng = np.random.default_rng(5)
         labels = np.repeat(np.arange(5), 40)
         probabilities = np.eye(5)[np.where(rng.random(200) < 0.2, rng.integers(0, 5, 200), labels)]
-        # Neighbours all of one's own class: predictions alone decide.
+        # Neighbors all of one's own class: predictions alone decide.
         rows = unit_rows(np.eye(5)[labels] + 1e-3 * rng.standard_normal((200, 5))).rows
         pairs = measure(rows, labels, probabilities=probabilities).pairs
         confusion = np.zeros((5, 5), int)
@@ -494,7 +494,7 @@ class TestRealClasses:
         # Little else is: the rest of the classes are easily told apart.
         assert len(above) < 20
         verdicts = class_verdicts(measured)
-        assert verdicts["lobster"].startswith("mixes with crayfish (")
+        assert verdicts["lobster"].startswith("confused with crayfish (")
         assert verdicts["dalmatian"].startswith("well separated")
         assert measured.as_dict()["classes"][0]["label"] == "lobster"
 
@@ -523,8 +523,8 @@ class TestRealClasses:
         first = after.pairs.boundary[place][: len(moved)]
         assert len(set(first.tolist()) & set(moved.tolist())) >= 0.9 * min(len(moved), MAX_BOUNDARY)
         assert after.classes.confused_with[other] == one
-        assert f"mixes with {planted[0]}" in class_verdicts(after)[planted[1]]
-        assert f"of {planted[1]} is taken for it" in class_verdicts(after)[planted[0]]
+        assert f"confused with {planted[0]}" in class_verdicts(after)[planted[1]]
+        assert f"of {planted[1]} predicted as this class" in class_verdicts(after)[planted[0]]
 
 
 class TestCompare:

@@ -199,7 +199,7 @@ def test_one_class_and_zero_vectors_are_refused(mail, suggest_labels):
 
 def test_the_form(mail):
     fields = form("suggest_labels", mail)
-    assert told(fields).startswith("800 of 800 samples have vectors")
+    assert told(fields).startswith("800 of 800 samples have embeddings")
     assert fields["precision"]["default"] == 0.95
     assert "read" in fields["label_field"]["type"]["values"]
     assert "must be between 0 and 1" in told(form("suggest_labels", mail, precision=2))
