@@ -15,7 +15,7 @@ from ._figures import CONFIG, history
 from ._measures import percent
 from ._state import get_state
 from ._tables import compact_table, fitted_row
-from ._threshold import draw_threshold
+from ._threshold import OPEN, draw_threshold
 
 if TYPE_CHECKING:
     from .dataset_quality import DatasetQuality
@@ -129,7 +129,7 @@ def _card(
     panel.md(text, name=f"found{number}")
     if not card.solved:
         _pictures(panel, ctx, number, card)
-    _actions(panel, events, number, card)
+    _actions(panel, events, number, card, get_state(ctx, OPEN) == card.run.key)
     if has_threshold(card.run):
         draw_threshold(panel, ctx, events, number, card.run)
 
@@ -153,7 +153,9 @@ def _pictures(panel: types.Object, ctx: Any, number: int, card: Card) -> None:
         )
 
 
-def _actions(panel: types.Object, events: "DatasetQuality", number: int, card: Card) -> None:
+def _actions(
+    panel: types.Object, events: "DatasetQuality", number: int, card: Card, is_open: bool
+) -> None:
     found, of_run = card.found, {"run_key": card.run.key}
     row = panel.h_stack(f"actions{number}", gap=1, componentsProps=fitted_row())
 
@@ -176,7 +178,7 @@ def _actions(panel: types.Object, events: "DatasetQuality", number: int, card: C
     if found.check == DUPLICATES.name and card.run.facts.about.patches_field is None:
         action("groups", "Groups", "filter_none", events.on_groups)
     if has_threshold(card.run):
-        action("threshold", "Threshold", "tune", events.on_threshold)
+        action("threshold", "Threshold", "tune", events.on_threshold, open=not is_open)
     if found.check == DUPLICATES.name:
         action("remove", "Remove…", "delete_sweep", events.on_remove)
     if found.check == SEPARABILITY.name:

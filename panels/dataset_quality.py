@@ -21,7 +21,7 @@ from ..storage.locks import guard
 from ..storage.runs import DESCRIBING, Run, plugin_runs, read_run
 from ._open_sample import open_queue
 from ._overview import draw_nothing, draw_overview
-from ._state import get_state, set_state
+from ._state import set_state
 from ._tables import fitted
 from ._threshold import CHOSEN, OPEN
 
@@ -130,9 +130,9 @@ class DatasetQuality(foo.Panel):
 
     @guarded
     def on_threshold(self, ctx: Any) -> None:
-        """Opens the threshold of a finding, or closes it."""
-        key = ctx.params["run_key"]
-        set_state(ctx, {OPEN: None if get_state(ctx, OPEN) == key else key, CHOSEN: None})
+        """Opens the threshold of a finding, or closes it, as the button was drawn to do."""
+        key = ctx.params["run_key"] if ctx.params["open"] else None
+        set_state(ctx, {OPEN: key, CHOSEN: None})
 
     def on_slide(self, ctx: Any) -> None:
         value = ctx.params.get("value")
