@@ -144,9 +144,7 @@ def _duplicate(
         sure = f", {compared} agree {percent(facts['agreement'])}" if facts["agreement"] else ""
         text += f": {markdown(facts['change'])}{sure}"
     panel.md(text, name="duplicate_title")
-    if facts["review"] is not None:
-        draw_decided(panel, events, place, known, "")
-    elif not kept:
+    if not kept:
         _decisions(
             panel, "duplicate", events, place, known,
             ((DISTINCT, "Not a duplicate", "call_split"), (REMOVE, "Tag to remove", "delete")),
@@ -173,13 +171,10 @@ def _outlier(panel: types.Object, events: "WhyThisSample", place: Place, known: 
     if facts["score"] is not None:
         text += f", score {facts['score']:.2f}"
     panel.md(text, name="outlier_title")
-    if facts["review"] is not None:
-        draw_decided(panel, events, place, known, "")
-    else:
-        _decisions(
-            panel, "outlier", events, place, known,
-            ((TYPICAL, "Not an outlier", "check"), (REMOVE, "Tag to remove", "delete")),
-        )  # fmt: skip
+    _decisions(
+        panel, "outlier", events, place, known,
+        ((TYPICAL, "Not an outlier", "check"), (REMOVE, "Tag to remove", "delete")),
+    )  # fmt: skip
     return True
 
 
@@ -197,13 +192,10 @@ def _caption(
     if evidence.text:
         text += f"\n\n> {markdown(short(' '.join(evidence.text.split()), MAX_CAPTION))}"
     panel.md(text, name="caption_title")
-    if facts["review"] is not None:
-        draw_decided(panel, events, place, known, "")
-    else:
-        _decisions(
-            panel, "caption", events, place, known,
-            ((FITS, "The caption fits", "check"), (REMOVE, "Tag to remove", "delete")),
-        )  # fmt: skip
+    _decisions(
+        panel, "caption", events, place, known,
+        ((FITS, "The caption fits", "check"), (REMOVE, "Tag to remove", "delete")),
+    )  # fmt: skip
     return True
 
 
@@ -215,6 +207,10 @@ def _decisions(
     known: Known,
     offered: tuple[tuple[str, str, str], ...],
 ) -> None:
+    """Adds the decisions that are offered, or the one that was made."""
+    if known.facts["review"] is not None:
+        draw_decided(panel, events, place, known, "")
+        return
     row = panel.h_stack(f"{name}_decisions", gap=1, componentsProps=fitted_row())
     for decision, text, icon in offered:
         row.btn(
