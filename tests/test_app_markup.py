@@ -41,7 +41,7 @@ def test_the_panel_shows_names_as_they_are(app, named):
     app.page.on("dialog", lambda dialog: dialogs.append(dialog.dismiss()))
     app.open(named.name)
     panel = app.open_panel(PANEL)
-    expect(panel.locator("table").last).to_contain_text("Mixes")
+    expect(panel.locator("table").last).to_contain_text("Confused with")
     app.screenshot("markup-table")
     shown = [row["label"] for row in named.load_run_results("separability").report["classes"]][:15]
     for number, label in enumerate(shown):

@@ -251,7 +251,7 @@ def test_a_class_its_neighbors_its_outliers_and_back(measured):
     panel.view = measured.limit(50)
     panel.click("b")
     assert panel.view.distinct("ground_truth.label") == ["b"] and len(panel.view) == 30
-    assert "mixes" in panel.text("what") or "b" in panel.text("what")
+    assert "confused with" in panel.text("what") or "b" in panel.text("what")
     panel.click("b", "confused_with")
     boundary = next(
         pair["boundary"]
