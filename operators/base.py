@@ -203,7 +203,8 @@ class QualityOperator(foo.Operator):
             if value is inspect.Parameter.empty:
                 raise UserError(f"{self.name} needs the parameter {name!r}")
             if value == "" and isinstance(value, str):
-                raise UserError(f"{name}='' is empty; leave it out, or say what it is")
+                optional = "" if default is inspect.Parameter.empty else "leave it out, or "
+                raise UserError(f"{name}='' is empty; {optional}say what it is")
             parameters[name] = _checked(name, value, hint)
         return self.shown(parameters) if from_form else parameters
 
