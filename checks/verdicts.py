@@ -252,14 +252,18 @@ def evidence_warnings(found: LabelIssues, names: tuple[str, ...], count: int) ->
             "Too few to tell how many of the flags are real: most are labels of classes with fewer "
             f"than {SMALL_CLASS} samples"
         )
-    small = [names[label] for label in np.flatnonzero(found.class_small)]
-    if small:
-        listed = ", ".join(small[:MAX_NAMED]) + (", …" if len(small) > MAX_NAMED else "")
-        what = "1 class has" if len(small) == 1 else f"{len(small):,} classes have"
-        warnings.append(
-            f"{what} fewer than {SMALL_CLASS} samples, too few to judge their labels: only what "
-            f"the classifier and the neighbors agree on is flagged ({listed})"
-        )
+    for classes, why in (
+        (found.class_small, f"fewer than {SMALL_CLASS} samples, too few to judge their labels"),
+        (found.class_unrecognized, "labels that the embeddings hardly predict"),
+    ):
+        few = [names[label] for label in np.flatnonzero(classes)]
+        if few:
+            listed = ", ".join(few[:MAX_NAMED]) + (", …" if len(few) > MAX_NAMED else "")
+            what = "1 class has" if len(few) == 1 else f"{len(few):,} classes have"
+            warnings.append(
+                f"{what} {why}: only what the classifier and the neighbors agree on is flagged "
+                f"({listed})"
+            )
     for pair in found.shared:
         warnings.append(
             f"{pair.count:,} of the {pair.looks:,} that look like {names[pair.label]!r} are "
