@@ -48,11 +48,11 @@ def groups_view(dataset: fo.Dataset, run: Run) -> Any:
     return grouped.group_by(group, order_by=f"{run.key}_keep", reverse=True)
 
 
-def toggle_tag(dataset: fo.Dataset, view_name: str) -> tuple[str, int, bool]:
-    """Tags what a saved view of a run shows, or takes the tag away where all have it.
+def tag_view(dataset: fo.Dataset, view_name: str, add: bool) -> tuple[str, int]:
+    """Tags what a saved view of a run shows, or takes the tag away; again, it changes nothing.
 
     Returns:
-        the tag, how many samples or patches were shown, and whether they have it now
+        the tag, and how many samples or patches are shown
 
     Raises:
         UserError: if the view no longer exists, or shows nothing
@@ -60,15 +60,12 @@ def toggle_tag(dataset: fo.Dataset, view_name: str) -> tuple[str, int, bool]:
     if not dataset.has_saved_view(view_name):
         raise UserError(f"The saved view {view_name!r} no longer exists")
     view = dataset.load_saved_view(view_name)
-    name = view_name.replace(": ", "_").replace(" ", "_")
     count = len(view)
     if not count:
         raise UserError(f"The saved view {view_name!r} shows nothing")
-    patches = isinstance(view, fo.core.patches.PatchesView)
-    tags = view.count_values(f"{view.patches_field}.tags" if patches else "tags")
-    tagged = tags.get(name, 0)
-    tag(view, name, add=tagged < count)
-    return name, count, tagged < count
+    name = view_name.replace(": ", "_").replace(" ", "_")
+    tag(view, name, add=add)
+    return name, count
 
 
 def mark_solved(dataset: fo.Dataset, run_key: str, kind: str, solved: bool) -> None:

@@ -1,7 +1,7 @@
-"""``open_sample_in_view``: what the panels use to open a sample of a view that the App is loading.
+"""``open_sample_in_view``: what the panels do once the App shows a view that it is loading.
 
-The App changes its view in its own time. A sample that is opened before, and that the old view does
-not hold, replaces the whole page by an error.
+The App changes its view in its own time, and the fields that it draws with it. A sample that is
+opened before, and that the old view does not hold, replaces the whole page by an error.
 """
 
 import time
@@ -21,18 +21,20 @@ class OpenSampleInView(foo.Operator):
         return foo.OperatorConfig(
             name="open_sample_in_view",
             label="Quality: open sample in view",
-            description="Open a sample of a saved view as soon as the App shows that view",
+            description="Draw fields, and open a sample, once the App shows a saved view",
             unlisted=True,
             risk_level="low",
         )
 
     def execute(self, ctx: Any) -> dict[str, Any]:
-        """Opens the sample, or asks again; what the App shows comes with each request."""
-        for name in ("view", "id"):
-            if name not in ctx.params:
-                raise UserError(f"open_sample_in_view needs the parameter {name!r}")
+        """Draws and opens, or asks again; what the App shows comes with each request."""
+        if "view" not in ctx.params:
+            raise UserError("open_sample_in_view needs the parameter 'view'")
         if ctx.request_params.get("view_name") == ctx.params["view"]:
-            ctx.ops.open_sample(id=ctx.params["id"])
+            if fields := ctx.params.get("fields"):
+                ctx.ops.set_active_fields(fields)
+            if id_ := ctx.params.get("id"):
+                ctx.ops.open_sample(id=id_)
         elif (tries := ctx.params.get("tries", 1)) < MAX_TRIES:
             time.sleep(PAUSE)
             ctx.trigger(self.uri, {**ctx.params, "tries": tries + 1})

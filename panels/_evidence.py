@@ -11,7 +11,7 @@ from ._label_evidence import draw_decided, draw_label
 from ._measures import percent
 from ._open_sample import Place
 from ._strips import LARGE, draw_strip, short
-from ._tables import fitted_row
+from ._tables import wrapping_row
 
 if TYPE_CHECKING:
     from .why_this_sample import WhyThisSample
@@ -104,7 +104,7 @@ def draw_evidence(
 
 def _progress(panel: types.Object, events: "WhyThisSample", place: Place, undo: bool) -> None:
     queue, at = place.queue, place.queue.place(place.id)
-    row = panel.h_stack("moves", gap=1, align_y="center", componentsProps=fitted_row())
+    row = panel.h_stack("moves", gap=1, align_y="center", componentsProps=wrapping_row())
     where = {"params": {"id": place.id}, "variant": "outlined"}
     row.btn("back", "Back", icon="arrow_back", on_click=events.on_back, disabled=not at, **where)
     row.btn("skip", "Skip", icon="arrow_forward", on_click=events.on_skip, **where)
@@ -211,7 +211,7 @@ def _decisions(
     if known.facts["review"] is not None:
         draw_decided(panel, events, place, known, "")
         return
-    row = panel.h_stack(f"{name}_decisions", gap=1, componentsProps=fitted_row())
+    row = panel.h_stack(f"{name}_decisions", gap=1, componentsProps=wrapping_row())
     for decision, text, icon in offered:
         row.btn(
             f"{name}_{decision}",

@@ -14,7 +14,7 @@ from ._measures import percent
 from ._open_sample import Place, app_id
 from ._state import get_state
 from ._strips import draw_strip, short
-from ._tables import fitted_row
+from ._tables import wrapping_row
 
 if TYPE_CHECKING:
     from .why_this_sample import WhyThisSample
@@ -106,7 +106,7 @@ def _label_decisions(
 ) -> None:
     facts, label = known.facts, evidence.seen.label
     asked = {"id": place.id, "run_key": known.run.key}
-    row = panel.h_stack("decisions", gap=1, align_y="center", componentsProps=fitted_row())
+    row = panel.h_stack("decisions", gap=1, align_y="center", componentsProps=wrapping_row())
 
     def decide(name: str, text: str, icon: str, look: str, **more: Any) -> None:
         row.btn(

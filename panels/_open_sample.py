@@ -9,6 +9,7 @@ from typing import Any
 
 import fiftyone.core.patches as fop
 
+from ..checks.card_actions import shown_fields
 from ..checks.evidence import latest_of
 from ..checks.label_issue_columns import LABEL_ISSUES
 from ..checks.queues import Queue, has_queue, queue_of
@@ -123,8 +124,18 @@ def open_in_view(ctx: Any, run: Run, id_: str) -> None:
         return
     # An open sample that the new view does not hold would be an error of the App's.
     ctx.ops.close_sample()
-    ctx.ops.set_view(name=view)
-    ctx.trigger(OPEN_IN_VIEW, {"id": app_id(id_), "view": view})
+    show_view(ctx, run, view, id_)
+
+
+def show_view(ctx: Any, run: Run, view: str, id_: str | None = None) -> None:
+    """Shows a saved view of a run with the fields that tell of it, and opens a sample of it.
+
+    The App chooses other fields when a view is loaded, so these are set once it is.
+    """
+    if ctx.request_params.get("view_name") != view:
+        ctx.ops.set_view(name=view)
+    shown = {"view": view, "fields": shown_fields(run), "id": id_ and app_id(id_)}
+    ctx.trigger(OPEN_IN_VIEW, shown)
 
 
 def is_shown(ctx: Any, place: Place, run: Run) -> bool:

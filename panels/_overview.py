@@ -14,7 +14,7 @@ from ..storage.runs import COMPUTING, DESCRIBING, Run
 from ._figures import CONFIG, history
 from ._measures import percent
 from ._state import get_state
-from ._tables import compact_table, fitted_row
+from ._tables import compact_table, wrapping_row
 from ._threshold import OPEN, draw_threshold
 
 if TYPE_CHECKING:
@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 # Of a thumbnail on the screen, and of the row of them with what follows.
 WIDTH, HEIGHT = "84px", "64px"
+
+# What the panel's state holds: the view whose samples it has tagged last.
+TAGGED = "tagged"
 
 
 def draw_nothing(panel: types.Object, events: "DatasetQuality", count: int) -> None:
@@ -80,7 +83,7 @@ def _head(panel: types.Object, events: "DatasetQuality", runs: list[Run], stale:
             ),
         )
         panel.md(f"Out of date: {keys}", name="stale_keys")
-    row = panel.h_stack("head", gap=1, componentsProps=fitted_row())
+    row = panel.h_stack("head", gap=1, componentsProps=wrapping_row())
     look = "contained" if stale else "outlined"
     row.btn("update", "Update audit", icon="update", variant=look, on_click=events.on_update)
     for name, text, icon, event in (
@@ -129,7 +132,7 @@ def _card(
     panel.md(text, name=f"found{number}")
     if not card.solved:
         _pictures(panel, ctx, number, card)
-    _actions(panel, events, number, card, get_state(ctx, OPEN) == card.run.key)
+    _actions(panel, ctx, events, number, card)
     if has_threshold(card.run):
         draw_threshold(panel, ctx, events, number, card.run)
 
@@ -154,10 +157,10 @@ def _pictures(panel: types.Object, ctx: Any, number: int, card: Card) -> None:
 
 
 def _actions(
-    panel: types.Object, events: "DatasetQuality", number: int, card: Card, is_open: bool
+    panel: types.Object, ctx: Any, events: "DatasetQuality", number: int, card: Card
 ) -> None:
     found, of_run = card.found, {"run_key": card.run.key}
-    row = panel.h_stack(f"actions{number}", gap=1, componentsProps=fitted_row())
+    row = panel.h_stack(f"actions{number}", gap=1, componentsProps=wrapping_row())
 
     def action(name: str, text: str, icon: str, event: Any, **more: Any) -> None:
         row.btn(
@@ -174,10 +177,13 @@ def _actions(
         action("review", "Review", "rate_review", events.on_review, variant="contained")
     if found.view is not None:
         action("show", "Show", "visibility", events.on_show, view=found.view)
-        action("tag", "Tag", "local_offer", events.on_tag, view=found.view)
+        add = get_state(ctx, TAGGED) != found.view
+        text = "Tag" if add else "Untag"
+        action("tag", text, "local_offer", events.on_tag, view=found.view, add=add)
     if found.check == DUPLICATES.name and card.run.facts.about.patches_field is None:
         action("groups", "Groups", "filter_none", events.on_groups)
     if has_threshold(card.run):
+        is_open = get_state(ctx, OPEN) == card.run.key
         action("threshold", "Threshold", "tune", events.on_threshold, open=not is_open)
     if found.check == DUPLICATES.name:
         action("remove", "Remove…", "delete_sweep", events.on_remove)

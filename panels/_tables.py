@@ -34,12 +34,19 @@ def fitted_row() -> dict[str, Any]:
     return {"grid": {"sx": {"gridAutoColumns": "minmax(0, max-content)"}}}
 
 
+def wrapping_row() -> dict[str, Any]:
+    """Properties of a row whose parts go on below if there is no room for them."""
+    wrapping = {"display": "flex", "flexWrap": "wrap", "alignItems": "center"}
+    return {"grid": {"sx": {**wrapping, "& > *": {"width": "auto", "flex": "0 0 auto"}}}}
+
+
 def compact_table(clickable: bool = False, **handlers: Any) -> types.TableView:
     """A table that fits the panel's usual width."""
     body = {"& td, & th": {"fontSize": "0.8rem", "px": 0.75, "py": 0.4, "lineHeight": 1.3}}
     body["minWidth"] = 0
     # Names stand in the first column and in the last before the button.
     body["& td:first-of-type, & td:nth-last-of-type(2)"] = {"overflowWrap": "anywhere"}
+    body["& td:first-of-type"] = {"minWidth": "4.5rem"}
     body["& th"] = {"fontSize": "0.75rem"}
     body["& td button"] = {"px": 0.25, "py": 0, "minWidth": 0, "font": "inherit", "my": -0.25}
     if clickable:

@@ -8,7 +8,7 @@ from ..checks.thresholds import STEPS, Scores, read_scores
 from ..storage.runs import Run
 from ._figures import BLUE, CONFIG, GRAY, ORANGE, Figure
 from ._state import get_state
-from ._tables import fitted_row
+from ._tables import wrapping_row
 
 if TYPE_CHECKING:
     from .dataset_quality import DatasetQuality
@@ -34,11 +34,11 @@ def draw_threshold(
         default=chosen,
         min=1,
         max=STEPS - 1,
-        view=types.SliderView(),
+        view=types.SliderView(value_label_display="off"),  # it would say 1.000000
         on_change=events.on_slide,
     )
     panel.md(_told(scores, chosen / STEPS), name=f"above{number}")
-    row = panel.h_stack(f"thresholds{number}", gap=1, componentsProps=fitted_row())
+    row = panel.h_stack(f"thresholds{number}", gap=1, componentsProps=wrapping_row())
     apply = {"run_key": run.key, "threshold": chosen / STEPS}
     row.btn(
         f"apply{number}",

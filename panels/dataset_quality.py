@@ -12,15 +12,15 @@ from typing import Any
 import fiftyone.operators as foo
 import fiftyone.operators.types as types
 
-from ..checks.card_actions import groups_view, mark_solved, shown_fields, toggle_tag
+from ..checks.card_actions import groups_view, mark_solved, shown_fields, tag_view
 from ..checks.overview import read_cards
 from ..checks.thresholds import move_threshold
 from ..checks.update import repeatable, stale_runs
 from ..errors import UserError
 from ..storage.locks import guard
 from ..storage.runs import DESCRIBING, Run, plugin_runs, read_run
-from ._open_sample import open_queue
-from ._overview import draw_nothing, draw_overview
+from ._open_sample import open_queue, show_view
+from ._overview import TAGGED, draw_nothing, draw_overview
 from ._state import set_state
 from ._tables import fitted
 from ._threshold import CHOSEN, OPEN
@@ -108,15 +108,12 @@ class DatasetQuality(foo.Panel):
 
     @guarded
     def on_show(self, ctx: Any) -> None:
-        ctx.ops.set_view(name=ctx.params["view"])
-        ctx.ops.set_active_fields(shown_fields(_run_of(ctx)))
+        show_view(ctx, _run_of(ctx), ctx.params["view"])
 
     @guarded
     def on_review(self, ctx: Any) -> None:
         """Puts what was flagged in the grid and opens the first that is not decided."""
-        run = _run_of(ctx)
-        open_queue(ctx, run)
-        ctx.ops.set_active_fields(shown_fields(run))
+        open_queue(ctx, _run_of(ctx))
 
     @guarded
     def on_groups(self, ctx: Any) -> None:
@@ -149,11 +146,11 @@ class DatasetQuality(foo.Panel):
 
     @guarded
     def on_tag(self, ctx: Any) -> None:
-        """Tags what a finding shows; pressed once more, takes the tag away."""
-        name, count, tagged = toggle_tag(ctx.dataset, ctx.params["view"])
-        now = (
-            f"tagged {name}; press Tag again to undo" if tagged else f"without the tag {name} again"
-        )
+        """Tags what a finding shows, or takes the tag away, as the button was drawn to do."""
+        view, add = ctx.params["view"], ctx.params["add"]
+        name, count = tag_view(ctx.dataset, view, add)
+        set_state(ctx, {TAGGED: view if add else None})
+        now = f"tagged {name}; Untag takes it away" if add else f"without the tag {name} again"
         ctx.ops.notify(f"{count:,} {now}", variant="success")
         ctx.ops.reload_dataset()
 

@@ -1,5 +1,6 @@
 """The panel "Dataset quality" in FiftyOne's App: the home of an audit, from empty to reviewed."""
 
+import itertools
 import re
 
 import browser
@@ -69,6 +70,15 @@ def test_from_nothing_to_what_was_found(app, digits_with_copies):
     app.page.get_by_title("Light mode").click()
     app.screenshot("quality-light")
     app.page.get_by_title("Dark mode").click()
+    # In a narrow panel the buttons of a card go on below, and none is upon another.
+    app.page.set_viewport_size({"width": 900, "height": 757})
+    names = ("Review", "Show", "Tag", "Groups", "Remove…", "Solved")
+    boxes = [
+        browser.box_of(panel.get_by_role("button", name=name, exact=True).first) for name in names
+    ]
+    app.screenshot("quality-narrow")
+    for one, other in itertools.pairwise(boxes):
+        assert other["x"] >= one["x"] + one["width"] or other["y"] >= one["y"] + one["height"]
 
 
 def test_each_finding_leads_on(app, digits_with_copies):
@@ -91,6 +101,11 @@ def test_each_finding_leads_on(app, digits_with_copies):
     assert dataset.get_run_info("duplicates").config.facts["solved"]
     panel.get_by_role("button", name="Reopen").click()
     expect(panel.get_by_role("button", name="Solved")).to_have_count(before)
+    panel.get_by_role("button", name="Tag", exact=True).last.click()
+    panel.get_by_role("button", name="Untag").click()
+    expect(panel.get_by_role("button", name="Untag")).to_have_count(0)
+    dataset.reload()
+    assert dataset.count_sample_tags() == {}
     panel.get_by_role("button", name="Show", exact=True).last.click()
     app.expect_count(f"{len(flagged)} samples")
     panel.get_by_role("button", name="Groups").first.click()

@@ -4,7 +4,7 @@ import fiftyone as fo
 import fiftyone.operators as foo
 import numpy as np
 import pytest
-from fiftyone_embedding_quality.checks.card_actions import toggle_tag
+from fiftyone_embedding_quality.checks.card_actions import tag_view
 from fiftyone_embedding_quality.checks.overview import read_cards
 from fiftyone_embedding_quality.checks.thresholds import (
     has_threshold,
@@ -176,10 +176,12 @@ def test_a_finding_is_tagged_and_untagged(figures, parameters, path):
     first.tags = first.marks.detections[0].tags = ["mine", "doubt_flagged"]
     first.save()
     told = ("doubt_flagged", found["flagged"])
-    assert toggle_tag(figures, "doubt: flagged") == (*told, True)
-    counts = figures.count_values(path)
-    assert counts["doubt_flagged"] in (told[1], told[1] + 1) and counts["mine"] == 1
-    assert toggle_tag(figures, "doubt: flagged") == (*told, False)
-    assert figures.count_values(path).get("doubt_flagged", 0) <= 1
+    for _ in range(2):  # an event of the App's can come twice
+        assert tag_view(figures, "doubt: flagged", True) == told
+        counts = figures.count_values(path)
+        assert counts["doubt_flagged"] in (told[1], told[1] + 1) and counts["mine"] == 1
+    for _ in range(2):
+        assert tag_view(figures, "doubt: flagged", False) == told
+        assert figures.count_values(path).get("doubt_flagged", 0) <= 1
     with pytest.raises(ValueError, match="'gone' no longer exists"):
-        toggle_tag(figures, "gone")
+        tag_view(figures, "gone", True)

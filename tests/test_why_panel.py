@@ -157,13 +157,15 @@ def test_a_view_that_the_app_is_loading_is_waited_for(several):
     assert "close_sample" in asked and "open_sample" not in asked
     assert asked["set_view"]["name"] == VIEW
     wanted = asked["open_sample_in_view"]
-    assert wanted == {"id": ids[0], "view": VIEW}
+    fields = ["many", "label_issues_suggested"]
+    assert wanted == {"id": ids[0], "view": VIEW, "fields": fields}
     uri = "@embedding/quality/open_sample_in_view"
     for shown, expected in ((None, "open_sample_in_view"), (VIEW, "open_sample")):
         request = {"dataset_name": several.name, "view_name": shown, "params": wanted}
         context = ExecutionContext(request, executor=Executor(), operator_uri=uri)
         foo.get_operator(uri).execute(context)
-        (request,) = context.executor._requests
+        *drawn, request = context.executor._requests
+        assert [one.params["fields"] for one in drawn] == [fields] * bool(shown)
         assert request.operator_uri.rpartition("/")[2] == expected
         assert request.params["id"] == ids[0]
 
