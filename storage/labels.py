@@ -270,7 +270,9 @@ def shown_text(text: str | None) -> str | None:
         labels = json.loads(text)
     except ValueError:
         return text
-    return ", ".join(labels) if isinstance(labels, list) else text
+    # One label may look like a list of something else.
+    several = isinstance(labels, list) and all(isinstance(label, str) for label in labels)
+    return ", ".join(labels) if several else text
 
 
 def split_labels(text: str, known: Iterable[str]) -> list[str]:

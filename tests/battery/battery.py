@@ -54,7 +54,7 @@ ENTRIES: dict[str, Entry] = {
     "delete_run": Entry({"run_key": "outliers"}, ("find_outliers",)),
     "describe_embeddings": Entry({**VECTORS, "model": "elsewhere 1"}),
     "export_report": Entry({"path": FOLDER}, ("find_outliers",)),
-    "find_caption_issues": Entry({**VECTORS, "text_embeddings": "other_vec"}),
+    "find_caption_issues": Entry({**VECTORS, "text_embeddings": "told"}),
     "find_clusters": Entry({**LABELED, "names": "labels", "min_size": 3}),
     "find_duplicates": Entry(VECTORS),
     "find_label_issues": Entry(LABELED),

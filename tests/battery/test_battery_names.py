@@ -78,7 +78,7 @@ def check(dataset, name, given, patches, *hard):
 def test_names_of_fields(labels_called, name):
     dataset, hard = labels_called
     given = parameters_of(name, dataset) | {"label_field": hard, "embeddings": f"{hard}_vec"}
-    check(dataset, name, given, None, hard)
+    check(dataset, name, given, None, hard, "label_field=")
 
 
 @pytest.mark.parametrize("name", having("patches_field"))

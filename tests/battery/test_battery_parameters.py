@@ -68,7 +68,8 @@ REFUSED = {
     "split": (*NO_FIELD, [], [1]),
     "start_from": ("absent", [], [1], ["absent"]),
     "strategy": ("best", ""),
-    "text_field": NO_FIELD,
+    "text_embeddings": NO_FIELD,
+    "text_field": tuple(one for one in NO_FIELD if one != "filepath"),  # which is a text
     "text_side": ("", "open_clip:ViT-B-32", "two\nlines"),
     "threshold": ("absent", "", 0, 1, 2, -1, NAN, INFINITE, "nan"),
     "weights": ("/absent.pt", "", "\0"),
