@@ -2,6 +2,9 @@
 
     python benchmarks/campaign.py damage [--tries 1000]
     python benchmarks/campaign.py death [--kills 50] [--cases outliers] [--ways kill,memory]
+    python benchmarks/campaign.py crowds [--processes 8] [--seconds 600]
+    python benchmarks/campaign.py life [--calls 200]
+    python benchmarks/campaign.py network
 
 Prints a table, one row for each attack: how often it was tried, how often there was a result or
 an error in plain words, how often a traceback was the interface, what was lost, and what hung; the
@@ -12,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import faulthandler
+import importlib
 import os
 import signal
 import sys
@@ -24,20 +28,12 @@ ONE_THREAD = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUM
 def main() -> None:
     options = _options()
     faulthandler.register(signal.SIGUSR1)
-    if options.kind == "death":  # what is forked computes on one thread
+    if options.kind in ("death", "crowds"):  # what is forked computes on one thread
         os.environ |= dict.fromkeys(ONE_THREAD, "1")
+    kind = vars(options).pop("kind")
     with surroundings() as home:
-        if options.kind == "damage":
-            from attacks import damage
-
-            tallies = damage.attack(options.tries, options.seed, home)
-        if options.kind == "death":
-            from attacks import death
-
-            tallies = death.attack(
-                options.ways.split(","), options.cases, options.kills, options.seed, home
-            )
-        done = print_table(tallies)
+        attack = importlib.import_module(f"attacks.{kind}").attack
+        done = print_table(attack(home=home, **vars(options)))
     sys.stdout.flush()
     # What hangs would be waited for.
     os._exit(1 if any(one.faults for one in done) else 0)
@@ -52,8 +48,15 @@ def _options() -> argparse.Namespace:
     death.add_argument("--kills", type=int, default=50, help="of each case in each way")
     death.add_argument("--cases", default="", help="a part of the names of cases; all by default")
     death.add_argument("--ways", default="kill,memory,database,server,disk")
-    for one in kinds.choices.values():
-        one.add_argument("--seed", type=int, default=51)
+    crowds = kinds.add_parser("crowds", help="many processes and the App on one dataset")
+    crowds.add_argument("--processes", type=int, default=8)
+    crowds.add_argument("--seconds", type=float, default=600)
+    life = kinds.add_parser("life", help="many operators in one process")
+    life.add_argument("--calls", type=int, default=200)
+    kinds.add_parser("network", help="what is asked for beyond this machine, and who listens")
+    for kind, one in kinds.choices.items():
+        if kind != "network":
+            one.add_argument("--seed", type=int, default=51)
     return parser.parse_args()
 
 

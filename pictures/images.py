@@ -229,6 +229,8 @@ def _reason(path: str, error: Exception) -> str:
         return f"more than {limit} million pixels; make it smaller, or a baseline JPEG"
     if isinstance(error, MemoryError):
         return "not enough memory to decode it"
+    if "\0" in path:
+        return "no path of a file: it holds a zero byte"
     return f"damaged file: {error}"
 
 

@@ -263,7 +263,11 @@ def labels_of_text(text: str) -> list[str]:
 
 
 def shown_text(text: str | None) -> str | None:
-    """A label text as people read it: several labels with commas between them."""
+    """A label text as people read it: several labels with commas between them.
+
+    >>> shown_text('["dog", "wet"]'), shown_text("[1]"), shown_text("[dog")
+    ('dog, wet', '[1]', '[dog')
+    """
     if text is None or not text.startswith("["):
         return text
     try:

@@ -7,7 +7,6 @@ call completes: ``tests/killing.py`` looks, repairs and deletes after every deat
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import pickle
 import resource
@@ -17,28 +16,26 @@ import sys
 import threading
 import time
 import traceback
-import urllib.request
-from collections.abc import Callable, Iterable, Iterator
+import warnings
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from .base import Database, Tally, free_port
-
-# The longest that a call of a small dataset may take, in seconds.
-PATIENCE = 120
+from .base import Database, Tally
+from .server import PATIENCE, Server
 
 # What Python, the system and the database's client say when there is no memory left.
 OUT_OF_MEMORY = ("MemoryError", "can't start new thread", "Cannot allocate memory", "bad_alloc")
 
 
-def attack(kinds: Iterable[str], cases: str, kills: int, seed: int, home: Path) -> Iterator[Tally]:
+def attack(ways: str, cases: str, kills: int, seed: int, home: Path) -> Iterator[Tally]:
     """Lets each case die so often in each way.
 
     Args:
-        kinds: keys of ``WAYS``, or "server" or "disk"
+        ways: keys of ``WAYS``, "server" or "disk", with commas between them
         cases: a part of the names of ``killing_cases.CASES``
         kills: of each case in each way
         seed: of the moments
@@ -51,7 +48,7 @@ def attack(kinds: Iterable[str], cases: str, kills: int, seed: int, home: Path) 
 
     rng = np.random.default_rng(seed)
     chosen = {name: case for name, case in CASES.items() if cases in name}
-    for kind in kinds:
+    for kind in ways.split(","):
         if kind == "server":
             yield _servers(kills, rng)
         elif kind == "disk":
@@ -87,6 +84,7 @@ def _child(name: str, call: Callable[[Any], Any], before: Callable[[], None]) ->
     if child:
         os.close(write)
         return child, read
+    warnings.simplefilter("ignore")  # about connections that were made before
     try:
         dataset = killing._afresh(fo, name)
         before()
@@ -184,21 +182,22 @@ def _case(
 ) -> None:
     import killing
 
-    took: list[float] = []
-
-    def timed(dataset: Any) -> None:
-        started = time.monotonic()
-        case.call(dataset)
-        took.append(time.monotonic() - started)
-
-    pristine, base, states = killing.before_and_after(case, timed)
+    pristine, base, states = killing.before_and_after(case)
+    # The second call: what is read and compiled only once is there.
+    dataset = base.clone(killing._name())
+    started = time.monotonic()
+    case.call(dataset)
+    took = time.monotonic() - started
+    dataset.delete()
+    seen: list[Any] = []
     for number in range(kills):
         dataset = base.clone(killing._name())
         dataset_name = dataset.name
         del dataset
-        end = die(dataset_name, case.call, 1.1 * took[0], rng)
+        end = die(dataset_name, case.call, 1.1 * took, rng)
         _count(tally, f"{name}, death {number}", end)
-        _look_and_repair(tally, dataset_name, case, states, f"{name}, death {number}", end)
+        where = f"{name}, death {number}"
+        _look_and_repair(tally, dataset_name, case, states, where, end, seen)
     base.delete()
     pristine.delete()
 
@@ -215,7 +214,10 @@ def _count(tally: Tally, where: str, end: End) -> None:
         tally.fault("hung", where)
 
 
-def _look_and_repair(tally: Tally, name: str, case: Any, states: Any, where: str, end: End) -> None:
+def _look_and_repair(
+    tally: Tally, name: str, case: Any, states: Any, where: str, end: End, seen: list
+) -> None:
+    """Counts what was lost, and repairs what was not left like that before."""
     import fiftyone as fo
     import killing
 
@@ -225,7 +227,9 @@ def _look_and_repair(tally: Tally, name: str, case: Any, states: Any, where: str
         if end.how == "result":  # what is told to be done is done
             faults = killing.differences(states.undisturbed, now)
             outcome.half_finished += [f"{where}, a result: {text}" for text in faults]
-        killing._repair(fo, name, case, states, outcome, where)
+        if now not in seen:
+            seen.append(now)
+            killing._repair(fo, name, case, states, outcome, where)
     except Exception:
         outcome.not_completed.append(f"{where}: {traceback.format_exc(limit=-4)}")
     for text in outcome.faults:
@@ -266,57 +270,8 @@ def _servers(kills: int, rng: np.random.Generator) -> Tally:
         call.join(PATIENCE)
         where = f"{name} in the server, death {number}"
         _count(tally, where, End("hung" if call.is_alive() else "killed"))
-        _look_and_repair(tally, dataset.name, CASES[name], states, where, End("killed"))
+        _look_and_repair(tally, dataset.name, CASES[name], states, where, End("killed"), [])
     return tally
-
-
-class Server:
-    """FiftyOne's server, as ``make app`` has it."""
-
-    def __init__(self) -> None:
-        port = free_port()
-        self.url = f"http://127.0.0.1:{port}"
-        command = [sys.executable, "-m", "fiftyone.server.main", "--port", str(port)]
-        self.process = subprocess.Popen(
-            [*command, "--address", "127.0.0.1"],
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        deadline = time.monotonic() + PATIENCE
-        while True:
-            with contextlib.suppress(OSError):
-                urllib.request.urlopen(self.url, timeout=5).close()
-                return
-            if self.process.poll() is not None or time.monotonic() > deadline:
-                raise RuntimeError("FiftyOne's server does not answer")
-            time.sleep(0.2)
-
-    def execute(
-        self, name: str, dataset: str, parameters: dict[str, Any], quiet: bool = False
-    ) -> str:
-        """Has the App's way run an operator, and returns what it was told."""
-        about = {
-            "operator_uri": f"@embedding/quality/{name}",
-            "dataset_name": dataset,
-            "params": parameters,
-            "view": [],
-        }
-        request = urllib.request.Request(
-            f"{self.url}/operators/execute/generator",
-            json.dumps(about).encode(),
-            {"Content-Type": "application/json"},
-        )
-        try:
-            with urllib.request.urlopen(request, timeout=PATIENCE) as answer:
-                return answer.read().decode()
-        except Exception as error:
-            if not quiet:
-                raise
-            return str(error)
-
-    def kill(self) -> None:
-        self.process.kill()
-        self.process.wait()
 
 
 # The disk
@@ -356,7 +311,7 @@ def _full_disks(kills: int, rng: np.random.Generator, home: Path) -> Tally:
             child, read = _child(dataset.name, case.call, lambda: None)
             end = _with_more_room_after_death(child, read, disk, usual)
             _count(tally, where, end)
-            _look_and_repair(tally, dataset.name, case, states, where, end)
+            _look_and_repair(tally, dataset.name, case, states, where, end, [])
             base.delete()
             pristine.delete()
     finally:

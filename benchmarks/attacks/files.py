@@ -127,6 +127,7 @@ def no_files(folder: Path) -> Iterator[str]:
     yield f"{folder}/../../../../../../etc/passwd"
     (folder / "empty.jpg").touch()
     yield str(folder / "empty.jpg")
+    yield str(folder / "zero\0byte.png")
 
 
 def denied(folder: Path, content: bytes) -> Iterator[str]:

@@ -153,8 +153,9 @@ def parameters_of(name: str, samples: Any, patches: str | None = None) -> dict[s
 
 
 def quick(values: Iterable[Any], chosen: Container[Any]) -> list[Any]:
-    """Values to parametrize with, of which all but the chosen ones are marked slow."""
-    return [one if one in chosen else pytest.param(one, marks=pytest.mark.slow) for one in values]
+    """Values to parametrize with, of which all but the chosen ones are left to `make battery`."""
+    rest = pytest.mark.battery
+    return [one if one in chosen else pytest.param(one, marks=rest) for one in values]
 
 
 # Answers

@@ -84,6 +84,7 @@ def points(dataset: fo.Dataset) -> dict:
     return maps
 
 
+@pytest.mark.battery
 @pytest.mark.parametrize("name", called())
 def test_order_of_import(orders, name):
     results = []

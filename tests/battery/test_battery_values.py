@@ -145,7 +145,7 @@ def test_kinds_of_embeddings(kinds, name, kind):
     check(kinds, name, "embeddings", f"in_{_field(kind)}")
 
 
-@pytest.mark.slow
+@pytest.mark.battery
 @pytest.mark.parametrize("parameter", ["by", "split", "predictions_field", "start_from"])
 @pytest.mark.parametrize("kind", LABELS)
 def test_kinds_of_slices(kinds, parameter, kind):
