@@ -129,7 +129,7 @@ def _kill(name: str, call: Callable, seconds: float, rng: np.random.Generator) -
 
 
 def _little_memory(name: str, call: Callable, seconds: float, rng: np.random.Generator) -> End:
-    more = int(2 ** rng.uniform(16, 27))
+    more = int(2 ** rng.uniform(12, 24))
 
     def limit() -> None:
         with open("/proc/self/statm") as file:
@@ -297,6 +297,7 @@ def _full_disks(kills: int, rng: np.random.Generator, home: Path) -> Tally:
         usual.options = ("--syncdelay", "1", "--wiredTigerCacheSizeGB", "0.25")
         usual.start()
         _reconnected()
+        deaths = 0
         names = ("find_label_issues", "reduce_embeddings", "compute_visualization")
         for number in range(kills):
             case = _larger(CASES[names[number % len(names)]])
@@ -304,12 +305,13 @@ def _full_disks(kills: int, rng: np.random.Generator, home: Path) -> Tally:
             dataset = base.clone(killing._name())
             fo.core.odm.get_db_conn().client.admin.command("fsync")
             free = os.statvfs(disk)
-            left = int(rng.uniform(0, 600_000))
+            left = int(rng.uniform(0, 100_000))
             with open(disk / "filler", "wb") as filler:
                 os.posix_fallocate(filler.fileno(), 0, free.f_bavail * free.f_frsize - left)
             where = f"{names[number % len(names)]}, {left:,} bytes left"
             child, read = _child(dataset.name, case.call, lambda: None)
-            end = _with_more_room_after_death(child, read, disk, usual)
+            end, died = _on_a_full_disk(child, read, disk, usual)
+            deaths += died
             _count(tally, where, end)
             _look_and_repair(tally, dataset.name, case, states, where, end, [])
             base.delete()
@@ -317,34 +319,32 @@ def _full_disks(kills: int, rng: np.random.Generator, home: Path) -> Tally:
     finally:
         usual.kill()
         subprocess.run(["umount", str(disk)], check=False)
+    print(f"The database died of the full disk {deaths} times", flush=True)
     usual.folder, usual.options = before, ()
     usual.start()
     _reconnected()
     return tally
 
 
-def _with_more_room_after_death(child: int, read: int, disk: Path, database: Database) -> End:
-    """Lets the call run into the full disk; if the database dies of it, makes room."""
+def _on_a_full_disk(child: int, read: int, disk: Path, database: Database) -> tuple[End, bool]:
+    """Lets a call run into the full disk, and makes room: how it ended, whether the database did.
+
+    What is written reaches the disk within some seconds, perhaps after the call.
+    """
     ended: list[End] = []
     waiting = threading.Thread(target=lambda: ended.append(_ended(child, read)))
     waiting.start()
-    died = False
-    deadline = time.monotonic() + PATIENCE
-    while time.monotonic() < deadline and (waiting.is_alive() or not died):
-        if database.process.poll() is not None:
-            died = True
-            (disk / "filler").unlink()
-            database.start()
-            break
+    until = time.monotonic() + PATIENCE
+    while (died := database.process.poll() is not None) is False and time.monotonic() < until:
         if not waiting.is_alive():
-            break
+            until = min(until, time.monotonic() + 3)
         time.sleep(0.02)
-    waiting.join()
-    (disk / "filler").unlink(missing_ok=True)
-    if database.process.poll() is not None:
+    (disk / "filler").unlink()
+    if died:
         database.start()
+    waiting.join()
     _reconnected()
-    return ended[0]
+    return ended[0], died
 
 
 def _larger(case: Any) -> Any:
