@@ -114,7 +114,7 @@ def plain():
     made.delete()
 
 
-@pytest.mark.parametrize("hard", quick(NAMES, ("$x", "<b>bold</b>")))
+@pytest.mark.parametrize("hard", quick(NAMES, QUICK))
 @pytest.mark.parametrize(
     "name", [name for name in called() if {"run_key", "brain_key"} & known(name).keys()]
 )

@@ -11,9 +11,6 @@ from forms import dataset as labeled
 
 NUMBER = 24
 
-# They read labels and embeddings in the way that all the others do.
-QUICK = ("find_label_issues", "find_outliers")
-
 
 def _each(make):
     return [make(index) for index in range(NUMBER)]
@@ -130,17 +127,19 @@ def check(dataset, name, parameter, field):
     answer = call(name, dataset, **given)
     assert answer.fault is None, answer.fault
     if answer.refusal is not None:
-        assert parameter in answer.refusal or field in answer.refusal, answer.refusal
+        # Those that are left may be too few, or of one class.
+        named = (parameter, field, "for these samples")
+        assert any(one in answer.refusal for one in named), answer.refusal
 
 
 @pytest.mark.parametrize("kind", LABELS)
-@pytest.mark.parametrize("name", quick(having("label_field"), QUICK))
+@pytest.mark.parametrize("name", quick(having("label_field"), ["find_label_issues"]))
 def test_kinds_of_labels(kinds, name, kind):
     check(kinds, name, "label_field", f"of_{_field(kind)}")
 
 
 @pytest.mark.parametrize("kind", EMBEDDINGS)
-@pytest.mark.parametrize("name", quick(having("embeddings"), QUICK))
+@pytest.mark.parametrize("name", quick(having("embeddings"), ["find_outliers"]))
 def test_kinds_of_embeddings(kinds, name, kind):
     check(kinds, name, "embeddings", f"in_{_field(kind)}")
 
