@@ -24,13 +24,21 @@ BATCH, HEALTHY = 125, 8
 NOBODY = 65534
 
 
-def attack(tries: int, seed: int, home: Path) -> Iterator[Tally]:
-    """Damages so many files, and some values of each other kind."""
-    rng = np.random.default_rng(seed)
-    yield from _files(tries, rng, home)
-    yield from _values(tries // 5, rng)
-    yield _parameters(tries // 3, rng)
-    yield _weights(tries // 20, rng, home)
+def attack(tries: int, kinds: str, seed: int, home: Path) -> Iterator[Tally]:
+    """Damages so many files, and some values of each other kind.
+
+    Args:
+        tries: of files; a tenth as many calls for each other kind
+        kinds: "files", "values", "parameters" or "weights", with commas between them
+        seed: of what is damaged, and how
+        home: a folder
+    """
+    for kind in kinds.split(","):
+        rng = np.random.default_rng(seed)
+        if kind == "files":
+            yield from _files(tries, rng, home)
+        else:
+            yield from CALLS[kind](tries // 10, rng, home)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     print(f"Most memory that was held: {peak:.1f} GiB")
 
@@ -260,7 +268,9 @@ def _damaged_box(rng: np.random.Generator, boxes: dict) -> Any:
     one = rows[int(rng.integers(len(rows)))]
     way = rng.integers(0, 5)
     if way == 0:
-        one["bounding_box"] = [_number(rng) for _ in range(int(rng.choice([4, 4, 4, 3, 5, 0])))]
+        # What is no number within a box, FiftyOne itself cannot read.
+        numbers = [_number(rng) for _ in range(int(rng.choice([4, 4, 4, 3, 5, 0])))]
+        one["bounding_box"] = [one if isinstance(one, float) else 0.5 for one in numbers]
     elif way == 1:
         one["bounding_box"] = None
     elif way == 2:
@@ -300,7 +310,7 @@ DAMAGES: dict[str, tuple[str, Callable[[np.random.Generator, Any], Any]]] = {
 }
 
 
-def _values(tries: int, rng: np.random.Generator) -> Iterator[Tally]:
+def _values(tries: int, rng: np.random.Generator, home: Path) -> Iterator[Tally]:
     """One operator on a dataset a few of whose values were damaged in the database itself."""
     from battery import ENTRIES, called, having, parameters_of, prepare
     from killing_cases import of_patches, of_samples
@@ -334,7 +344,7 @@ def _values(tries: int, rng: np.random.Generator) -> Iterator[Tally]:
 # Parameters and weights
 
 
-def _parameters(tries: int, rng: np.random.Generator) -> Tally:
+def _parameters(tries: int, rng: np.random.Generator, home: Path) -> Iterator[Tally]:
     from battery import called, known, parameters_of, prepare
     from killing_cases import of_samples
 
@@ -352,19 +362,24 @@ def _parameters(tries: int, rng: np.random.Generator) -> Tally:
         ask(tally, name, dataset, **given)
         dataset.delete()
     base.delete()
-    return tally
+    yield tally
 
 
-def _weights(tries: int, rng: np.random.Generator, home: Path) -> Tally:
+def _weights(tries: int, rng: np.random.Generator, home: Path) -> Iterator[Tally]:
     from battery import weights
 
     tally = Tally("weights")
     content = Path(weights()).read_bytes()
-    dataset = _dataset([str(home / "files" / "healthy 0.png")])
+    image = home / "for weights.png"
+    image.write_bytes(originals(rng)["PNG RGB"])
+    dataset = _dataset([str(image)])
     for number in range(tries):
         path = home / f"weights {number}.{rng.choice(['pt', 'safetensors', 'bin'])}"
         path.write_bytes(damaged(content, rng)[1])
         ask(tally, "compute_embeddings", dataset, **{**_network(), "weights": str(path)})
         path.unlink()
     dataset.delete()
-    return tally
+    yield tally
+
+
+CALLS = {"values": _values, "parameters": _parameters, "weights": _weights}
