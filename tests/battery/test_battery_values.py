@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from battery import call, having, parameters_of, prepare, quick
 from forms import dataset as labeled
+from killing_cases import of_patches
 
 NUMBER = 24
 
@@ -150,3 +151,39 @@ def test_kinds_of_embeddings(kinds, name, kind):
 def test_kinds_of_slices(kinds, parameter, kind):
     for name in having(parameter):
         check(kinds, name, parameter, f"of_{_field(kind)}")
+
+
+BOXES = {
+    "three numbers": [0.1, 0.1, 0.5],
+    "five numbers": [0.1, 0.1, 0.5, 0.5, 0.5],
+    "no numbers": [],
+    "no box": None,
+    "not a number": [float("nan"), 0.1, 0.5, 0.5],
+    "infinite": [0.1, 0.1, float("inf"), 0.5],
+    "huge": [1e308, 0.1, 1e308, 0.5],
+    "backwards": [0.5, 0.5, -0.2, -0.2],
+    "no size": [0.5, 0.5, 0.0, 0.0],
+    "in pixels": [12.0, 3.0, 10.0, 10.0],
+}
+
+
+@pytest.mark.parametrize("kind", BOXES)
+@pytest.mark.parametrize("name", quick(having("patches_field"), ["find_duplicates"]))
+def test_kinds_of_boxes(patches, name, kind):
+    """One is broken; the others have their results."""
+    dataset = patches.clone()
+    place = {"$set": {"boxes.detections.0.bounding_box": BOXES[kind]}}
+    dataset._sample_collection.update_one({"boxes": {"$ne": None}}, place)
+    dataset.reload()
+    for answer in prepare(name, dataset, "boxes"):
+        assert answer.fault is None, answer.fault
+    answer = call(name, dataset, **parameters_of(name, dataset, "boxes"))
+    dataset.delete()
+    assert answer.fault is None and answer.refusal is None, answer
+
+
+@pytest.fixture(scope="module")
+def patches():
+    made = of_patches("boxes")
+    yield made
+    made.delete()
