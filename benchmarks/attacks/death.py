@@ -87,6 +87,9 @@ def _child(name: str, call: Callable[[Any], Any], before: Callable[[], None]) ->
     warnings.simplefilter("ignore")  # about connections that were made before
     try:
         dataset = killing._afresh(fo, name)
+    except BaseException:  # FiftyOne's, before anything of the plugin's
+        os._exit(0)
+    try:
         before()
         call(dataset)
         end = End("result")
