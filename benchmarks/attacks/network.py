@@ -8,6 +8,7 @@ which is a proof of its own, it is run by
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import os
 import signal
@@ -120,7 +121,8 @@ def _app(home: Path) -> Tally:
         time.sleep(2)
         found = _listening(process.pid)
     finally:
-        os.killpg(process.pid, signal.SIGKILL)
+        for one in _of_session(process.pid):
+            os.kill(int(one.name), signal.SIGKILL)
         process.wait()
     tally.tries = len(found)
     tally.results = sum(map(_is_local, found))
@@ -132,16 +134,23 @@ def _app(home: Path) -> Tally:
     return tally
 
 
+def _of_session(session: int) -> list[Path]:
+    """The folders in which the system tells of the processes of a session."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if os.getsid(int(folder.name)) == session:
+                found.append(folder)
+    return found
+
+
 def _listening(session: int) -> list[str]:
     """The addresses at which the processes of a session listen."""
     inodes = set()
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            if os.getsid(int(folder.name)) == session:
-                links = (os.readlink(one) for one in (folder / "fd").iterdir())
-                inodes |= {one[8:-1] for one in links if one.startswith("socket:[")}
-        except OSError:
-            continue
+    for folder in _of_session(session):
+        with contextlib.suppress(OSError):
+            links = [os.readlink(one) for one in (folder / "fd").iterdir()]
+            inodes |= {one[8:-1] for one in links if one.startswith("socket:[")}
     found = []
     for name, family in (("tcp", socket.AF_INET), ("tcp6", socket.AF_INET6)):
         for line in Path(f"/proc/net/{name}").read_text().splitlines()[1:]:
