@@ -28,6 +28,7 @@ ONE_THREAD = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUM
 def main() -> None:
     options = _options()
     faulthandler.register(signal.SIGUSR1)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # its database ends with it
     if options.kind in ("death", "crowds"):  # what is forked computes on one thread
         os.environ |= dict.fromkeys(ONE_THREAD, "1")
     kind = vars(options).pop("kind")
