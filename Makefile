@@ -12,7 +12,7 @@ export FIFTYONE_DO_NOT_TRACK := true
 # Tests run in as many processes as there are cores, up to four, each file in one of them.
 SIDE_BY_SIDE := -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
-.PHONY: demo app test check clean
+.PHONY: demo app test check battery clean
 
 demo: $(VENV)/ready  ## load a dataset, compute everything on it, print what was found
 	@$(RUN) -m fiftyone_embedding_quality.demo
@@ -28,7 +28,10 @@ test: $(VENV)/ready  ## run all tests
 check: $(VENV)/ready  ## run the fast tests: no browser, every operator at least once
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
-	$(VENV)/bin/pytest $(SIDE_BY_SIDE) -m "not browser and not slow"
+	$(VENV)/bin/pytest $(SIDE_BY_SIDE) -m "not browser and not slow and not battery"
+
+battery: $(VENV)/ready  ## ask every operator every question of tests/battery: long
+	$(VENV)/bin/pytest $(SIDE_BY_SIDE) tests/battery -m "battery or not battery"
 
 $(VENV)/ready: pyproject.toml requirements.txt demo/database.py
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; (3, 10) <= v <= (3, 12) or sys.exit(f"Python 3.10, 3.11 or 3.12 is needed, this is {v[0]}.{v[1]}; name one: make PYTHON=python3.11 ...")'

@@ -7,6 +7,7 @@ thread's own, as torch's number of threads, no other thread sees a change at all
 """
 
 import contextlib
+import errno
 import logging
 import re
 import sys
@@ -181,6 +182,9 @@ OUT_OF_MEMORY = "is out of memory"
 UNSUPPORTED = "is not supported by this build of PyTorch"
 UNUSABLE = "cannot be used"
 
+# What the system says where a thread cannot be started, and MongoDB where its disk is full.
+_NO_THREADS, _OUT_OF_DISK = "can't start new thread", 14031
+
 # What torch says of a device, at the first call or at any later one.
 _OF_DEVICES = re.compile(
     r"no kernel image|\bCUDA\b|cuDNN|CUDNN_|CUBLAS_|CUSOLVER_|\bHIP\b|\bMPS\b|\bXPU\b|NVIDIA"
@@ -202,3 +206,22 @@ def device_fault(error: BaseException) -> str | None:
     # Operators that a device lacks are NotImplementedErrors.
     unsupported = "no kernel image" in message or isinstance(error, NotImplementedError)
     return UNSUPPORTED if unsupported else UNUSABLE
+
+
+def machine_fault(error: BaseException) -> str | None:
+    """What the machine lacks, with the way out, or None where it is not the machine's fault."""
+    from pymongo.errors import ConnectionFailure, OperationFailure
+
+    about = " ".join(str(error).split())[:200]
+    if isinstance(error, ConnectionFailure):
+        return f"the database does not answer ({about}); start it again, and see its log"
+    no_disk = isinstance(error, OperationFailure) and error.code == _OUT_OF_DISK
+    if no_disk or (isinstance(error, OSError) and error.errno == errno.ENOSPC):
+        return f"the disk is full ({about}); make room on it"
+    if isinstance(error, MemoryError) or (
+        isinstance(error, RuntimeError | OSError)
+        and (_NO_THREADS in about or "Cannot allocate memory" in about)
+    ):
+        about = f" ({about})" if about else ""
+        return f"there is not enough memory{about}; end other programs, or work on a smaller view"
+    return None

@@ -34,6 +34,9 @@ TEXT_MODEL_HELP = (
 # Texts that go through a model before they are stored.
 TEXTS_AT_ONCE = 1024
 
+# A line of word vectors: one of GloVe's 300 numbers takes three thousand bytes.
+LONGEST_LINE = 1 << 21
+
 # Texts that CLIP's tower encodes at once.
 CLIP_BATCH = 64
 
@@ -277,8 +280,8 @@ def _read_words(
 
 def _entries(file: IO[bytes]) -> Iterator[tuple[str, np.ndarray | None]]:
     """Words and vectors; None where a line holds none."""
-    first = file.readline()
-    if not first:
+    first = next(_lines(file), None)
+    if first is None:
         return
     head = first.split()
     if len(head) == 2 and all(part.isdigit() for part in head):
@@ -287,12 +290,24 @@ def _entries(file: IO[bytes]) -> Iterator[tuple[str, np.ndarray | None]]:
             raise ValueError(f"its first line tells of {dim} numbers for each word")
         start = file.peek(1 << 12)[: 1 << 12]  # type: ignore[attr-defined]
         if _is_text(start, dim):
-            yield from map(_of_line, file)
+            yield from map(_of_line, _lines(file))
         else:
             yield from _of_binary(file, count, dim)
         return
     yield _of_line(first)
-    yield from map(_of_line, file)
+    yield from map(_of_line, _lines(file))
+
+
+def _lines(file: IO[bytes]) -> Iterator[bytes]:
+    """Lines in bounded memory: a small archive may hold one without an end.
+
+    Raises:
+        ValueError: if a line is longer than any word with its numbers
+    """
+    while line := file.readline(LONGEST_LINE):
+        if len(line) == LONGEST_LINE:
+            raise ValueError(f"a line of it is longer than {LONGEST_LINE:,} bytes")
+        yield line
 
 
 def _is_text(start: bytes, dim: int) -> bool:

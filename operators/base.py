@@ -27,6 +27,7 @@ import fiftyone.operators.types as types
 
 from ..checks.progress import Progress
 from ..errors import UserError
+from ..process import machine_fault
 from .form_fields import NOT_CHOSEN, show_error
 
 # FiftyOne's own operators of the App.
@@ -119,11 +120,25 @@ class QualityOperator(foo.Operator):
         samples = self.samples(ctx)
         if ctx.delegated:
             report = Progress(lambda fraction, text: ctx.set_progress(fraction, text))
-            return self.run(samples, report, **parameters)
+            return self._work(samples, report, parameters)
         # A script wants the result itself, the App a generator of what it shows meanwhile.
         if not from_app:
-            return self.run(samples, Progress(), **parameters)
+            return self._work(samples, Progress(), parameters)
         return self._stream(ctx, samples, parameters)
+
+    def _work(self, samples: Any, progress: Progress, parameters: dict[str, Any]) -> dict[str, Any]:
+        """Does the work; what the machine lacks is told as what the user can mend."""
+        try:
+            return self.run(samples, progress, **parameters)
+        except UserError:
+            raise
+        except Exception as error:
+            if (fault := machine_fault(error)) is None:
+                raise
+            raise UserError(
+                f"{self.name} was interrupted: {fault}. Then run it again: what it had not "
+                "finished is not shown as finished"
+            ) from error
 
     def _stream(self, ctx: Any, samples: Any, parameters: dict[str, Any]) -> Iterator[Any]:
         """Runs in a thread and yields what the App shows meanwhile and in the end.
@@ -135,7 +150,7 @@ class QualityOperator(foo.Operator):
         def work() -> None:
             try:
                 progress = Progress(lambda fraction, text: messages.put((fraction, text)))
-                messages.put(self.run(samples, progress, **parameters))
+                messages.put(self._work(samples, progress, parameters))
             except UserError as error:
                 messages.put(error)
             except Exception as error:
@@ -239,7 +254,7 @@ def _call_like(run: Any) -> Any:
             )
         parameters = self._parameters(parameters)
         if not delegate:
-            return self.run(samples, Progress(), **parameters)
+            return self._work(samples, Progress(), parameters)
         kind = "dataset" if isinstance(samples, fo.Dataset) else "view"
         queue_it = functools.partial(
             foo.execute_operator,

@@ -12,7 +12,7 @@ from ..markup import code, markdown
 from ..storage.target import Target
 from ..storage.targets import resolve_target
 from ..storage.texts import text_field_of
-from ..storage.vectors import vector_fields
+from ..storage.vectors import embeddings_field, vector_fields
 from .base import QualityOperator
 from .form_fields import choice_input, judging_notice, patches_input, run_key_input
 from .words import skipped_lines
@@ -67,9 +67,8 @@ class FindCaptionIssues(QualityOperator):
         """
         target = resolve_target(samples, patches_field)
         images = Inputs(target, progress, embeddings=embeddings, seed=seed)
-        captions = Inputs(
-            target, progress, embeddings=text_embeddings, seed=seed, named="text_embeddings"
-        )
+        texts = embeddings_field(target, text_embeddings, called="text_embeddings")
+        captions = Inputs(target, progress, embeddings=texts, seed=seed)
         return find_caption_issues(images, captions, run_key=run_key)
 
     def form(self, ctx: Any, samples: Any, inputs: types.Object) -> None:

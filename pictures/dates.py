@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 
 from ..cores import num_cores
-from .formats import register_heif
+from .images import opened
 
 # EXIF: the block of the camera's entries, and its original, digitized and last change, the best
 # first; each with the tag of its fraction of a second.
@@ -29,7 +29,6 @@ def taken_at(paths: Sequence[str]) -> np.ndarray:
     Returns:
         (n,) float64, seconds since 1970 by the camera's clock; NaN where a file tells no date
     """
-    register_heif()
     files = sorted(set(paths))
     with ThreadPoolExecutor(num_cores()) as pool:
         known = dict(zip(files, pool.map(_date, files)))
@@ -37,12 +36,10 @@ def taken_at(paths: Sequence[str]) -> np.ndarray:
 
 
 def _date(path: str) -> float:
-    from PIL import Image
-
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about damaged entries
-            with Image.open(path) as image:
+            with opened(path) as image:
                 exif = image.getexif()
                 camera = exif.get_ifd(CAMERA)
     except Exception:  # whatever a damaged file raises, it tells no date

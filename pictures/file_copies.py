@@ -139,7 +139,7 @@ def _nearly_equal(
 def _size(path: str) -> int | None:
     try:
         return os.path.getsize(path) or None
-    except OSError:
+    except (OSError, ValueError):  # what is no path, as one with a zero byte
         return None
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import os
 
 # Sorts of files by what they begin with, and what to do about them.
 BEGINNINGS = (
@@ -39,8 +38,6 @@ def register_heif() -> bool:
 
 def unreadable_format(path: str) -> str:
     """Why Pillow does not open a file, in words for its user."""
-    if os.path.getsize(path) == 0:
-        return "file is empty"
     with open(path, "rb") as file:
         start = file.read(1024)
     for beginning, reason in BEGINNINGS:

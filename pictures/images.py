@@ -8,6 +8,8 @@ an ``UnreadableImageError`` with a reason, never a traceback.
 import contextlib
 import io
 import math
+import os
+import stat
 import warnings
 from collections.abc import Iterator
 
@@ -75,6 +77,8 @@ def load_image(path: str, min_side: int = 0) -> Image.Image:
                 return upright(rgb_of_numbers(deep), image)
             image.load()
             return _to_rgb(upright(image, image))
+    except UnreadableImageError:
+        raise
     # Pillow's decoders raise nearly anything for damaged files; none may end the run.
     except Exception as error:
         with contextlib.suppress(Exception):
@@ -99,6 +103,8 @@ def load_frames(path: str, min_side: int = 0) -> list[Image.Image]:
                 deep = deep_pixels(image, path)
                 frame = image.copy() if deep is None else rgb_of_numbers(deep)
                 frames.append(frame if deep is not None else _to_rgb(upright(frame, image)))
+    except UnreadableImageError:
+        raise
     except UnidentifiedImageError:
         pass  # read by OpenCV, the first page alone
     except Exception as error:
@@ -111,8 +117,19 @@ def opened(path: str) -> Iterator[Image.Image]:
     """A file opened by Pillow, whose pixels ``load()`` decodes.
 
     Pillow refuses to open what would not fit into memory; a JPEG does, reduced, and is opened.
+
+    Raises:
+        UnreadableImageError: of what is no file, which would be waited for: a pipe has no end; and
+            of PostScript, which Pillow has a program execute
     """
     register_heif()
+    found = os.stat(path)
+    if stat.S_ISDIR(found.st_mode):
+        raise IsADirectoryError(path)
+    if not stat.S_ISREG(found.st_mode):
+        raise UnreadableImageError("a pipe, a socket or a device, not a file")
+    if found.st_size == 0:
+        raise UnreadableImageError("file is empty")
     try:
         image = Image.open(path)
     except Image.DecompressionBombError as error:
@@ -124,6 +141,8 @@ def opened(path: str) -> Iterator[Image.Image]:
             image.close()
             raise
     with image:
+        if image.format == "EPS":
+            raise UnreadableImageError("a PostScript program, not an image; convert it to PNG")
         yield image
 
 
@@ -210,6 +229,8 @@ def _reason(path: str, error: Exception) -> str:
         return f"more than {limit} million pixels; make it smaller, or a baseline JPEG"
     if isinstance(error, MemoryError):
         return "not enough memory to decode it"
+    if "\0" in path:
+        return "no path of a file: it holds a zero byte"
     return f"damaged file: {error}"
 
 

@@ -188,7 +188,8 @@ def _crop(image: Image.Image, box: Box) -> Image.Image:
     if len(box) == 0:
         raise UnreadableImageError("the object has no box")
     x, y, width, height = box
-    edges = np.array([x, y, x + width, y + height], float) * np.tile(image.size, 2)
+    with np.errstate(over="ignore"):
+        edges = np.array([x, y, x + width, y + height], float) * np.tile(image.size, 2)
     if not np.isfinite(edges).all():
         raise UnreadableImageError(f"box {list(box)} is not four finite numbers")
     left, top, right, bottom = np.rint(np.clip(edges, 0, np.tile(image.size, 2))).astype(int)

@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from ..checks.contents import Contents
 
 # Spreadsheets take a text that begins so for a formula, and execute it; a leading apostrophe makes
-# it text again (OWASP, "CSV Injection").
-FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
+# it text again (OWASP, "CSV Injection"). Those of East Asian widths are formulas there, too.
+FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
 
 # Says that a file was written by this plugin.
 GENERATOR = "@embedding/quality export_report"

@@ -41,7 +41,7 @@ def files_fingerprint(items: Iterable[tuple[str, str, Sequence[float] | None]]) 
 def _state(filepath: str) -> str:
     try:
         found = os.stat(filepath)
-    except OSError:
+    except (OSError, ValueError):  # what is no path, as one with a zero byte
         return "missing"
     return f"{found.st_size} {int(found.st_mtime)}"
 

@@ -263,14 +263,20 @@ def labels_of_text(text: str) -> list[str]:
 
 
 def shown_text(text: str | None) -> str | None:
-    """A label text as people read it: several labels with commas between them."""
+    """A label text as people read it: several labels with commas between them.
+
+    >>> shown_text('["dog", "wet"]'), shown_text("[1]"), shown_text("[dog")
+    ('dog, wet', '[1]', '[dog')
+    """
     if text is None or not text.startswith("["):
         return text
     try:
         labels = json.loads(text)
     except ValueError:
         return text
-    return ", ".join(labels) if isinstance(labels, list) else text
+    # One label may look like a list of something else.
+    several = isinstance(labels, list) and all(isinstance(label, str) for label in labels)
+    return ", ".join(labels) if several else text
 
 
 def split_labels(text: str, known: Iterable[str]) -> list[str]:

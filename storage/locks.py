@@ -16,6 +16,7 @@ from typing import Any
 import fiftyone as fo
 from pymongo.collection import Collection
 from pymongo.errors import DuplicateKeyError, PyMongoError
+from pymongo.write_concern import WriteConcern
 
 from ..errors import UserError
 
@@ -30,6 +31,8 @@ COLLECTION = "embedding_quality.locks"
 # A writer says that it is alive this often. One that has not been heard of for so long is dead: it
 # may lose several beats, to a busy machine or a database that is away.
 HEARTBEAT_SECONDS, ABANDONED_SECONDS = 2, 20
+
+JOURNALED = WriteConcern(j=True)
 
 # How long to wait for another writer.
 PATIENCE_SECONDS = 600
@@ -104,7 +107,9 @@ class Lock:
         self._thread.join()
         try:
             ours = {"_id": self._name, "owner": self._owner}
-            if not self._locks.delete_one(ours).deleted_count:
+            # What was written is in the journal before anybody is told that it was: the database
+            # writes that ten times a second, and may be killed.
+            if not self._locks.with_options(write_concern=JOURNALED).delete_one(ours).deleted_count:
                 self._lost.set()
         except PyMongoError as error:  # others will find it abandoned
             logger.debug("The lock %r could not be released: %s", self._name, error)

@@ -1,5 +1,6 @@
 """Visualizations of embeddings as FiftyOne's own runs, which its Embeddings panel shows."""
 
+import logging
 import zlib
 from dataclasses import dataclass, replace
 from typing import Any
@@ -16,6 +17,8 @@ from .references import delete_brain_run, replace_brain_run, sweep
 from .runs import Run, RunFacts
 from .target import About, Target
 from .vectors import VectorSet
+
+logger = logging.getLogger(__name__)
 
 OPERATOR = "compute_visualization"
 
@@ -71,7 +74,7 @@ def read_map(target: Target, brain_key: str) -> StoredMap | None:
             f"brain_key={brain_key!r}: the dataset already has a brain run of that name that this "
             f"plugin did not make for these {target.noun}; choose another name"
         )
-    results = dataset.load_brain_results(brain_key, cache=False) if run.finished else None
+    results = _results_of(dataset, run)
     if results is None:
         return None
     sample_ids = tuple(map(str, results.sample_ids))
@@ -91,7 +94,7 @@ def read_map(target: Target, brain_key: str) -> StoredMap | None:
 def visualization_ids(dataset: fo.Dataset, brain_key: str) -> tuple[str, ...] | None:
     """The ids of the samples or patches of a visualization, as the plugin calls them."""
     run = _run_of(dataset, brain_key)
-    results = dataset.load_brain_results(brain_key, cache=False) if run.finished else None
+    results = _results_of(dataset, run)
     if results is None:
         return None
     if run.facts.about.patches_field is None:
@@ -100,6 +103,17 @@ def visualization_ids(dataset: fo.Dataset, brain_key: str) -> tuple[str, ...] | 
     target = Target(dataset, samples.view(), run.facts.about.patches_field)
     pairs = zip(map(str, results.sample_ids), map(str, results.label_ids))
     return tuple(target.name_of(*pair) for pair in pairs)
+
+
+def _results_of(dataset: fo.Dataset, run: Run) -> Any:
+    """The results of a visualization; None if it is not finished, or has none to read."""
+    if not run.finished:
+        return None
+    try:
+        return dataset.load_brain_results(run.key, cache=False)
+    except Exception:  # deleted by another process meanwhile, say
+        logger.debug("The results of the brain run %r cannot be read", run.key, exc_info=True)
+        return None
 
 
 def stored_maps(dataset: fo.Dataset) -> list[Run]:
@@ -206,6 +220,8 @@ def write_map(
             setattr(config, FINISHED, True)
             brain_method.update_run_config(target.view, brain_key, config)
         except BaseException:
+            # The run last: where the database does not answer, it tells what is left.
+            brain_method.cleanup(dataset, brain_key)
             delete_brain_run(dataset, brain_key)
             raise
 

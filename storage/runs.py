@@ -6,7 +6,9 @@ custom runs; the App and ``dataset.list_runs()`` show them.
 """
 
 import datetime
+import hashlib
 import logging
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -232,8 +234,16 @@ def latest_run(target: Target, operator: str, **parameters: Any) -> Run | None:
 
 
 def embeddings_key(target: Target, embeddings: str) -> str:
-    """The key of the run that computes a field of embeddings, and the prefix of its graphs."""
-    return target.dataset_path(embeddings).replace(".", "_")
+    """The key of the run that computes a field of embeddings, and the prefix of its graphs.
+
+    Keys are names of variables; a field, or one that it lies in, may be called anything.
+    """
+    path = target.dataset_path(embeddings)
+    key = path.replace(".", "_")
+    if key.isidentifier():
+        return key
+    told_apart = hashlib.blake2b(path.encode(), digest_size=4).hexdigest()
+    return f"field_{re.sub('[^0-9A-Za-z]+', '_', key).strip('_')}_{told_apart}"
 
 
 def embeddings_run(target: Target, embeddings: str, operator: str = COMPUTING) -> Run | None:

@@ -383,11 +383,11 @@ def image_slices(samples: Any) -> list[str]:
 
 
 def _box(shape: Any) -> tuple[float, ...]:
-    """A bounding box, or the one around a polyline's shapes, as it is stored."""
+    """A bounding box, or the one around a polyline's shapes; empty where it is none."""
     if not shape:
         return ()
     if not isinstance(shape[0], (list, tuple)):
-        return tuple(shape)
+        return tuple(shape) if len(shape) == 4 else ()
     points = [point for part in shape for point in part]
     if not points:
         return ()

@@ -122,14 +122,14 @@ def _vector_set(target: Target, embeddings: str, rows: "Rows") -> VectorSet:
     return VectorSet(tuple(ids), tuple(rows[id_][0] for id_ in ids), matrix[finite], dict(+skipped))
 
 
-def embeddings_field(target: Target, embeddings: str, parameter: str = "embeddings") -> str:
+def embeddings_field(target: Target, embeddings: str, called: str = "embeddings") -> str:
     """The name of a field of embeddings on the target, however it was given.
 
     Args:
         target: the samples or patches
         embeddings: the field, or its full path: ``feats.clip`` of the samples,
             ``dogs.detections.clip`` of patches
-        parameter ("embeddings"): what the user calls it, for the errors
+        called ("embeddings"): the parameter that names it, for what is wrong with it
 
     Raises:
         UserError: if there is no such field, or it holds no embeddings, with the way out
@@ -141,12 +141,12 @@ def embeddings_field(target: Target, embeddings: str, parameter: str = "embeddin
     if field is None:
         if _is_undeclared(target, name):
             raise UserError(
-                f"{parameter}={embeddings!r}: the {target.noun} have such an attribute, but the "
+                f"{called}={embeddings!r}: the {target.noun} have such an attribute, but the "
                 f"dataset does not declare it; run dataset.add_sample_field("
                 f"{target.dataset_path(name)!r}, fo.VectorField) first"
             )
         raise UserError(
-            f"{parameter}={embeddings!r}: there is no such field on the {target.noun}; run "
+            f"{called}={embeddings!r}: there is no such field on the {target.noun}; run "
             f"compute_embeddings(embeddings={embeddings!r}) first, or choose one of the fields "
             f"with vectors: {names}"
         )
@@ -154,12 +154,12 @@ def embeddings_field(target: Target, embeddings: str, parameter: str = "embeddin
     if target.patches_field is None and owner != name and is_patches(samples.get_field(owner)):
         inner = name.removeprefix(patches_root(samples, owner))
         raise UserError(
-            f"{parameter}={embeddings!r} holds vectors of patches; pass patches_field={owner!r}, "
-            f"{parameter}={inner!r}"
+            f"{called}={embeddings!r} holds vectors of patches; pass patches_field={owner!r}, "
+            f"{called}={inner!r}"
         )
     if not _is_vector_field(field):
         raise UserError(
-            f"{parameter}={embeddings!r} is of type {type(field).__name__}, not vectors; fields "
+            f"{called}={embeddings!r} is of type {type(field).__name__}, not vectors; fields "
             f"with vectors: {names}"
         )
     return name

@@ -204,20 +204,14 @@ def kill_at_every_write(
 
     started = time.monotonic()
     outcome = Outcome(name)
-    pristine = case.data()
-    base = pristine.clone(_name())
-    if case.before is not None:
-        case.before(base)
-    # A view that the user has saved meanwhile, so that it lies between those of the plugin.
-    for dataset in (pristine, base):
-        dataset.save_view("mine, later", dataset.limit(3))
-    undisturbed = base.clone(_name())
-    killer.arm(None)
-    case.call(undisturbed)
-    killer.disarm()
+
+    def counted(dataset: Any) -> None:
+        killer.arm(None)
+        case.call(dataset)
+        killer.disarm()
+
+    pristine, base, states = before_and_after(case, counted)
     outcome.writes = len(killer.writes)
-    states = _States(State.of(pristine), State.of(base), State.of(undisturbed))
-    undisturbed.delete()
     last: State | None = None
     for number in only or range(1, outcome.writes + 1):
         dataset = base.clone(_name())
@@ -242,6 +236,27 @@ def kill_at_every_write(
     pristine.delete()
     outcome.seconds = round(time.monotonic() - started, 1)
     return outcome
+
+
+def before_and_after(case: Case, call: Callable[[Any], Any] | None = None) -> tuple:
+    """The user's dataset alone, as it is before the call of a case, and all three states.
+
+    Args:
+        case: the case
+        call (None): does what the case calls, and something beside it
+    """
+    pristine = case.data()
+    base = pristine.clone(_name())
+    if case.before is not None:
+        case.before(base)
+    # A view that the user has saved meanwhile, so that it lies between those of the plugin.
+    for dataset in (pristine, base):
+        dataset.save_view("mine, later", dataset.limit(3))
+    undisturbed = base.clone(_name())
+    (call or case.call)(undisturbed)
+    states = _States(State.of(pristine), State.of(base), State.of(undisturbed))
+    undisturbed.delete()
+    return pristine, base, states
 
 
 def _name() -> str:
@@ -682,8 +697,8 @@ def _loaded_package() -> str:
     return type(_operator("list_runs")).__module__.partition(".operators")[0]
 
 
-def main() -> None:
-    """Reads names of cases, with the writes to kill at (``3:9``), and prints their outcomes."""
+def ready() -> Killer:
+    """Makes this process one that forks and kills, before FiftyOne is imported."""
     import pymongo.monitoring
 
     killer = Killer()
@@ -715,12 +730,20 @@ def main() -> None:
     locks.ABANDONED_SECONDS = 0.15
     background.INTERVAL = 0
     killing_cases.prepare(package)
+    return killer
+
+
+def main() -> None:
+    """Reads names of cases, with the writes to kill at (``3:9``), and prints their outcomes."""
+    killer = ready()
+    from killing_cases import CASES
+
     # ``datasets`` are made once: children of a fork have theirs in memory.
     for line in sys.stdin:
         name, _, only = line.strip().partition("\t")
         chosen = range(*map(int, only.split(":"))) if only else None
         try:
-            outcome = kill_at_every_write(name, killing_cases.CASES[name], killer, chosen)
+            outcome = kill_at_every_write(name, CASES[name], killer, chosen)
         except Exception:
             outcome = Outcome(name, not_completed=[traceback.format_exc()])
         print(json.dumps(asdict(outcome)), flush=True)

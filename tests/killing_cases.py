@@ -71,6 +71,14 @@ def _vectors(number: int = 24) -> tuple[np.ndarray, list[str]]:
     return vectors.astype(np.float32), [("cat", "dog", "owl")[one] for one in given]
 
 
+def _captions() -> np.ndarray:
+    """Embeddings of captions in a space of their own; those of two samples are swapped."""
+    vectors = _vectors()[0]
+    turned = vectors @ np.random.default_rng(52).normal(size=(8, 6)).astype(np.float32)
+    turned[[1, 5]] = turned[[5, 1]]
+    return turned
+
+
 def _dataset() -> fo.Dataset:
     dataset = fo.Dataset(_name())
     dataset.add_samples(
@@ -86,6 +94,8 @@ def of_samples() -> fo.Dataset:
     vectors, labels = _vectors()
     dataset.add_sample_field("vec", fo.VectorField)
     dataset.set_values("vec", list(vectors))
+    dataset.add_sample_field("told", fo.VectorField)
+    dataset.set_values("told", list(_captions()))
     dataset.set_values("species", [fo.Classification(label=one) for one in labels])
     return dataset
 
@@ -118,10 +128,12 @@ def of_patches(field: str, vectors: bool = True) -> fo.Dataset:
         if vectors:
             for one, box in enumerate(boxes):
                 box["vec"] = rows[2 * place + one]
+                box["told"] = _captions()[2 * place + one]
         found.append(fo.Detections(detections=boxes))
     dataset.set_values(field, [*found, *[None] * 12])
     if vectors:
-        dataset.add_sample_field(f"{field}.detections.vec", fo.VectorField)
+        for name in ("vec", "told"):
+            dataset.add_sample_field(f"{field}.detections.{name}", fo.VectorField)
     return dataset
 
 
@@ -328,6 +340,9 @@ CASES: dict[str, Case] = {
     ),
     "find_clusters patches": Case(
         frames, calls("find_clusters", names="labels", min_size=3, **patches("frames"))
+    ),
+    "find_caption_issues": Case(
+        of_samples, calls("find_caption_issues", embeddings="vec", text_embeddings="told")
     ),
     "compare_datasets": Case(
         partly_labeled,

@@ -6,6 +6,7 @@ import sys
 
 import fiftyone as fo
 import fiftyone.brain as fob
+import fiftyone.core.odm as odm
 import fiftyone.operators as foo
 import numpy as np
 import pytest
@@ -386,3 +387,17 @@ def test_umap_learn_by_name(clustered, compute_visualization):
 def test_refused_implementations(clustered, compute_visualization, parameters, message):
     with pytest.raises(ValueError, match=message):
         compute_visualization(clustered, embeddings="vectors", **parameters)
+
+
+def test_a_plot_whose_points_another_process_has_deleted_is_listed(
+    clustered, compute_visualization
+):
+    """Between the reading of its run and that of its results."""
+    compute_visualization(clustered, embeddings="vectors", method="pca", brain_key="plot")
+    run = odm.get_db_conn().runs.find_one({"_dataset_id": clustered._doc.id, "key": "plot"})
+    odm.get_db_conn()["fs.files"].delete_one({"_id": run["results"]})
+    rows = foo.get_operator("@embedding/quality/list_runs")(clustered)["runs"]
+    assert "plot" in [row["run_key"] for row in rows]
+    # The same call again puts it right.
+    result = compute_visualization(clustered, embeddings="vectors", method="pca", brain_key="plot")
+    assert result["num_points"] == len(clustered.load_brain_results("plot").points)

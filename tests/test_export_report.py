@@ -238,7 +238,7 @@ def test_what_is_out_of_date_is_said(judged_photos, export_report, tmp_path):
     assert f"out of date: `outliers`: {reason}" in export_report.summary(result)
 
 
-@pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t", "\r"])
+@pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t", "\r", "\n", "＝", "＠"])
 def test_spreadsheets_execute_nothing_of_the_table(judged_photos, export_report, tmp_path, start):
     label = start + 'HYPERLINK("https://example.com")'
     judged_photos.set_values("ground_truth.label", [label] * len(judged_photos))

@@ -6,6 +6,7 @@ import re
 
 import pytest
 from fiftyone_embedding_quality import markup
+from fiftyone_embedding_quality.storage import labels
 
 NASTY = (
     "![x](http://127.0.0.1:9/x.png)", "<b>bold</b><img src=x onerror=alert(1)>", "a|b", "*star*",
@@ -17,8 +18,9 @@ NASTY = (
 )  # fmt: skip
 
 
-def test_its_examples():
-    assert doctest.testmod(markup).failed == 0
+@pytest.mark.parametrize("module", [markup, labels])
+def test_its_examples(module):
+    assert doctest.testmod(module).failed == 0
 
 
 def _shown(source: str) -> str:

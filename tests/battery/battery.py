@@ -54,7 +54,7 @@ ENTRIES: dict[str, Entry] = {
     "delete_run": Entry({"run_key": "outliers"}, ("find_outliers",)),
     "describe_embeddings": Entry({**VECTORS, "model": "elsewhere 1"}),
     "export_report": Entry({"path": FOLDER}, ("find_outliers",)),
-    "find_caption_issues": Entry({**VECTORS, "text_embeddings": "other_vec"}),
+    "find_caption_issues": Entry({**VECTORS, "text_embeddings": "told"}),
     "find_clusters": Entry({**LABELED, "names": "labels", "min_size": 3}),
     "find_duplicates": Entry(VECTORS),
     "find_label_issues": Entry(LABELED),
@@ -153,8 +153,9 @@ def parameters_of(name: str, samples: Any, patches: str | None = None) -> dict[s
 
 
 def quick(values: Iterable[Any], chosen: Container[Any]) -> list[Any]:
-    """Values to parametrize with, of which all but the chosen ones are marked slow."""
-    return [one if one in chosen else pytest.param(one, marks=pytest.mark.slow) for one in values]
+    """Values to parametrize with, of which all but the chosen ones are left to `make battery`."""
+    rest = pytest.mark.battery
+    return [one if one in chosen else pytest.param(one, marks=rest) for one in values]
 
 
 # Answers

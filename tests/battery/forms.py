@@ -98,23 +98,30 @@ def _film() -> fo.Dataset:
     """Two videos of 12 frames each; nobody needs to decode them."""
     source = dataset()
     made = fo.Dataset(f"film-{uuid.uuid4().hex[:8]}")
-    rows = source.values(["filepath", "vec", "species"])
+    rows = source.values(["filepath", "vec", "told", "species"])
     samples = [*zip(*rows)]
     for video in range(2):
         path = Path(_folder.name) / f"{uuid.uuid4().hex}.mp4"
         path.write_bytes(b"no video")
         sample = fo.Sample(str(path), metadata=fo.VideoMetadata(total_frame_count=12))
-        for number, (image, vec, label) in enumerate(samples[12 * video : 12 * video + 12], 1):
+        for number, (image, vec, told, label) in enumerate(
+            samples[12 * video : 12 * video + 12], 1
+        ):
             box = fo.Detection(label="ab"[number % 2], bounding_box=[0, 0, 1, 1], index=1)
-            box["vec"] = vec
+            box["vec"], box["told"] = vec, told
             sample.frames[number] = fo.Frame(
-                filepath=image, vec=vec, species=label, cars=fo.Detections(detections=[box])
+                filepath=image,
+                vec=vec,
+                told=told,
+                species=label,
+                cars=fo.Detections(detections=[box]),
             )
         turn = fo.TemporalDetection(label="turn", support=[2, 7])
         sample["events"] = fo.TemporalDetections(detections=[turn])
         made.add_sample(sample)
-    made.add_frame_field("vec", fo.VectorField)
-    made.add_frame_field("cars.detections.vec", fo.VectorField)
+    for name in ("vec", "told"):
+        made.add_frame_field(name, fo.VectorField)
+        made.add_frame_field(f"cars.detections.{name}", fo.VectorField)
     made.save_view("mine", made.limit(1))
     source.delete()
     return made

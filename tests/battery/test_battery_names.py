@@ -27,7 +27,7 @@ NAMES = (
     *("x" * 120, "support", "sample_id", "frame_number", "outliers", "outliers_score", "null"),
 )
 
-QUICK = ("frames", "<b>bold</b>")
+QUICK = ("<b>bold</b>",)
 
 
 def renamed(name: str, of_boxes: bool) -> fo.Dataset | None:
@@ -54,7 +54,7 @@ def labels_called(request):
     made.delete()
 
 
-@pytest.fixture(scope="module", params=quick(NAMES, QUICK))
+@pytest.fixture(scope="module", params=quick(NAMES, ()))
 def boxes_called(request):
     made = renamed(request.param, of_boxes=True)
     if made is None:
@@ -78,7 +78,7 @@ def check(dataset, name, given, patches, *hard):
 def test_names_of_fields(labels_called, name):
     dataset, hard = labels_called
     given = parameters_of(name, dataset) | {"label_field": hard, "embeddings": f"{hard}_vec"}
-    check(dataset, name, given, None, hard)
+    check(dataset, name, given, None, hard, "label_field=")
 
 
 @pytest.mark.parametrize("name", having("patches_field"))
@@ -101,6 +101,7 @@ def classes():
     made.delete()
 
 
+@pytest.mark.battery
 @pytest.mark.parametrize("name", called())
 def test_names_of_classes(classes, name):
     check(classes, name, parameters_of(name, classes), None)
@@ -113,7 +114,7 @@ def plain():
     made.delete()
 
 
-@pytest.mark.parametrize("hard", quick(NAMES, ("$x", "été", "<b>bold</b>", "outliers_score")))
+@pytest.mark.parametrize("hard", quick(NAMES, QUICK))
 @pytest.mark.parametrize(
     "name", [name for name in called() if {"run_key", "brain_key"} & known(name).keys()]
 )
@@ -122,7 +123,7 @@ def test_names_of_runs(plain, name, hard):
     check(plain, name, {**parameters_of(name, plain), parameter: hard}, None, hard, parameter)
 
 
-@pytest.mark.slow
+@pytest.mark.battery
 @pytest.mark.parametrize("hard", ["<b>", "a, b: c", "été/../x", "%s {}"])
 def test_names_of_datasets(hard):
     made = labeled()
