@@ -9,6 +9,7 @@ import numpy as np
 from ._label_noise import LabelNoise
 from ._probe_blocks import row_blocks
 from ._statistics import unit_numbers
+from .likely_classes import Probabilities
 
 # Where there is noise, so many flags for each label that is expected to be wrong, at most: with
 # more, most of them are the evidence's own mistakes.
@@ -125,7 +126,7 @@ def unrecognized_classes(said: np.ndarray, labels: np.ndarray, num_classes: int)
 
 
 def shared_classes(
-    probabilities: np.ndarray, labels: np.ndarray
+    probabilities: Probabilities, labels: np.ndarray
 ) -> tuple[tuple[SharedClass, ...], np.ndarray]:
     """Classes of which a part has another label, and the class that such rows look like.
 

@@ -15,6 +15,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from .likely_classes import Probabilities
+
 # Probabilities are sharpened by these powers. Less than the first would explain noise away: that
 # the surest predictions are often wrong.
 SHARPNESS = np.exp(np.linspace(np.log(0.7), np.log(4), 14))
@@ -102,7 +104,7 @@ class LabelNoise:
 
 
 def estimate_noise(
-    probabilities: np.ndarray,
+    probabilities: Probabilities,
     labels: np.ndarray,
     weights: np.ndarray | None = None,
     weak: np.ndarray | None = None,
@@ -135,13 +137,13 @@ def estimate_noise(
 
     # Every so many of the rows by sureness, whatever their order.
     kept = order[:: max(1, round(num_rows * num_classes / MAX_VALUES))]
-    drawn = [_sharpened(probabilities[kept], labels[kept], sharp) for sharp in SHARPNESS]
+    drawn = [_sharpened(probabilities, labels, kept, sharp) for sharp in SHARPNESS]
     _, gain, first = _best_fit(drawn, noises[:2, kept], weights[kept])
     sharpness, _, shares = _best_fit(drawn, noises[:, kept], weights[kept])
     share = float(shares.sum())
     wrong = np.zeros(num_rows)
     noise = shares @ noises[:, at]
-    unsure = (1 - share) * _sharpened(probabilities[at], labels[at], sharpness)
+    unsure = (1 - share) * _sharpened(probabilities, labels, at, sharpness)
     wrong[at] = noise / np.maximum(unsure + noise, 1e-12)
     at_most = wrong.copy()
     if not judged.all():
@@ -188,14 +190,17 @@ def _often_given(
     return (same + SIMILAR_ROWS * similar) / (every + SIMILAR_ROWS)
 
 
-def _sharpened(probabilities: np.ndarray, labels: np.ndarray, sharpness: float) -> np.ndarray:
-    """The probability of each label, all raised to a power: (n,) float64."""
-    drawn = np.empty(len(labels))
+def _sharpened(
+    probabilities: Probabilities, labels: np.ndarray, rows: np.ndarray, sharpness: float
+) -> np.ndarray:
+    """The probability of the labels of some rows, all raised to a power: (r,) float64."""
+    drawn = np.empty(len(rows))
     step = max(1, MAX_VALUES // (8 * probabilities.shape[1]))
-    for start in range(0, len(labels), step):
-        part = slice(start, start + step)
+    for start in range(0, len(rows), step):
+        part = rows[start : start + step]
         block = np.maximum(probabilities[part], 1e-7) ** np.float32(sharpness)
-        drawn[part] = block[np.arange(len(block)), labels[part]] / block.sum(axis=1)
+        own = block[np.arange(len(block)), labels[part]]
+        drawn[start : start + step] = own / block.sum(axis=1)
     return drawn
 
 

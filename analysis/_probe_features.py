@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ._probe_blocks import row_blocks, run_blocks, total_of
-from ._probe_calibration import softmax
 
 if TYPE_CHECKING:
     import torch
@@ -67,14 +66,6 @@ class Known:
     num_labeled: int
     num_classes: int
     pool: Executor
-
-    def add_probabilities(self, out: np.ndarray, scores_of: Callable, temperature: float) -> None:
-        """Adds half the softmax of the scores of each block of places to their rows in ``out``."""
-
-        def add(part: slice) -> None:
-            out[self.order[part]] += softmax(scores_of(part), temperature).mul_(0.5).numpy()
-
-        run_blocks(self.pool, add, row_blocks(0, len(self.order)))
 
 
 def learn(

@@ -26,7 +26,7 @@ def content_keys(rows, factors, keys, start, stop):
 
 
 @compiled
-def add_votes(indices, heard, labels, weights, groups, prior, share, votes, start, stop):
+def add_votes(indices, heard, labels, weights, groups, prior, share, rows, votes):
     """Adds the shares of the classes in the votes of each row's neighbors, times ``share``.
 
     Args:
@@ -35,10 +35,12 @@ def add_votes(indices, heard, labels, weights, groups, prior, share, votes, star
         labels, groups: (n,) int64, -1 = none
         weights: (n,) float32, how much a row's label counts
         prior: a vote that all classes share
-        votes: (n, c) float32, added to for rows ``start`` to ``stop``
+        rows: (r,) int64, the rows that are asked for
+        votes: (r, c) float32, added to
     """
     num_classes = votes.shape[1]
-    for row in range(start, stop):
+    for at in range(len(rows)):
+        row = rows[at]
         total = np.float32(prior)
         for column in range(indices.shape[1]):
             neighbor = indices[row, column]
@@ -46,8 +48,51 @@ def add_votes(indices, heard, labels, weights, groups, prior, share, votes, star
                 total += heard[row, column] * weights[neighbor]
         unit = np.float32(share) / total
         for label in range(num_classes):
-            votes[row, label] += np.float32(prior) / num_classes * unit
+            votes[at, label] += np.float32(prior) / num_classes * unit
         for column in range(indices.shape[1]):
             neighbor = indices[row, column]
             if labels[neighbor] >= 0 and (groups[row] < 0 or groups[neighbor] != groups[row]):
-                votes[row, labels[neighbor]] += heard[row, column] * weights[neighbor] * unit
+                votes[at, labels[neighbor]] += heard[row, column] * weights[neighbor] * unit
+
+
+@compiled
+def keep_likeliest(block, labels, classes, values, rest):
+    """The likeliest classes of each row, and what each of the others has in the mean.
+
+    Args:
+        block: (r, c) float32
+        labels: (r,) int64, a class that is kept in any case, or -1
+        classes: (r, k) int32, k < c, receives the likeliest first, then by number
+        values: (r, k) float32, receives their values
+        rest: (r,) float32, receives the mean of all others
+    """
+    num_rows, num_classes = block.shape
+    kept = classes.shape[1]
+    for row in range(num_rows):
+        total = 0.0
+        held = 0
+        for label in range(num_classes):
+            value = block[row, label]
+            total += value
+            if held == kept and value <= values[row, kept - 1]:
+                continue
+            if held < kept:
+                held += 1
+            place = held - 1
+            while place > 0 and values[row, place - 1] < value:
+                values[row, place] = values[row, place - 1]
+                classes[row, place] = classes[row, place - 1]
+                place -= 1
+            values[row, place] = value
+            classes[row, place] = label
+        own = labels[row]
+        if own >= 0:
+            there = False
+            for place in range(kept):
+                there = there or classes[row, place] == own
+            if not there:
+                classes[row, kept - 1] = own
+                values[row, kept - 1] = block[row, own]
+        for place in range(kept):
+            total -= values[row, place]
+        rest[row] = max(total, 0.0) / (num_classes - kept)

@@ -36,12 +36,12 @@ class Logistic:
         edges = np.searchsorted(known.fold, np.arange(known.fold[known.num_labeled - 1] + 2))
         self.folds = [slice(*pair) for pair in itertools.pairwise(edges.tolist())]
         self.fitted = [self._fit(held_out) for held_out in self.folds]
+        scores, labels = self.held_out(known.tuning).numpy(), known.labels[known.tuning]
+        _, self.temperature = temperature_of(scores, labels)
 
-    def add_probabilities(self, out: np.ndarray) -> None:
-        """Adds half the held-out probabilities; of unlabeled rows, by the mean of the folds."""
-        tuning = self.known.tuning
-        _, temperature = temperature_of(self.held_out(tuning).numpy(), self.known.labels[tuning])
-        self.known.add_probabilities(out, self.held_out, temperature)
+    def probabilities(self, places: np.ndarray | slice) -> np.ndarray:
+        """Held-out probabilities (places, c) float32; of unlabeled rows, by the folds' mean."""
+        return softmax(self.held_out(places), self.temperature).numpy()
 
     def held_out(self, places: np.ndarray | slice) -> torch.Tensor:
         """Scores by the folds that a row is not in: (places, c) float32."""

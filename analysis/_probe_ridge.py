@@ -5,7 +5,6 @@ Rifkin and Lippert, "Notes on regularized least squares" (2007).
 
 from __future__ import annotations
 
-import functools
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -41,16 +40,24 @@ class Ridge:
         self.share = counts.float() / num_labeled
         self.products = of_classes.T - torch.outer(of_classes.sum(dim=0), self.share)
 
-    def add_probabilities(self, out: np.ndarray) -> None:
-        """Adds half the held-out probabilities, by the penalty that predicts the labels best."""
-        _, temperature, penalty = min(self._tuned(penalty) for penalty in PENALTIES)
-        self.known.add_probabilities(out, functools.partial(self.held_out, penalty), temperature)
-        for members in group_members(self.known.groups, self.known.labels):
-            places = members.ravel()
-            alone = softmax(self.held_out(penalty, places), temperature)
-            scores = self.held_out_groups(penalty, members).reshape(alone.shape)
-            apart = softmax(scores, temperature)
-            out[self.known.order[places]] += (apart - alone).mul_(0.5).numpy()
+    def tune(self) -> None:
+        """Chooses the penalty that predicts the labels best, and its temperature."""
+        _, self.temperature, self.penalty = min(self._tuned(penalty) for penalty in PENALTIES)
+
+    def probabilities(
+        self, places: np.ndarray | slice, members: np.ndarray | None = None
+    ) -> np.ndarray:
+        """Held-out probabilities (places, c) float32, once it is tuned.
+
+        Args:
+            places: the rows
+            members: (g, s) the same places, of a duplicate group each, that are left out together
+        """
+        if members is None:
+            scores = self.held_out(self.penalty, places)
+        else:
+            scores = self.held_out_groups(self.penalty, members).flatten(0, 1)
+        return softmax(scores, self.temperature).numpy()
 
     def held_out(self, penalty: float, places: np.ndarray | slice) -> torch.Tensor:
         """Scores by all labels but the own one: (places, c) float32."""

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from concurrent.futures import Executor
+from dataclasses import dataclass
 
 import numpy as np
 
-from ._exact_search import product_threads
-from ._parallel import in_parts
-from ._probe_blocks import row_blocks, run_blocks
 from .neighbors import NeighborGraph
 
 # A neighbor's vote counts exp(-distance / this).
@@ -21,61 +18,59 @@ VOTE_PRIOR = 1e-3
 LEAST_WEIGHT = 0.02
 
 
-def neighbor_votes(
-    graph: NeighborGraph,
-    labels: np.ndarray,
-    num_classes: int,
-    weights: np.ndarray,
-    groups: np.ndarray,
-) -> np.ndarray:
-    """What the labels of the nearest neighbors outside the own duplicate group say.
+@dataclass(frozen=True)
+class Voters:
+    """The neighbors of n rows, and what their votes count.
 
-    Args:
-        labels: (n,) int64, -1 = unlabeled
-        weights: (n,) float32, what a row's label counts
-        groups: (n,) int64, -1 = in none
-
-    Returns:
-        (n, c) float32, rows sum to 1; uniform where no neighbor may vote
+    Attributes:
+        graph: of the rows
+        labels, groups: (n,) int64, -1 = none
+        heard: (n, k) float32, what a neighbor's vote counts by its distance
     """
-    votes = np.zeros((graph.num_rows, num_classes), np.float32)
-    with product_threads(several=True) as pool:
-        add_votes(votes, 1.0, graph, labels, weights, groups, pool)
-    return votes
 
+    graph: NeighborGraph
+    labels: np.ndarray
+    groups: np.ndarray
+    heard: np.ndarray
 
-def add_votes(
-    votes: np.ndarray,
-    share: float,
-    graph: NeighborGraph,
-    labels: np.ndarray,
-    weights: np.ndarray,
-    groups: np.ndarray,
-    pool: Executor,
-) -> None:
-    """Adds what ``neighbor_votes`` gives, times ``share``, to ``votes`` (n, c) float32."""
-    from . import _probe_kernels
+    @classmethod
+    def of(cls, graph: NeighborGraph, labels: np.ndarray, groups: np.ndarray) -> Voters:
+        return cls(graph, labels, groups, np.exp(graph.distances / np.float32(-VOTE_DISTANCE)))
 
-    heard = np.exp(graph.distances / np.float32(-VOTE_DISTANCE))
+    def add_votes(
+        self, votes: np.ndarray, share: float, weights: np.ndarray, rows: np.ndarray
+    ) -> None:
+        """Adds what the neighbors outside the own duplicate group say, times ``share``.
 
-    def work(start: int, stop: int) -> None:
+        What they say sums to 1, and is the same for all classes where none may vote.
+
+        Args:
+            votes: (r, c) float32, added to
+            weights: (n,) float32, what a row's label counts
+            rows: (r,) int64
+        """
+        from . import _probe_kernels
+
         _probe_kernels.add_votes(
-            graph.indices, heard, labels, weights, groups, VOTE_PRIOR, share, votes, start, stop
+            self.graph.indices,
+            self.heard,
+            self.labels,
+            weights,
+            self.groups,
+            VOTE_PRIOR,
+            share,
+            rows,
+            votes,
         )
 
-    in_parts(work, graph.num_rows, pool)
 
+def believed(probe: np.ndarray, votes: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """How likely the given label is beside the likeliest one, (r,) float32 in (0, 1].
 
-def believed(
-    probe: np.ndarray, votes: np.ndarray, labels: np.ndarray, pool: Executor
-) -> np.ndarray:
-    """How likely the given label is beside the likeliest one, (n,) float32 in (0, 1]."""
-    belief = np.empty(len(labels), np.float32)
-
-    def work(part: slice) -> None:
-        both = probe[part] + votes[part]
-        given = both[np.arange(len(both)), np.maximum(labels[part], 0)]
-        belief[part] = np.maximum(given / both.max(axis=1), LEAST_WEIGHT)
-
-    run_blocks(pool, work, row_blocks(0, len(labels)))
-    return belief
+    Args:
+        probe, votes: (r, c) float32
+        labels: (r,) int64, -1 = unlabeled
+    """
+    both = probe + votes
+    given = both[np.arange(len(both)), np.maximum(labels, 0)]
+    return np.maximum(given / both.max(axis=1), LEAST_WEIGHT)

@@ -15,6 +15,7 @@ mean was.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from concurrent.futures import Executor
 from dataclasses import dataclass
 
@@ -23,11 +24,12 @@ import numpy as np
 from ..process import one_torch_thread
 from ..steps import Progress
 from ._exact_search import product_threads
-from ._probe_blocks import row_blocks, run_blocks
-from ._probe_features import learn
+from ._probe_blocks import row_blocks
+from ._probe_features import Known, learn
 from ._probe_logistic import Logistic
-from ._probe_ridge import Ridge
-from ._probe_votes import add_votes, believed
+from ._probe_ridge import Ridge, group_members
+from ._probe_votes import Voters, believed
+from .likely_classes import Probabilities, empty_probabilities
 from .neighbors import NeighborGraph
 from .vectors import content_keys
 
@@ -43,15 +45,17 @@ class ClassEvidence:
     A row's own label and those of its duplicate group played no part in its probabilities. (In the
     second vote they have a say in how far the other labels are believed.) Every row sums to 1.
 
+    Each is an array, or of many rows and classes ``LikelyClasses``.
+
     Attributes:
         probabilities: (n, c) float32, calibrated; for unlabeled rows ordinary predictions
         probe: (n, c) float32, what the vectors say through ridge and logistic regression
         votes: (n, c) float32, what the neighbors say; uniform where none may vote
     """
 
-    probabilities: np.ndarray
-    probe: np.ndarray
-    votes: np.ndarray
+    probabilities: Probabilities
+    probe: Probabilities
+    votes: Probabilities
 
 
 def held_out_probabilities(
@@ -91,32 +95,89 @@ def held_out_probabilities(
     with product_threads(several=True) as pool, one_torch_thread():
         keys = content_keys(rows, seed, pool)
         known = learn(rows, directed, labels, num_classes, groups, keys, pool)
-        report(0.3)
-        probe = np.zeros((len(rows), num_classes), np.float32)
-        votes = np.zeros_like(probe)
+        report(0.2)
         ridge = Ridge(known)
-        ridge.add_probabilities(probe)
-        weights = np.ones(len(rows), np.float32)
-        add_votes(votes, 0.5, graph, labels, weights, groups, pool)
-        weights = believed(probe, votes, labels, pool)
-        add_votes(votes, 0.5, graph, labels, weights, groups, pool)
-        report(0.6)
-        Logistic(known, ridge.values).add_probabilities(probe)
-        probabilities = _mixed(probe, votes, pool)
-    report(1.0)
-    return ClassEvidence(probabilities, probe, votes)
+        ridge.tune()
+        witnesses = _Witnesses(
+            ridge, Voters.of(graph, labels, groups), np.ones(len(rows), np.float32)
+        )
+        belief = np.empty(len(rows), np.float32)
+
+        def believe(piece: _Piece) -> None:
+            belief[piece.rows] = believed(*witnesses.first(piece), labels[piece.rows])
+
+        pieces = _pieces(known)
+        _run(pool, believe, pieces, lambda share: report(0.2 + 0.2 * share))
+        logistic = Logistic(known, ridge.values)
+        report(0.7)
+        evidence = ClassEvidence(*(empty_probabilities(labels, num_classes) for _ in range(3)))
+
+        def predict(piece: _Piece) -> None:
+            probe, votes = witnesses.first(piece)
+            probe += 0.5 * logistic.probabilities(piece.places)
+            witnesses.voters.add_votes(votes, 0.5, belief, piece.rows)
+            mixed = (1 - VOTE_SHARE) * probe + VOTE_SHARE * votes
+            mixed /= mixed.sum(axis=1, keepdims=True)
+            evidence.probabilities[piece.rows] = mixed
+            evidence.probe[piece.rows] = probe
+            evidence.votes[piece.rows] = votes
+
+        _run(pool, predict, pieces, lambda share: report(0.7 + 0.3 * share))
+    return evidence
 
 
-def _mixed(probe: np.ndarray, votes: np.ndarray, pool: Executor) -> np.ndarray:
-    mixed = np.empty_like(probe)
+@dataclass(frozen=True)
+class _Piece:
+    """Some rows that are predicted at once.
 
-    def work(part: slice) -> None:
-        block = np.multiply(probe[part], 1 - VOTE_SHARE, out=mixed[part])
-        block += VOTE_SHARE * votes[part]
-        block /= block.sum(axis=1, keepdims=True)
+    Attributes:
+        rows: (r,) int64
+        places: (r,) int64, or as a slice: where they stand in ``Known``
+        members: (g, s) these places, of a duplicate group each that is left out as a whole; None
+            where each row is left out by itself
+    """
 
-    run_blocks(pool, work, row_blocks(0, len(probe)))
-    return mixed
+    rows: np.ndarray
+    places: np.ndarray | slice
+    members: np.ndarray | None = None
+
+
+def _pieces(known: Known) -> list[_Piece]:
+    pieces = [
+        _Piece(known.order[members.ravel()], members.ravel(), members)
+        for members in group_members(known.groups, known.labels)
+    ]
+    if not pieces:
+        return [_Piece(known.order[part], part) for part in row_blocks(0, len(known.order))]
+    alone = np.ones(len(known.order), bool)
+    alone[np.concatenate([piece.places for piece in pieces])] = False
+    places = np.flatnonzero(alone)
+    for part in row_blocks(0, len(places)):
+        pieces.append(_Piece(known.order[places[part]], places[part]))
+    return pieces
+
+
+@dataclass(frozen=True)
+class _Witnesses:
+    """Those that are asked twice: once to know how far the labels are believed."""
+
+    ridge: Ridge
+    voters: Voters
+    alike: np.ndarray  # (n,) float32 ones: at first, all labels are believed alike
+
+    def first(self, piece: _Piece) -> tuple[np.ndarray, np.ndarray]:
+        """Half of the probe and half of the votes: (r, c) float32 each."""
+        probe = 0.5 * self.ridge.probabilities(piece.places, piece.members)
+        votes = np.zeros_like(probe)
+        self.voters.add_votes(votes, 0.5, self.alike, piece.rows)
+        return probe, votes
+
+
+def _run(
+    pool: Executor, work: Callable[[_Piece], None], pieces: list[_Piece], report: Progress
+) -> None:
+    for number, _ in enumerate(pool.map(work, pieces), 1):
+        report(number / len(pieces))
 
 
 def _checked(

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from ._statistics import as_json, class_weights, effective_number, unit_numbers, wilson_interval
+from .likely_classes import Probabilities, blocks
 from .slices import checked_values
 
 
@@ -38,7 +39,7 @@ class FieldPrediction:
 
 
 def measure_field_prediction(
-    probabilities: np.ndarray,
+    probabilities: Probabilities,
     values: np.ndarray,
     value_names: tuple[str, ...],
     labels: np.ndarray | None = None,
@@ -67,7 +68,10 @@ def measure_field_prediction(
     units = unit_numbers(len(values), groups)
     weights = class_weights(values, units, values >= 0)
     share = np.bincount(values[values >= 0], minlength=len(value_names)) / (values >= 0).sum()
-    predicted = (probabilities / np.where(share > 0, share, np.inf)).argmax(axis=1)
+    beside = np.where(share > 0, share, np.inf)
+    predicted = np.concatenate(
+        [(probabilities[part] / beside).argmax(axis=1) for part in blocks(probabilities)]
+    )
     accuracy = float(weights @ (predicted == values))
     effective = effective_number(weights, units)
     low, high = wilson_interval(accuracy * effective, effective)

@@ -22,6 +22,7 @@ from ._label_flags import (
 )
 from ._label_noise import estimate_noise
 from .class_probe import ClassEvidence
+from .likely_classes import Probabilities, blocks, of_rows
 from .model_predictions import CheckedPredictions, check_predictions, given_probabilities
 from .multilabel_issues import MultilabelIssues, find_multilabel_issues
 from .neighbors import NeighborGraph
@@ -143,7 +144,9 @@ def find_label_issues(
     num_rows, num_classes = evidence.probabilities.shape
     labeled = np.flatnonzero(labels >= 0)
     everything = len(labeled) == num_rows
-    known = evidence.probabilities if everything else evidence.probabilities[labeled]
+    known = evidence.probabilities
+    if not everything:
+        known = of_rows(known, labeled)
     probe_suggested, probe_confidence = _witness(evidence.probe, labels)
     neighbors_suggested, neighbors_confidence = _witness(evidence.votes, labels)
     standing = _standing(known, labels[labeled])
@@ -196,7 +199,7 @@ def tells_classes_apart(evidence: ClassEvidence, labels: np.ndarray) -> bool:
     labeled = np.flatnonzero(labels >= 0)
     if len(labeled) == 0:
         return False
-    given = given_probabilities(evidence.probabilities[labeled], labels[labeled]).astype(np.float64)
+    given = evidence.probabilities[labeled, labels[labeled]].astype(np.float64)
     shares = np.bincount(labels[labeled]) / len(labeled)
     entropy = -(shares[shares > 0] * np.log(shares[shares > 0])).sum()
     loss = -np.log(np.maximum(given, 1e-12)).mean()
@@ -240,11 +243,10 @@ class _Standing:
     quality: np.ndarray
 
 
-def _standing(probabilities: np.ndarray, labels: np.ndarray) -> _Standing:
+def _standing(probabilities: Probabilities, labels: np.ndarray) -> _Standing:
     given = given_probabilities(probabilities, labels)
     if probabilities.shape[1] > 1:
         suggested, confidence = _likeliest_other(probabilities, labels)
-        confidence = confidence.astype(np.float32)
         ratio = given / np.maximum(given + confidence, 1e-30)
     else:
         suggested = np.full(len(labels), -1)
@@ -294,20 +296,19 @@ def _unanimous(
     Args:
         evidence: of all rows
         labels: (num_rows,) int64, -1 for none
-        labeled: (n,) int64 or bool, which rows
+        labeled: (n,) int64, which rows
         suggested: (n,) int64, the other class, or -1
 
     Returns:
         (n,) bool
     """
-    votes, probe, given = evidence.votes[labeled], evidence.probe[labeled], labels[labeled]
-    rows, other = np.arange(len(given)), np.maximum(suggested, 0)
-    clear = (votes[rows, other] >= FOR_OTHER) & (votes[rows, given] <= FOR_LABEL)
-    return clear & (probe[rows, other] >= PROBED) & (suggested >= 0)
+    votes, probe, other = evidence.votes, evidence.probe, np.maximum(suggested, 0)
+    clear = (votes[labeled, other] >= FOR_OTHER) & (votes[labeled, labels[labeled]] <= FOR_LABEL)
+    return clear & (probe[labeled, other] >= PROBED) & (suggested >= 0)
 
 
 def _flags(
-    probabilities: np.ndarray,
+    probabilities: Probabilities,
     labels: np.ndarray,
     groups: np.ndarray,
     standing: _Standing,
@@ -360,15 +361,21 @@ def _spread(values: np.ndarray, rows: np.ndarray, num_rows: int, fill: float) ->
 
 
 def _likeliest_other(
-    probabilities: np.ndarray, labels: np.ndarray
+    probabilities: Probabilities, labels: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    others = probabilities.copy()
-    others[np.arange(len(labels)), labels] = -1
-    suggested = others.argmax(axis=1)
-    return suggested, given_probabilities(others, suggested)
+    """The likeliest class but the label, (n,) int64, and its probability, (n,) float32."""
+    suggested = np.empty(len(labels), np.int64)
+    confidence = np.empty(len(labels), np.float32)
+    for part in blocks(probabilities):
+        others = probabilities[part].copy()
+        at = np.arange(len(others))
+        others[at, labels[part]] = -1
+        suggested[part] = others.argmax(axis=1)
+        confidence[part] = others[at, suggested[part]]
+    return suggested, confidence
 
 
-def _witness(probabilities: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _witness(probabilities: Probabilities, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     said = probabilities.argmax(axis=1)
     confidence = given_probabilities(probabilities, said).astype(np.float32)
     return np.where(labels >= 0, said, -1), np.where(labels >= 0, confidence, np.float32(np.nan))

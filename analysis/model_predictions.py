@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .class_probe import ClassEvidence
+from .likely_classes import LikelyClasses, Probabilities, blocks
 
 # The predictions of the user's own model look in-sample when their mean doubt of the given labels
 # is below this share of the doubt that the held-out probe has.
@@ -63,6 +64,11 @@ def check_predictions(
     values = _as_probabilities(values)
     probabilities = values.astype(np.float32)
     labels = np.asarray(labels, np.int64)
+    if isinstance(evidence.probabilities, LikelyClasses):
+        kept = LikelyClasses(labels, shape[1])
+        for part in blocks(kept):
+            kept[part] = probabilities[part]
+        probabilities = kept
     taken = ClassEvidence(probabilities, probabilities, evidence.votes)
     return CheckedPredictions(taken, *_agreement(values, evidence.probabilities, labels))
 
@@ -90,18 +96,18 @@ def _as_probabilities(values: np.ndarray) -> np.ndarray:
 
 
 def _agreement(
-    predicted: np.ndarray, held_out: np.ndarray, labels: np.ndarray
+    predicted: np.ndarray, held_out: Probabilities, labels: np.ndarray
 ) -> tuple[float, bool]:
     """The share of the labels that are predicted, and whether that looks in-sample."""
     labeled = np.flatnonzero(labels >= 0)
     if len(labeled) == 0:
         return float("nan"), False
-    doubt = 1 - given_probabilities(predicted[labeled], labels[labeled]).mean()
-    expected = 1 - given_probabilities(held_out[labeled], labels[labeled]).mean()
-    agreement = float((predicted[labeled].argmax(axis=1) == labels[labeled]).mean())
+    doubt = 1 - predicted[labeled, labels[labeled]].mean()
+    expected = 1 - held_out[labeled, labels[labeled]].mean()
+    agreement = float((predicted.argmax(axis=1) == labels)[labeled].mean())
     return agreement, bool(doubt < IN_SAMPLE_DOUBT * expected and agreement >= 0.99)
 
 
-def given_probabilities(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
+def given_probabilities(probabilities: Probabilities, labels: np.ndarray) -> np.ndarray:
     """The probability of each row's label: (n,) of (n, c) and (n,) class numbers."""
     return probabilities[np.arange(len(labels)), labels]

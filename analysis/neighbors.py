@@ -1,8 +1,9 @@
 """The cosine k-nearest-neighbor graph of a set of vectors: computed once, read by everything.
 
 Exact (see ``_exact_search``) up to the size at which that is fast; beyond through a projection (see
-``_projected_search``) or by pynndescent's approximate search, their recall measured against exact
-search. Rows are taken in an order of what they hold, so that the graph does not depend on theirs.
+``_projected_search``), in cells of space (see ``_cell_search``) or by pynndescent, with their
+recall measured against exact search. Rows are taken in an order of what they hold, so that the
+graph does not depend on theirs.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ..process import device_fault
+from ._cell_search import neighbors_in_cells
 from ._exact_search import Progress, exact_neighbors, product_path, recall_of
 from ._projected_search import projected_neighbors
 from .vectors import UnitRows, order_of_content, unit_rows
@@ -27,7 +29,7 @@ logger = logging.getLogger(__name__)
 MAX_EXACT_PRODUCTS = {"int8": 2.1e13, "float32": 2.1e11, "cuda": 1e15}
 MAX_PROJECTED_PRODUCTS = 2.1e13
 
-METHODS = ("auto", "exact", "projected", "pynndescent")
+METHODS = ("auto", "exact", "projected", "cells", "pynndescent")
 
 # Found beside the k that are asked for, by the approximate search.
 EXTRA_NEIGHBORS = 10
@@ -43,7 +45,7 @@ class NeighborGraph:
     Attributes:
         indices: (num_rows, k) int32, rows; equal distances in the order of the rows
         distances: (num_rows, k) float32, cosine distance in [0, 2], ascending
-        method: "exact", "projected" or "pynndescent"
+        method: "exact", "projected", "cells" or "pynndescent"
         recall: share of the true neighbors that were found, in [0, 1]; 1.0 when exact, else
             measured on a sample of rows
     """
@@ -94,8 +96,8 @@ def neighbor_graph(
     Args:
         vectors: (num_rows, dim) floats; float16 and float64 are searched as float32
         k: neighbors per row; at most num_rows - 1 are returned, so 0 for a single row
-        method: "exact", "projected" and "pynndescent" (approximate), or "auto": exact while that
-            is fast
+        method: "exact", "projected", "cells" and "pynndescent" (approximate), or "auto": exact
+            while that is fast
         seed: of the approximate search and of the sample on which its recall is measured
         device: torch device for exact search; by default a CUDA GPU if there is one, else the CPU;
             the CPU also where the device turns out to be full or unsupported, which is logged
@@ -137,7 +139,7 @@ def _graph(
     products = float(num_rows) ** 2 * dim
     if method == "auto":
         path = product_path(num_rows, dim, device)
-        method = "exact" if products <= MAX_EXACT_PRODUCTS[path] else "pynndescent"
+        method = "exact" if products <= MAX_EXACT_PRODUCTS[path] else "cells"
         if path == "float32" and method != "exact" and products <= MAX_PROJECTED_PRODUCTS:
             method = "projected"
     if method == "projected":
@@ -145,6 +147,11 @@ def _graph(
         if found is not None:
             return NeighborGraph(found[1], found[0], "projected", found[2])
         method = "exact"  # rows of which no few directions tell
+    if method == "cells":
+        found = neighbors_in_cells(units, k, progress)
+        if found is not None:
+            return NeighborGraph(found[1], found[0], "cells", found[2])
+        method = "pynndescent"
     if method == "exact":
         distances, indices = exact_neighbors(units, own, units, k, device, progress)
         return NeighborGraph(indices, distances, "exact", 1.0)

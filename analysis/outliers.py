@@ -20,6 +20,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ._outlier_distance import UPPER_TENTH, distance_evidence
+from .likely_classes import Probabilities
 from .neighbors import NeighborGraph
 
 NOT_FLAGGED, OF_THE_SET, OF_ITS_CLASS = 0, 1, 2
@@ -71,7 +72,7 @@ def find_outliers(
     graph: NeighborGraph,
     groups: np.ndarray | None = None,
     labels: np.ndarray | None = None,
-    probabilities: np.ndarray | None = None,
+    probabilities: Probabilities | None = None,
     threshold: float | None = None,
 ) -> Outliers:
     """Scores and flags outliers, from the neighbor graph and what is known of the classes.
@@ -120,7 +121,7 @@ def find_outliers(
 
 
 def _class_evidence(
-    labels: np.ndarray, probabilities: np.ndarray, judged: np.ndarray, taught: np.ndarray
+    labels: np.ndarray, probabilities: Probabilities, judged: np.ndarray, taught: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Doubt and misfit of every row beyond those of a typical one.
 
@@ -183,7 +184,7 @@ def _check(
     graph: NeighborGraph,
     groups: np.ndarray | None,
     labels: np.ndarray | None,
-    probabilities: np.ndarray | None,
+    probabilities: Probabilities | None,
     threshold: float | None,
 ) -> None:
     num_rows = len(rows)

@@ -15,6 +15,7 @@ import numpy as np
 from ..steps import Progress
 from ._statistics import mean_of_defined, means_by_class
 from .erasure import Erasure
+from .likely_classes import Probabilities
 from .neighbors import NeighborGraph
 from .vectors import BLOCK_ROWS
 
@@ -187,7 +188,7 @@ def _explained(
     return 1 - lost / whole if whole > 0 else 1.0
 
 
-def balanced_accuracy(probabilities: np.ndarray, labels: np.ndarray) -> float:
+def balanced_accuracy(probabilities: Probabilities, labels: np.ndarray) -> float:
     """The mean recall of the classes by held-out probabilities; NaN without labels.
 
     Args:

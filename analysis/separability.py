@@ -30,6 +30,7 @@ from ._class_pairs import (
     with_boundaries,
 )
 from ._statistics import mean_of_defined, means_by_class, unit_numbers, wilson_interval
+from .likely_classes import Probabilities
 from .neighbors import NeighborGraph
 
 __all__ = [
@@ -61,7 +62,7 @@ def class_separability(
     labels: np.ndarray,
     class_names: tuple[str, ...],
     graph: NeighborGraph,
-    probabilities: np.ndarray,
+    probabilities: Probabilities,
     groups: np.ndarray | None = None,
 ) -> Separability:
     """Measures how well each class can be told from the others, and with which it mixes.
@@ -160,7 +161,7 @@ def _copies(
 
 
 def _predictions(
-    probabilities: np.ndarray, labels: np.ndarray, present: np.ndarray
+    probabilities: Probabilities, labels: np.ndarray, present: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The most probable class, the most probable other class, and how close that one comes.
 

@@ -23,6 +23,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ._label_spreading import Spreading
+from .likely_classes import Probabilities
 from .neighbors import NeighborGraph
 
 # What a cosine of 1 to the mean of a class counts in log odds.
@@ -101,7 +102,7 @@ def suggest_labels(
     num_classes: int,
     graph: NeighborGraph,
     groups: np.ndarray | None = None,
-    probabilities: np.ndarray | None = None,
+    probabilities: Probabilities | None = None,
     precision: float = 0.95,
 ) -> Suggestions:
     """Suggests a label for every unlabeled row, and accepts those that are sure enough.
@@ -172,7 +173,7 @@ def _scores(
     num_classes: int,
     graph: NeighborGraph,
     groups: np.ndarray,
-    probabilities: np.ndarray | None,
+    probabilities: Probabilities | None,
 ) -> _Scores:
     num_rows, every = len(rows), np.arange(len(rows))
     labeled = np.flatnonzero(labels >= 0)
@@ -329,7 +330,7 @@ def _check(
     num_classes: int,
     graph: NeighborGraph,
     groups: np.ndarray,
-    probabilities: np.ndarray | None,
+    probabilities: Probabilities | None,
     precision: float,
 ) -> None:
     num_rows = len(rows)

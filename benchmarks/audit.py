@@ -20,7 +20,6 @@ near-duplicates are candidates that the vectors propose.
 import argparse
 import contextlib
 import importlib
-import importlib.util
 import io
 import json
 import subprocess
@@ -31,7 +30,7 @@ import warnings
 from functools import partial
 
 import numpy as np
-from common import clustered_vectors, interleaved, print_row
+from common import clustered_vectors, interleaved, print_row, require_peers
 
 CLASSES = 100
 
@@ -262,11 +261,7 @@ def main() -> None:
     parser.add_argument("--one", choices=("ours", "peers"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     if not options.no_peers and options.one != "ours":
-        missing = [name for name in ("datasets", "umap") if importlib.util.find_spec(name) is None]
-        if missing:
-            parser.error(
-                f"the peers need {', '.join(missing)}: pip install -e '.[bench]', or --no-peers"
-            )
+        require_peers("datasets", "umap", otherwise=", or --no-peers")
     if options.one:
         print(json.dumps(first_call(options.one, options.size)))
         return

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import statistics
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -80,6 +82,18 @@ def interleaved(calls: dict[str, Callable[[], object]], repetitions: int) -> dic
         )
         for name, several in costs.items()
     }
+
+
+def require_peers(*modules: str, otherwise: str = "") -> None:
+    """Ends here, before anything is computed, if a peer is not installed.
+
+    Args:
+        modules: of the peers; "datasets" tells whether Datalab is installed with all it needs
+        otherwise: what else can be done, beginning with ", or"
+    """
+    missing = [name for name in modules if importlib.util.find_spec(name) is None]
+    if missing:
+        sys.exit(f"Peers that need {', '.join(missing)}: pip install -e '.[bench]'{otherwise}")
 
 
 def print_row(*cells: object) -> None:

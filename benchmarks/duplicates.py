@@ -22,7 +22,7 @@ from itertools import combinations
 from pathlib import Path
 
 import numpy as np
-from common import clustered_vectors, interleaved, print_row
+from common import clustered_vectors, interleaved, print_row, require_peers
 from fiftyone_embedding_quality.analysis.duplicate_candidates import near_candidates
 from fiftyone_embedding_quality.analysis.duplicate_groups import group_duplicates, keep_order
 from fiftyone_embedding_quality.analysis.duplicates import Duplicates, find_duplicates
@@ -46,6 +46,7 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("--rows", type=int, default=50_000)
     options = parser.parse_args()
+    require_peers("datasets")
     caltech(options.data / "caltech101")
     with tempfile.TemporaryDirectory() as folder:
         cifar(options.data / "cifar10n", Path(folder))

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from common import clustered_vectors, interleaved, print_row
+from common import clustered_vectors, interleaved, print_row, require_peers
 from fiftyone_embedding_quality.analysis.class_probe import held_out_probabilities
 from fiftyone_embedding_quality.analysis.neighbors import NeighborGraph, neighbor_graph
 from fiftyone_embedding_quality.analysis.outliers import find_outliers
@@ -39,6 +39,7 @@ def main() -> None:
     parser.add_argument("--no-brain", action="store_true")
     parser.add_argument("--rows", type=int, default=50_000, help="vectors of the cost table")
     arguments = parser.parse_args()
+    require_peers("datasets")
 
     quality_set(caltech_quality(arguments.data), not arguments.no_brain)
     planted_sets(arguments.data)

@@ -241,8 +241,14 @@ def _doubt(inputs: Inputs) -> np.ndarray:
             f"label_field={inputs.label_field!r} holds one class only; nothing is uncertain yet: "
             'choose strategy="representative"'
         )
-    likeliest = np.sort(np.partition(inputs.evidence.probabilities, -2, axis=1)[:, -2:], axis=1)
-    return (1.0 - (likeliest[:, 1] - likeliest[:, 0]).astype(np.float64)) ** 2
+    from ..analysis.likely_classes import blocks
+
+    probabilities = inputs.evidence.probabilities
+    lead = np.empty(len(probabilities))
+    for part in blocks(probabilities):
+        second, first = np.partition(probabilities[part], -2, axis=1)[:, -2:].T
+        lead[part] = first - second
+    return (1.0 - lead) ** 2
 
 
 def _coverage(found: "Selection") -> list[dict[str, Any]]:

@@ -82,6 +82,7 @@ def suggest_labels(
         UserError: if the input is at fault; an earlier run of the name then stays
     """
     from ..analysis import suggestions as analysis
+    from ..analysis.likely_classes import of_classes
 
     started = time.monotonic()
     target, progress = inputs.target, inputs.progress
@@ -97,7 +98,7 @@ def suggest_labels(
     labels[(codes >= 0) & directed] = numbered
     names = [inputs.class_names[code] for code in present]
     many = (labels >= 0).sum() >= MANY_LABELS * len(names)
-    probabilities = inputs.evidence.probabilities[:, present] if many else None
+    probabilities = of_classes(inputs.evidence.probabilities, present) if many else None
     progress.say("Suggesting labels")
     found = analysis.suggest_labels(
         inputs.rows, labels, len(names), inputs.graph, inputs.groups, probabilities, precision

@@ -326,26 +326,22 @@ def write_columns(target: Target, run_key: str, columns: Values) -> None:
 
 
 def _merge(dataset: fo.Dataset, run_key: str, columns: Values) -> None:
-    documents: dict[str, dict[str, Any]] = {}
-    for name, values in columns.items():
-        for id_, value in values.items():
-            documents.setdefault(id_, {})[name] = _to_mongo(value)
-    if not documents:
+    ids = sorted(set().union(*columns.values()))
+    if not ids:
         return
     now = datetime.datetime.now(datetime.timezone.utc)
     samples = dataset._sample_collection
     passing = passing_collection(dataset, run_key)
     passing.drop()  # of a process that was killed
-    ids = sorted(documents)
+
+    def document(id_: str) -> dict[str, Any]:
+        values = {name: _to_mongo(of[id_]) for name, of in columns.items() if id_ in of}
+        return {"_id": ObjectId(id_), **values, "last_modified_at": now}
+
     try:
         for start in range(0, len(ids), BATCH):
-            passing.insert_many(
-                [
-                    {"_id": ObjectId(id_), **documents[id_], "last_modified_at": now}
-                    for id_ in ids[start : start + BATCH]
-                ],
-                ordered=False,
-            )
+            batch = [document(id_) for id_ in ids[start : start + BATCH]]
+            passing.insert_many(batch, ordered=False)
         passing.aggregate(
             [
                 {

@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import itertools
 import logging
 import zlib
 from collections import Counter
@@ -107,19 +108,27 @@ def _vector_set(target: Target, embeddings: str, rows: "Rows") -> VectorSet:
         skipped[f"vector of length {length}, where most have {dim}"] = count
     skipped["array that is no vector"] = len(rows) - sum(lengths.values())
     ids = sorted(id_ for id_, (_, vector) in rows.items() if vector.shape == (dim,))
-    matrix = np.stack([rows[id_][1] for id_ in ids])
-    if matrix.dtype.kind == "c":
+    if any(rows[id_][1].dtype.kind == "c" for id_ in ids):
         raise UserError(f"The vectors in {embeddings!r} hold complex numbers; {mend}")
+    # What has been copied is let go: of a million embeddings both would be 5 GB.
+    matrix, samples = np.empty((len(ids), dim), np.float32), []
+    finite = np.empty(len(ids), bool)
     with np.errstate(over="ignore"):
-        matrix = matrix.astype(np.float32, copy=False)
-    finite = np.isfinite(matrix).all(axis=1)
+        for row, id_ in enumerate(ids):
+            sample, matrix[row] = rows.pop(id_)
+            samples.append(sample)
+    for start in range(0, len(ids), BATCH):
+        part = slice(start, start + BATCH)
+        finite[part] = np.isfinite(matrix[part]).all(axis=1)
     skipped["vector with NaN or infinity"] = int((~finite).sum())
-    ids = [id_ for id_, good in zip(ids, finite) if good]
-    if not ids:
+    if not finite.any():
         raise UserError(
             f"All vectors in {embeddings!r} hold NaN or infinity, or numbers beyond float32; {mend}"
         )
-    return VectorSet(tuple(ids), tuple(rows[id_][0] for id_ in ids), matrix[finite], dict(+skipped))
+    if not finite.all():
+        ids, samples = (list(itertools.compress(each, finite)) for each in (ids, samples))
+        matrix = matrix[finite]
+    return VectorSet(tuple(ids), tuple(samples), matrix, dict(+skipped))
 
 
 def embeddings_field(target: Target, embeddings: str, called: str = "embeddings") -> str:

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 from fiftyone_embedding_quality.analysis import _probe_features, _probe_ridge, _probe_votes
-from fiftyone_embedding_quality.analysis._probe_votes import neighbor_votes
+from fiftyone_embedding_quality.analysis._probe_votes import Voters
 from fiftyone_embedding_quality.analysis.class_probe import held_out_probabilities
 from fiftyone_embedding_quality.analysis.neighbors import neighbor_graph
 from fiftyone_embedding_quality.analysis.vectors import content_keys, unit_rows
@@ -124,7 +124,10 @@ def test_votes_are_those_of_other_groups():
     groups = rng.integers(-1, 12, 120)
     weights = rng.uniform(0.1, 1, 120).astype(np.float32)
     graph = neighbor_graph(rows, 10)
-    votes = neighbor_votes(graph, labels, 5, weights, groups)
+    votes = np.zeros((120, 5), np.float32)
+    asked = rng.permutation(120)
+    Voters.of(graph, labels, groups).add_votes(votes, 1.0, weights, asked)
+    votes[asked] = votes.copy()
     for row in range(120):
         counts = np.full(5, _probe_votes.VOTE_PRIOR / 5)
         for neighbor, distance in zip(graph.indices[row], graph.distances[row]):
