@@ -3,8 +3,8 @@
     python benchmarks/downstream.py [DATA] [--part labels|choices|duplicates] [--sets …]
                                     [--learner linear|cnn] [--seeds 5]
 
-DATA is the folder with caltech101 and cifar10n, by default ../shared/data. The learners are logistic
-regression on the embeddings, and a small network that is trained from scratch on 32 x 32 pixels.
+DATA is the folder with caltech101 and cifar10n, by default ../shared/data. The learners are
+logistic regression on the embeddings, and a small network trained from scratch on 32 x 32 pixels.
 Labels that somebody looks at become the true ones; nothing else of a training set changes. A test
 set keeps its true labels and is seen by nothing but the learner. Given are means over the seeds and
 their standard deviation; a seed draws the samples, the noise, and what the learner draws.
@@ -260,11 +260,13 @@ def label_treatments(task: Task, seed: int, shares: tuple[float, ...]) -> Iterat
     yield "flagged dropped", Treated(every[~found.flagged], given)
     yield "Datalab's flagged dropped", Treated(every[~datalab.flagged], given)
     yield "as many at random dropped", Treated(np.sort(drawn[num_flagged:]), given)
-    yield "suggestions accepted unseen", Treated(
-        every, np.where(found.flagged, found.suggested, given)
+    yield (
+        "suggestions accepted unseen",
+        Treated(every, np.where(found.flagged, found.suggested, given)),
     )
-    yield "Datalab's accepted unseen", Treated(
-        every, np.where(datalab.flagged, datalab.suggested, given)
+    yield (
+        "Datalab's accepted unseen",
+        Treated(every, np.where(datalab.flagged, datalab.suggested, given)),
     )
     yield "all flagged reviewed", reviewed(orders["find_label_issues"][:num_flagged])
     yield "all Datalab's flagged reviewed", reviewed(orders["Datalab"][:of_datalab])

@@ -225,7 +225,7 @@ _REPEATED: dict[str, Callable[[fo.Dataset, Run, _Shared], dict[str, Any]]] = {
     LABEL_ISSUES.name: _again_label_issues,
     SEPARABILITY.name: _again_separability,
     VISUALIZATION.name: _again_visualization,
-    CLUSTERS.name: _again(find_clusters, "names", "min_size"),
+    CLUSTERS.name: _again(find_clusters, "names", "min_size", "check_pictures", "by"),
     COMPARISON.name: _again(compare_datasets, "other", "check_pictures"),
     SUGGESTIONS.name: _again(suggest_labels, "precision"),
     SELECTION.name: _again(select_samples, "num_samples", "strategy", "around", "start_from", "by"),
