@@ -12,7 +12,9 @@ from .find_caption_issues import FindCaptionIssues
 from .find_clusters import FindClusters
 from .find_duplicates import FindDuplicates
 from .find_label_issues import FindLabelIssues
+from .find_order_effects import FindOrderEffects
 from .find_outliers import FindOutliers
+from .find_similar import FindSimilar
 from .list_runs import ListRuns
 from .open_dataset_quality import OpenDatasetQuality
 from .open_sample_in_view import OpenSampleInView
@@ -40,6 +42,8 @@ OPERATORS = (
     ComputeSeparability,
     FindClusters,
     CompareDatasets,
+    FindSimilar,
+    FindOrderEffects,
     SelectSamples,
     SuggestLabels,
     ListRuns,

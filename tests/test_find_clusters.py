@@ -168,7 +168,7 @@ def test_a_slice_is_named_by_what_its_images_have_in_common(cellar, find_cluster
 
     assert reasons() == [[]]
     cellar.limit(1).set_values("donor", ["nobody"])
-    assert reasons() == [["the values of donor have changed"]]
+    assert reasons() == [["the slices in donor have changed"]]
     foo.get_operator(PREFIX + "delete_run")(cellar, run_key="clusters")
     assert cellar.list_saved_views() == []
 
