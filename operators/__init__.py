@@ -21,6 +21,7 @@ from .open_sample_in_view import OpenSampleInView
 from .reduce_embeddings import ReduceEmbeddings
 from .remove_redundant import RemoveRedundant
 from .review_label_issues import ReviewLabelIssues
+from .review_suggestions import ReviewSuggestions
 from .select_samples import SelectSamples
 from .suggest_labels import SuggestLabels
 from .update_audit import UpdateAudit
@@ -46,6 +47,7 @@ OPERATORS = (
     FindOrderEffects,
     SelectSamples,
     SuggestLabels,
+    ReviewSuggestions,
     ListRuns,
     DeleteRun,
     OpenDatasetQuality,

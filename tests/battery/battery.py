@@ -69,6 +69,7 @@ ENTRIES: dict[str, Entry] = {
     "reduce_embeddings": Entry({**VECTORS, "num_dims": 3}),
     "remove_redundant": Entry({}, ("find_duplicates",)),
     "review_label_issues": Entry({"decision": "accept"}, ("find_label_issues",)),
+    "review_suggestions": Entry({"decision": "accept"}, ("suggest_labels",)),
     "select_samples": Entry({**VECTORS, "num_samples": 5}),
     "suggest_labels": Entry(LABELED),
     "update_audit": Entry({}, ("find_outliers",)),
