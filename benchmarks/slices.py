@@ -4,8 +4,8 @@
 
 DATA is the folder with caltech101 and cifar10n, by default ../shared/data. A planted slice: 40
 images of one class are darkened and get the label of another class, or of any other; 2 % of all
-labels are wrong beside that. Found is what names darkness and the class, and holds at least half of
-the planted images. The sets marked with * were looked at when constants were chosen.
+labels are wrong beside that. Found is what names darkness, of the class or of all, and holds at
+least half of the planted images. The sets marked with * were looked at when constants were chosen.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import argparse
 import contextlib
 import io
 import tempfile
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -21,80 +22,88 @@ from common import print_row
 from downstream import Images, caltech, cifar
 from fiftyone_embedding_quality.analysis.class_probe import held_out_probabilities
 from fiftyone_embedding_quality.analysis.neighbors import neighbor_graph
+from fiftyone_embedding_quality.analysis.order_effects import find_order_effects
 from fiftyone_embedding_quality.analysis.properties import find_slices, image_properties
+from fiftyone_embedding_quality.analysis.vectors import unit_rows
 from fiftyone_embedding_quality.pictures.measures import measure_files
 from image_sets import embeddings_of
+from sklearn.datasets import load_digits
 
 PLANTED, DARKENED, WRONG, SIDE = 40, 0.4, 0.02, 160
 
 
+@dataclass(frozen=True)
 class Measured:
-    """Images of a set, their embeddings by ``cnn`` and measures; and the same ones darkened."""
+    """Images: embeddings by ``cnn``, properties, and true labels."""
 
-    def __init__(self, images: Images, folder: Path) -> None:
-        self.labels = images.labels
-        files: list[list[str]] = [[], []]
-        for number, file in enumerate(images.files):
+    rows: np.ndarray
+    properties: dict[str, np.ndarray]
+    labels: np.ndarray
+
+    def with_others(self, places: np.ndarray, others: Measured) -> Measured:
+        """The same set, where some images are other ones."""
+        rows = self.rows.copy()
+        rows[places] = others.rows
+        properties = {name: values.copy() for name, values in self.properties.items()}
+        for name, values in properties.items():
+            values[places] = others.properties[name]
+        return Measured(rows, properties, self.labels)
+
+
+def measured(images: Images, brightness: float = 1.0) -> Measured:
+    """Small images are enlarged, as a user would not do, because the network is of large ones."""
+    with tempfile.TemporaryDirectory() as folder:
+        files = [str(Path(folder) / f"{number}.png") for number in range(len(images.files))]
+        for file, path in zip(images.files, files):
             image = images.read(file).convert("RGB")
             image = image.resize((SIDE, SIDE)) if image.width < SIDE // 2 else image
-            for dark, place in zip((False, True), files):
-                path = folder / f"{number}-{dark}.png"
-                (image.point(lambda level: level * DARKENED) if dark else image).save(path)
-                place.append(str(path))
-        self.rows = [embeddings_of(some) for some in files]
-        self.properties = [image_properties(measure_files(some)) for some in files]
-
-    def with_dark(self, dark: np.ndarray) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-        """Embeddings and properties, where some are the darkened ones."""
-        rows = np.where(dark[:, None], self.rows[1], self.rows[0])
-        light, darkened = self.properties
-        return rows, {name: np.where(dark, darkened[name], light[name]) for name in light}
+            image.point(lambda level: level * brightness).save(path)
+        properties = image_properties(measure_files(files))
+        return Measured(embeddings_of(files), properties, images.labels)
 
 
 def sets(data: Path) -> dict[str, Images]:
-    """2,000 images of CIFAR-10 each, and the classes of Caltech-101 with 100 images."""
-    train = cifar(data, "train", "clean_label")
+    """1,000 images of CIFAR-10, and the 12 largest classes of Caltech-101, 100 images each."""
     photos = caltech(data)
-    large = np.flatnonzero(np.bincount(photos.labels) >= 60)
-    rows = np.flatnonzero(np.isin(photos.labels, large))
-    numbered = photos.take(rows)
-    numbered.labels[:] = np.searchsorted(large, numbered.labels)
+    large = np.argsort(-np.bincount(photos.labels), kind="stable")[:12]
+    rows = np.concatenate([np.flatnonzero(photos.labels == kind)[:100] for kind in large])
+    numbers = np.unique(photos.labels[rows], return_inverse=True)[1]
     return {
-        "cifar10 *": train.take(np.arange(2000)),
-        "caltech101, large classes": numbered,
-        "cifar10, others": train.take(np.arange(2000, 4000)),
+        "cifar10 *": cifar(data, "train", "clean_label").take(np.arange(1000)),
+        "caltech101, large classes": replace(photos.take(rows), labels=numbers),
     }
 
 
 def planted_slices(data: Path, seeds: int) -> None:
     print_row("planted slice", "found", "named first", "of 40", "Datalab", "none: told", "Datalab")
     for name, images in sets(data).items():
-        with tempfile.TemporaryDirectory() as folder:
-            measured = Measured(images, Path(folder))
-        for one_label in (True, False):
-            told = np.array([judged(measured, seed, one_label) for seed in range(seeds)], float)
-            what = "one other label" if one_label else "any other label"
-            print_row(f"{name}, {what}", *(f"{value:.2f}" for value in told.mean(axis=0)))
+        plain, told = measured(images), []
+        for seed in range(seeds):
+            random = np.random.default_rng(seed)
+            kinds = np.flatnonzero(np.bincount(plain.labels) >= 1.5 * PLANTED)
+            kind = int(random.choice(kinds))
+            planted = random.permutation(np.flatnonzero(plain.labels == kind))[:PLANTED]
+            dark = plain.with_others(planted, measured(images.take(planted), DARKENED))
+            told.append([judged(plain, dark, planted, kind, seed, one) for one in (True, False)])
+        means = np.array(told, float).mean(axis=0)
+        for what, values in zip(("one other label", "any other label"), means):
+            print_row(f"{name}, {what}", *(f"{value:.2f}" for value in values))
 
 
-def judged(measured: Measured, seed: int, one_label: bool) -> tuple[float, ...]:
-    """Found, first, share of the planted; Datalab's share; without a slice, how many are told."""
-    random = np.random.default_rng(seed)
-    truth, classes = measured.labels, int(measured.labels.max()) + 1
-    sizes = np.bincount(truth)
-    kind = int(random.choice(np.flatnonzero(sizes >= 1.5 * PLANTED)))
-    planted = random.permutation(np.flatnonzero(truth == kind))[:PLANTED]
+def judged(
+    plain: Measured, dark: Measured, planted: np.ndarray, kind: int, seed: int, one_label: bool
+) -> tuple[float, ...]:
+    """Found, first, share of the planted; Datalab's share; without a slice, what both tell."""
+    random = np.random.default_rng(seed + 100)
+    truth, classes = plain.labels, int(plain.labels.max()) + 1
     wrong = random.random(len(truth)) < WRONG
     noisy = np.where(wrong, (truth + random.integers(1, classes, len(truth))) % classes, truth)
     shifts = random.integers(1, classes) if one_label else random.integers(1, classes, PLANTED)
     given = noisy.copy()
     given[planted] = (kind + shifts) % classes
-    dark = np.zeros(len(truth), bool)
-    dark[planted] = True
-    rows, properties = measured.with_dark(dark)
-    predicted, probabilities = predictions(rows, given, classes)
-    found = find_slices(properties, {}, given, predicted, classes)
-    about = {kind, *given[planted].tolist()}
+    predicted, probabilities = predictions(dark.rows, given, classes)
+    found = find_slices(dark.properties, {}, given, predicted, classes)
+    about = {kind, -1, *given[planted].tolist()}
     places = [
         place
         for place, one in enumerate(found)
@@ -103,15 +112,14 @@ def judged(measured: Measured, seed: int, one_label: bool) -> tuple[float, ...]:
         and 2 * np.isin(planted, one.rows).sum() >= PLANTED
     ]
     held = max((np.isin(planted, found[place].rows).mean() for place in places), default=0.0)
-    no_slice = predictions(measured.rows[0], noisy, classes)
-    none = find_slices(measured.properties[0], {}, noisy, no_slice[0], classes)
+    said, sure = predictions(plain.rows, noisy, classes)
     return (
         bool(places),
         bool(places) and places[0] == 0,
         held,
-        np.isin(planted, datalab_group(rows, given, probabilities)).mean(),
-        len(none),
-        len(datalab_group(measured.rows[0], noisy, no_slice[1])) > 0,
+        np.isin(planted, datalab_group(dark.rows, given, probabilities)).mean(),
+        len(find_slices(plain.properties, {}, noisy, said, classes)),
+        len(datalab_group(plain.rows, noisy, sure)) > 0,
     )
 
 
@@ -135,6 +143,42 @@ def datalab_group(rows: np.ndarray, given: np.ndarray, probabilities: np.ndarray
     return np.flatnonzero(issues["is_underperforming_group_issue"].to_numpy())
 
 
+def order_effects(data: Path, seeds: int) -> None:
+    """Shares of shuffled sets that are told to be in an order, and of ordered ones."""
+    print_row("order", "shuffled: ours", "Datalab", "ordered: ours", "Datalab")
+    digits = load_digits()
+    images, photos = cifar(data, "test", "given_label"), caltech(data)
+    sources = {
+        "digits, as written": unit_rows(digits.data).rows,
+        "cifar10, by class": images.rows[np.argsort(images.labels, kind="stable")],
+        "caltech101, by class": photos.rows[np.argsort(photos.labels, kind="stable")],
+    }
+    for name, rows in sources.items():
+        told = []
+        for seed in range(seeds):
+            random = np.random.default_rng(seed)
+            # The first tenth is in its order, all others are shuffled: a weak effect.
+            some = np.sort(random.permutation(len(rows))[:1000])
+            chosen = rows[some]
+            shuffled = chosen[random.permutation(len(chosen))]
+            part = np.arange(len(chosen))
+            part[100:] = 100 + random.permutation(len(chosen) - 100)
+            told.append([v for one in (shuffled, chosen[part]) for v in judged_order(one, seed)])
+        print_row(name, *(f"{share:.2f}" for share in np.mean(told, axis=0)))
+
+
+def judged_order(rows: np.ndarray, seed: int) -> tuple[bool, bool]:
+    """Whether ours and Datalab tell an effect of the order."""
+    from cleanlab import Datalab
+
+    every = np.arange(len(rows))
+    found = find_order_effects(neighbor_graph(rows), every.astype(float), every, None, seed)
+    with contextlib.redirect_stdout(io.StringIO()):
+        lab = Datalab({"row": every.tolist()}, verbosity=0)
+        lab.find_issues(features=rows, issue_types={"non_iid": {}})
+    return found.differ, lab.get_info("non_iid")["p-value"] < 0.05
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     default = Path(__file__).resolve().parents[2] / "shared" / "data"
@@ -144,6 +188,8 @@ def main() -> None:
     options = parser.parse_args()
     if options.part in (None, "slices"):
         planted_slices(options.data, options.seeds)
+    if options.part in (None, "order"):
+        order_effects(options.data, options.seeds)
 
 
 if __name__ == "__main__":
