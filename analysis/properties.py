@@ -134,52 +134,90 @@ def find_slices(
     Returns:
         the surest first
     """
-    from scipy.stats import hypergeom
-
     judged = (labels >= 0) & _first_of_groups(groups, len(labels))
     wrong = predicted != labels
     views = {OF_LABEL: labels, OF_PREDICTION: predicted, OF_ALL: np.zeros(len(labels), np.int64)}
-    every, all_wrong = int(judged.sum()), int((judged & wrong).sum())
     tests, found = 0, []
     for trait in _traits(properties, fields):
-        used = judged & trait.known
         for of, numbers in views.items():
             size = 1 if of == OF_ALL else num_classes
-            count, errors, inside, hits = (
-                np.bincount(numbers[used & which], minlength=size)
-                for which in (True, wrong, trait.inside, trait.inside & wrong)
-            )
-            tests += int(((inside > 0) & (inside < count)).sum())
-            share = hits / np.maximum(inside, 1)
-            rest = (errors - hits) / np.maximum(count - inside, 1)
-            worse = (hits >= MIN_ERRORS) & (share >= MIN_FACTOR * rest) & (inside < count)
-            for number in np.flatnonzero(worse & (share - rest >= MIN_LOSS)).tolist():
-                p_value = hypergeom.logsf(
-                    hits[number] - 1, count[number], errors[number], inside[number]
-                )
-                among_all = hypergeom.logsf(hits[number] - 1, every, all_wrong, inside[number])
-                label = -1 if of == OF_ALL else number
-                told = (of, label, int(hits[number]), share[number], rest[number])
-                found.append((float(among_all), float(p_value), trait, told))
-    found = [one for one in found if one[1] + np.log(tests) <= np.log(MAX_P)]
-    # Of equally unlikely ones the largest loss.
-    found.sort(key=lambda one: (one[0], one[3][4] - one[3][3], one[2].prop, one[2].level))
-    slices, told_of = [], np.zeros(len(labels), bool)
-    for _, log_p, trait, (of, label, errors, share, rest) in found:
-        member = trait.inside & (labels >= 0)
-        member &= views[of] == label if label >= 0 else True
-        new = member & wrong & ~told_of
-        if new.sum() < MIN_NEW * (member & wrong).sum():
+            some, more = _candidates(trait, of, numbers, size, judged, wrong)
+            found += some
+            tests += more
+    limit = np.log(MAX_P) - np.log(max(tests, 1))
+    slices, told = [], np.zeros(len(labels), bool)
+    for one in sorted((one for one in found if one.log_p <= limit), key=_Candidate.order):
+        member = one.trait.inside & (labels >= 0)
+        if one.label >= 0:
+            member &= views[one.of] == one.label
+        errors = member & wrong
+        if (errors & ~told).sum() < MIN_NEW * errors.sum():
             continue
-        told_of |= member & wrong
+        told |= errors
         rows = np.flatnonzero(member)
-        rows = rows[np.argsort(~wrong[rows], kind="stable")]
-        p_value = float(min(np.exp(log_p) * tests, 1))
         slices.append(
-            Slice(of, label, trait.prop, trait.level, trait.limit, rows, errors, float(share),
-                  float(rest), p_value)
-        )  # fmt: skip
+            Slice(
+                *(one.of, one.label, one.trait.prop, one.trait.level, one.trait.limit),
+                rows=rows[np.argsort(~wrong[rows], kind="stable")],
+                errors=one.errors,
+                share=one.share,
+                rest=one.rest,
+                p_value=float(min(np.exp(one.log_p) * tests, 1)),
+            )
+        )
     return slices
+
+
+@dataclass(frozen=True)
+class _Candidate:
+    """A trait within a class; log p-values within the class, and among all samples."""
+
+    trait: _Trait
+    of: str
+    label: int
+    errors: int
+    share: float
+    rest: float
+    log_p: float
+    log_p_of_all: float
+
+    def order(self) -> tuple:
+        """The least likely by chance first; of equal ones, that with the larger loss."""
+        return (
+            *(self.log_p_of_all, self.rest - self.share),
+            *(self.trait.prop, self.trait.level, self.of, self.label),
+        )
+
+
+def _candidates(
+    trait: _Trait, of: str, numbers: np.ndarray, size: int, judged: np.ndarray, wrong: np.ndarray
+) -> tuple[list[_Candidate], int]:
+    """The classes in which a trait has many errors, and how many classes were looked at."""
+    from scipy.stats import hypergeom
+
+    used = judged & trait.known
+    count, errors, inside, hits = (
+        np.bincount(numbers[used & which], minlength=size)
+        for which in (True, wrong, trait.inside, trait.inside & wrong)
+    )
+    share = hits / np.maximum(inside, 1)
+    rest = (errors - hits) / np.maximum(count - inside, 1)
+    looked_at = (inside > 0) & (inside < count)
+    worse = looked_at & (hits >= MIN_ERRORS) & (share >= MIN_FACTOR * rest)
+    found = []
+    for number in np.flatnonzero(worse & (share - rest >= MIN_LOSS)).tolist():
+        drawn = hits[number] - 1, inside[number]
+        log_p, log_p_of_all = (
+            float(hypergeom.logsf(drawn[0], total, bad, drawn[1]))
+            for total, bad in (
+                (count[number], errors[number]),
+                (judged.sum(), (judged & wrong).sum()),
+            )
+        )
+        label = -1 if of == OF_ALL else number
+        told = int(hits[number]), float(share[number]), float(rest[number])
+        found.append(_Candidate(trait, of, label, *told, log_p, log_p_of_all))
+    return found, int(looked_at.sum())
 
 
 def find_correlated(

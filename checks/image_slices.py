@@ -16,8 +16,8 @@ from .progress import counted_notes
 if TYPE_CHECKING:
     from ..analysis.properties import Slice
 
-# Slices that get a saved view each, and rows of the two tables that a result holds.
-MAX_SHOWN, MAX_LISTED = 5, 50
+# Slices that get a saved view each, samples of a view, and rows of the two tables of a result.
+MAX_SHOWN, MAX_VIEWED, MAX_LISTED = 5, 10_000, 50
 
 
 @dataclass(frozen=True)
@@ -83,6 +83,12 @@ def image_slices(inputs: Inputs, check_pictures: bool, by: str | None) -> ImageS
     correlated = properties.find_correlated(measured, fields, *about)
     names = inputs.class_names
     rows = [_told(one, names) for one in found[:MAX_LISTED]]
+    seen: Counter[str] = Counter()
+    for row in rows:
+        # Two ends of one property may be told, as two cuts of it.
+        seen[row["slice"]] += 1
+        if seen[row["slice"]] > 1:
+            row["slice"] += f" ({seen[row['slice']]})"
     return ImageSlices(
         rows,
         [
@@ -95,7 +101,7 @@ def image_slices(inputs: Inputs, check_pictures: bool, by: str | None) -> ImageS
             for one in correlated[:MAX_LISTED]
         ],
         {
-            row["slice"]: [inputs.ids[place] for place in one.rows]
+            row["slice"]: [inputs.ids[place] for place in one.rows[:MAX_VIEWED]]
             for row, one in zip(rows[:MAX_SHOWN], found)
         },
         skipped,
