@@ -151,13 +151,16 @@ def cellar(dataset, tmp_path):
     return dataset
 
 
-def test_a_slice_is_named_by_what_its_images_have_in_common(cellar, find_clusters):
+def test_a_slice_is_named_by_what_its_images_have_in_common(cellar, find_clusters, tmp_path):
     result = find_clusters(cellar, embeddings="emb", label_field="sort", by="donor")
     (found,) = result["slices"]
     assert (found["property"], found["level"], found["errors"]) == ("brightness", "dark", 14)
     shown = cellar.load_saved_view(f"clusters: {found['slice']}")
     assert len(shown) == found["count"] and shown.values("planted")[:14] == [True] * 14
     assert f"**{found['slice']}**" in find_clusters.summary(result)
+    foo.get_operator(PREFIX + "export_report")(cellar, path=str(tmp_path / "told"))
+    page = next((tmp_path / "told").glob("*.html")).read_text()
+    assert f"<b>{found['slice']}</b>" in page and "slice with more errors" in page
     assert {"label": "harp", "property": "donor", "level": "aunt", "auc": 1.0} in result[
         "correlated"
     ]

@@ -102,6 +102,7 @@ def test_an_order_on_a_database(album, tmp_path):
     assert sorted(album.values("order_effects_part"))[::20] == list(range(1, 11))
     told = foo.get_operator(PREFIX + "export_report")(album, path=str(tmp_path / "page"))
     assert told["findings"]["part of the order"] == len(apart)
+    assert "The order matters" in next((tmp_path / "page").glob("*.html")).read_text()
     again = find(album.shuffle(seed=1), **params)
     assert again["parts"] == result["parts"] and again["p_value"] == result["p_value"]
 
