@@ -11,6 +11,7 @@ from ..markup import code, markdown
 from ..storage.targets import resolve_target
 from .base import QualityOperator
 from .form_fields import (
+    NOT_CHOSEN,
     embeddings_input,
     judging_notice,
     labels_input,
@@ -20,7 +21,7 @@ from .form_fields import (
 from .words import counted_of, skipped_lines
 
 # For the forecast in the form, on two cores.
-SECONDS_PER_EMBEDDING, STARTING_SECONDS = 2e-4, 5
+IMAGES_PER_SECOND, SECONDS_PER_EMBEDDING, STARTING_SECONDS = 300, 2e-4, 5
 
 # Clusters and classes that the summary names.
 NAMED = 8
@@ -99,7 +100,7 @@ class FindClusters(QualityOperator):
         patches_field = patches_input(ctx, samples, inputs, "Cluster")
         target = resolve_target(samples, patches_field)
         embeddings = embeddings_input(ctx, target, inputs)
-        labels_input(target, inputs, "What the clusters tell of these", required=False)
+        fields = labels_input(target, inputs, "What the clusters tell of these", required=False)
         inputs.str(
             "names",
             default="auto",
@@ -126,7 +127,10 @@ class FindClusters(QualityOperator):
             description="A field such as source or camera, whose values are looked at as well",
         )
         run_key_input(ctx, target, self.name, columns_of(target), [*CLUSTERS.views], inputs)
-        judging_notice(target, embeddings, inputs, STARTING_SECONDS, SECONDS_PER_EMBEDDING)
+        reads = bool(fields) and ctx.params.get("label_field") != NOT_CHOSEN
+        reads = reads and ctx.params.get("check_pictures", True)
+        each = 1 / IMAGES_PER_SECOND if reads else SECONDS_PER_EMBEDDING
+        judging_notice(target, embeddings, inputs, STARTING_SECONDS, each)
 
     def from_form(self, given: dict[str, Any]) -> dict[str, Any]:
         names = given.get("names")
