@@ -80,14 +80,16 @@ def find_order_effects(
     placed = np.flatnonzero(~np.isnan(places))
     first = placed[np.unique(units[placed], return_index=True)[1]]
     if len(first) < MIN_UNITS:
-        raise ValueError(f"{len(first)} units have a place, too few to test their order")
+        raise ValueError(
+            f"only {len(first)} samples have a place in the order; at least {MIN_UNITS} are needed"
+        )
     number = np.full(int(units.max()) + 1, -1)
     number[units[first]] = np.arange(len(first))
     of_row = np.where(np.isnan(places), -1, number[units])
     rank = _mean_ranks(places[first])
     one, other = _pairs(graph, of_row, groups, random)
     if len(one) == 0:
-        raise ValueError("No row has a neighbor of another unit and group")
+        raise ValueError("all nearest neighbors are of one sample, or duplicates of each other")
     part_of_rank = np.minimum((PARTS * rank).astype(np.int64), PARTS - 1)
 
     def measured(order: np.ndarray) -> tuple[float, float, np.ndarray]:

@@ -64,7 +64,7 @@ def test_places_may_be_missing_and_too_few_are_refused():
     found = judge(digits, places)
     assert (found.part[::2] == -1).all() and np.bincount(found.part[1::2]).tolist() == [5] * 10
     places[20:] = np.nan
-    with pytest.raises(ValueError, match="10 units have a place"):
+    with pytest.raises(ValueError, match="only 10 samples have a place"):
         judge(digits, places)
 
 
