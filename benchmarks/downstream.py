@@ -311,15 +311,14 @@ def spread(values: np.ndarray) -> str:
 # Choices
 
 
-def choices(name: str, make: Callable[[int], Task], learner: str, seeds: int) -> None:
-    """Accuracy by which samples are labeled: so many of each class in the mean, or shares."""
-    print_row(f"{name}, {learner}", "labels", "random", "k-center", "select_samples")
+def choices(name: str, make: Callable[[int], Task], seeds: int) -> None:
+    """Accuracy of the network by which samples are labeled; ``curation.py`` has the linear one."""
+    print_row(f"{name}, cnn", "labels", "random", "k-center", "select_samples")
     told: dict[int, list[list[float]]] = {}
     for seed in range(seeds):
         task = make(seed)
         train, size = task.train, len(task.train.labels)
-        counts = [task.classes * each for each in (2, 5, 10)]
-        counts = counts if learner == "linear" else [size // 10, size // 4, size // 2]
+        counts = [size // 10, size // 4, size // 2]
         graph = neighbor_graph(train.rows)
         orders = (
             np.random.default_rng(seed).permutation(size),
@@ -328,7 +327,7 @@ def choices(name: str, make: Callable[[int], Task], learner: str, seeds: int) ->
         )
         for count in counts:
             parts = [train.take(order[:count]) for order in orders]
-            row = [LEARNERS[learner](part, part.labels, task.test, seed) for part in parts]
+            row = [cnn(part, part.labels, task.test, seed) for part in parts]
             told.setdefault(count, []).append(row)
     for count, rows in told.items():
         print_row("", count, *(spread(100 * column) for column in np.array(rows).T))
@@ -402,13 +401,13 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=5)
     options = parser.parse_args()
     made = tasks(options.data)
-    for part, run in (("labels", labels), ("choices", choices)):
-        if options.part not in (None, part):
-            continue
-        clean = ("caltech101", "cifar10")
-        for name in options.sets or (clean if part == "choices" else made):
+    if options.part in (None, "labels"):
+        for name in options.sets or made:
             for learner in [options.learner] if options.learner else LEARNERS:
-                run(name, made[name], learner, options.seeds)
+                labels(name, made[name], learner, options.seeds)
+    if options.part in (None, "choices"):
+        for name in options.sets or ("caltech101", "cifar10"):
+            choices(name, made[name], options.seeds)
     if options.part in (None, "duplicates"):
         duplicates(options.data, options.seeds)
 
