@@ -166,7 +166,9 @@ def _steps_on_embeddings(
         done.step(SEPARABILITY.name, lambda: compute_separability([inputs]))
     # Words of a text tower take a minute; where there are labels, they are names.
     names = "auto" if inputs.label_field is None else "labels"
-    done.step(CLUSTERS.name, lambda: find_clusters(inputs, names=names))
+    done.step(
+        CLUSTERS.name, lambda: find_clusters(inputs, names=names, check_pictures=check_pictures)
+    )
     if inputs.text_field is None:
         _captions(inputs, done)
 

@@ -12,10 +12,12 @@ from fiftyone import ViewField as F
 
 from ..errors import UserError
 from ..storage.findings import Column, Values, Views, matching_view, plan_findings, store_findings
-from ..storage.fingerprints import GROUPS
+from ..storage.fingerprints import FILES as READ_FILES
+from ..storage.fingerprints import GROUPS, SLICES, texts_fingerprint
 from ..storage.runs import Run, embeddings_run
 from ..storage.target import Target
 from .contract import EMBEDDINGS, Check
+from .image_slices import image_slices
 from .inputs import Inputs
 
 if TYPE_CHECKING:
@@ -87,13 +89,15 @@ def find_clusters(
     *,
     names: str | Sequence[str] = "auto",
     min_size: int = 5,
+    check_pictures: bool = True,
+    by: str | None = None,
     run_key: str | None = None,
 ) -> dict[str, Any]:
     """Finds clusters among the inputs, stores them, and returns what they tell.
 
     Args:
-        inputs: what is clustered; with labels, what clusters tell of these
-        names, min_size, run_key: as of the operator
+        inputs: what is clustered; with labels, what clusters and properties of images tell of these
+        names, min_size, check_pictures, by, run_key: as of the operator
 
     Raises:
         UserError: if the input is at fault; an earlier run of the name then stays
@@ -107,6 +111,10 @@ def find_clusters(
         raise UserError(f"min_size={min_size} must be at least 2")
     if names == "labels" and inputs.label_field is None:
         raise UserError("names='labels' needs label_field=")
+    if by is not None and inputs.label_field in (None, by):
+        raise UserError(f"by={by!r} is looked at beside labels: pass another field as label_field=")
+    # Embeddings of texts say nothing of images, and without labels there are no errors.
+    check_pictures &= inputs.text_field is None and inputs.label_field is not None
     run = plan_findings(target, CLUSTERS.name, run_key, columns_of(target), [*CLUSTERS.views])
     graph = inputs.graph
     inputs.progress.say("Clustering")
@@ -123,9 +131,16 @@ def find_clusters(
         row |= accuracy[number] if accuracy else {}
         if row.get("worse"):
             worse.append(row["cluster"])
-    facts = inputs.facts({"names": names, "min_size": min_size}, GROUPS)
+    sliced = image_slices(inputs, check_pictures, by)
+    parameters = {"names": names, "min_size": min_size, "check_pictures": check_pictures, "by": by}
+    facts = inputs.facts(parameters, *((READ_FILES, GROUPS) if check_pictures else (GROUPS,)))
+    read = facts.inputs
+    if by is not None:
+        read = read | {f"{SLICES} {by}": texts_fingerprint(inputs.ids, sliced.values)}
     facts = replace(
         facts,
+        inputs=read,
+        skipped={**facts.skipped, **sliced.skipped},
         seconds=round(time.monotonic() - started, 2),
         special={
             "num_clusters": found.num_clusters,
@@ -134,6 +149,9 @@ def find_clusters(
             "named_by": named_by,
             "clusters": rows[:MAX_LISTED],
             "subclasses": _subclasses(inputs, found, called),
+            "slices": sliced.slices,
+            "correlated": sliced.correlated,
+            "notes": sliced.notes,
             "duplicates": inputs.duplicates.run_key if inputs.duplicates else None,
         },
     )
@@ -143,7 +161,7 @@ def find_clusters(
         run,
         columns_of(target),
         lambda: _values(inputs, found, called, topics),
-        lambda: _views(target, run, worse),
+        lambda: {**_views(target, run, worse), **sliced.views(inputs)},
         facts,
         results={"ids": " ".join(inputs.ids)},
     )

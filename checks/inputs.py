@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from ..analysis.class_probe import ClassEvidence
     from ..analysis.neighbors import NeighborGraph
     from ..analysis.outliers import Outliers
+    from ..pictures.measures import FileMeasures
 
 AMBIGUOUS = "label id that another patch of its sample has, too"
 
@@ -77,7 +78,7 @@ class Inputs:
             label_field=label_field,
             seed=self.seed,
         )
-        shared = ("vectors", "ids", "items", "rows", "graph", "duplicates")
+        shared = ("vectors", "ids", "items", "measures", "rows", "graph", "duplicates")
         other.__dict__ |= {name: self.__dict__[name] for name in shared if name in self.__dict__}
         return other
 
@@ -109,6 +110,15 @@ class Inputs:
             for id_, box in zip(item.ids, item.boxes or [None])
         }
         return [found[id_] for id_ in self.ids]
+
+    @cached_property
+    def measures(self) -> "FileMeasures":
+        """What is measured on the pixels, which reads all files."""
+        from ..pictures.measures import measure_files
+
+        _, files, boxes = zip(*self.items)
+        with self.progress.share("Looking at the pixels", len(files), self.target.noun) as report:
+            return measure_files(files, boxes, report)
 
     @cached_property
     def rows(self) -> np.ndarray:
@@ -296,6 +306,6 @@ def restrict_to_common(inputs: list[Inputs]) -> int:
     for each in inputs:
         if len(each.vectors.ids) > len(common):
             each.vectors = each.vectors.take(np.array([id_ in common for id_ in each.vectors.ids]))
-            for name in ("ids", "items", "rows", "graph", "duplicates"):
+            for name in ("ids", "items", "measures", "rows", "graph", "duplicates"):
                 each.__dict__.pop(name, None)
     return left_out

@@ -117,11 +117,8 @@ def _look_at_pixels(
 ) -> tuple[list[str | None], list[str], dict[str, int], list[str]]:
     """Adds what the pixels say: reasons, what most of the set has in common, what failed, notes."""
     from ..analysis.uninformative import find_uninformative
-    from ..pictures.measures import measure_files
 
-    _, files, boxes = zip(*inputs.items)
-    with inputs.progress.share("Looking at the pixels", len(files), inputs.target.noun) as report:
-        measures = measure_files(files, boxes, report)
+    measures = inputs.measures
     seen = find_uninformative(measures)
     reasons = [reason or other for reason, other in zip(seen.reasons, reasons)]
     failed = Counter(f"pixels not judged: {error}" for error in measures.errors.values())

@@ -40,7 +40,8 @@ class Found:
 
     Attributes:
         kind: ``leaks``, ``conflicts``, ``exact``, ``near``, ``label issues``, ``captions``,
-            ``outliers``, ``new``, ``duplicates``, ``missing``, ``clusters`` or ``weak classes``
+            ``outliers``, ``new``, ``duplicates``, ``missing``, ``clusters``,
+            ``slices`` or ``weak classes``
         check: the check's name
         run_key: the run
         what: how many of what, in words
@@ -102,6 +103,15 @@ def findings_of(steps: Mapping[str, Mapping[str, Any]]) -> list[Found]:
         found.append(
             _found("clusters", CLUSTERS.name, clusters, what, named, len(worse), shown_in="worse")
         )
+        # Runs of earlier versions did not look at properties of images.
+        if slices := clusters.get("slices"):
+            what = f"{counted(len(slices), 'slice')} with more errors"
+            named = "; ".join(f"{row['slice']}: {row['share']:.0%}" for row in slices[:NAMED])
+            sure, shown_in = f"labels and predictions disagree on {named}", slices[0]["slice"]
+            errors = sum(row["errors"] for row in slices)
+            found.append(
+                _found("slices", CLUSTERS.name, clusters, what, sure, errors, shown_in=shown_in)
+            )
     separability = steps.get(SEPARABILITY.name)
     if separability and len(separability["classes"]) > 1:
         weak = weak_classes(separability["classes"])

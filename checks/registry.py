@@ -8,10 +8,12 @@ from .description import DESCRIPTION
 from .duplicates import DUPLICATES
 from .embeddings import EMBEDDINGS
 from .label_issue_columns import LABEL_ISSUES
+from .order_effects import ORDER_EFFECTS
 from .outliers import OUTLIERS
 from .reduction import REDUCTION
 from .selection import SELECTION
 from .separability import SEPARABILITY
+from .similar import SIMILAR
 from .suggestions import SUGGESTIONS
 from .visualization import VISUALIZATION
 
@@ -26,6 +28,8 @@ CHECKS: tuple[Check, ...] = (
     SEPARABILITY,
     CLUSTERS,
     COMPARISON,
+    SIMILAR,
+    ORDER_EFFECTS,
     SUGGESTIONS,
     SELECTION,
     VISUALIZATION,

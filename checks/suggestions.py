@@ -12,6 +12,7 @@ from fiftyone import ViewField as F
 from ..errors import UserError
 from ..storage.findings import Column, Views, matching_view, plan_findings, store_findings
 from ..storage.fingerprints import GROUPS
+from ..storage.reviews import REVIEW_COLUMNS
 from ..storage.runs import Run
 from ..storage.target import Target
 from .contract import EMBEDDINGS, LABELS, Check, Finding, values_of
@@ -88,7 +89,8 @@ def suggest_labels(
     target, progress = inputs.target, inputs.progress
     checked_precision(precision)
     columns = columns_of(target)
-    run = plan_findings(target, SUGGESTIONS.name, run_key, columns, [*SUGGESTIONS.views])
+    planned = (*columns, *REVIEW_COLUMNS)
+    run = plan_findings(target, SUGGESTIONS.name, run_key, planned, [*SUGGESTIONS.views])
     codes = inputs.codes
     directed = inputs.rows.any(axis=1)
     _check_labels(inputs, codes, directed)
@@ -120,6 +122,7 @@ def suggest_labels(
         lambda: _views(target, run),
         facts,
         results={"ids": " ".join(inputs.ids)},
+        kept=REVIEW_COLUMNS,
     )
     return {"run_key": run.key, **facts.as_dict(), "views": list(saved)}
 
@@ -206,7 +209,8 @@ def _views(target: Target, run: Run) -> Views:
     confidence = "confidence" if target.patches_field is not None else "label.confidence"
     sort_by, told = f"{run.key}_{confidence}", SUGGESTIONS.views
     accepted = F(f"{run.key}_accepted")
-    some = F(sort_by) >= 0
-    sure = matching_view(target, accepted == True, [(sort_by, 1)])  # noqa: E712
+    # What was written as a label is done.
+    some = (F(sort_by) >= 0) & (F(f"{run.key}_review") == None)  # noqa: E711
+    sure = matching_view(target, (accepted == True) & some, [(sort_by, 1)])  # noqa: E712
     rest = matching_view(target, (accepted == False) & some, [(sort_by, -1)])  # noqa: E712
     return {"accepted": (sure, told["accepted"]), "to review": (rest, told["to review"])}

@@ -21,18 +21,20 @@ from .embeddings import EMBEDDINGS, compute_embeddings, model_parameters, plan_e
 from .inputs import Inputs
 from .label_issue_columns import LABEL_ISSUES
 from .label_issues import find_label_issues
+from .order_effects import ORDER_EFFECTS, find_order_effects
 from .outliers import OUTLIERS, find_outliers
 from .progress import Progress
 from .reduction import REDUCTION, reduce_again
 from .selection import SELECTION, select_samples
 from .separability import SEPARABILITY, compute_separability
+from .similar import SIMILAR, find_similar
 from .suggestions import SUGGESTIONS, suggest_labels
 from .visualization import VISUALIZATION, compute_visualization, layout_of
 
 # In the order of their needs.
 ORDER = (
     *(EMBEDDINGS, REDUCTION, DUPLICATES, OUTLIERS, CAPTION_ISSUES, LABEL_ISSUES, VISUALIZATION),
-    *(SEPARABILITY, CLUSTERS, COMPARISON, SUGGESTIONS, SELECTION),
+    *(SEPARABILITY, CLUSTERS, COMPARISON, SIMILAR, ORDER_EFFECTS, SUGGESTIONS, SELECTION),
 )
 
 
@@ -225,8 +227,10 @@ _REPEATED: dict[str, Callable[[fo.Dataset, Run, _Shared], dict[str, Any]]] = {
     LABEL_ISSUES.name: _again_label_issues,
     SEPARABILITY.name: _again_separability,
     VISUALIZATION.name: _again_visualization,
-    CLUSTERS.name: _again(find_clusters, "names", "min_size"),
+    CLUSTERS.name: _again(find_clusters, "names", "min_size", "check_pictures", "by"),
     COMPARISON.name: _again(compare_datasets, "other", "check_pictures"),
+    SIMILAR.name: _again(find_similar, "similar_to", "num_samples", "check_pictures"),
+    ORDER_EFFECTS.name: _again(find_order_effects, "order_by"),
     SUGGESTIONS.name: _again(suggest_labels, "precision"),
     SELECTION.name: _again(select_samples, "num_samples", "strategy", "around", "start_from", "by"),
 }

@@ -12,13 +12,16 @@ from .find_caption_issues import FindCaptionIssues
 from .find_clusters import FindClusters
 from .find_duplicates import FindDuplicates
 from .find_label_issues import FindLabelIssues
+from .find_order_effects import FindOrderEffects
 from .find_outliers import FindOutliers
+from .find_similar import FindSimilar
 from .list_runs import ListRuns
 from .open_dataset_quality import OpenDatasetQuality
 from .open_sample_in_view import OpenSampleInView
 from .reduce_embeddings import ReduceEmbeddings
 from .remove_redundant import RemoveRedundant
 from .review_label_issues import ReviewLabelIssues
+from .review_suggestions import ReviewSuggestions
 from .select_samples import SelectSamples
 from .suggest_labels import SuggestLabels
 from .update_audit import UpdateAudit
@@ -40,8 +43,11 @@ OPERATORS = (
     ComputeSeparability,
     FindClusters,
     CompareDatasets,
+    FindSimilar,
+    FindOrderEffects,
     SelectSamples,
     SuggestLabels,
+    ReviewSuggestions,
     ListRuns,
     DeleteRun,
     OpenDatasetQuality,

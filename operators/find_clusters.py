@@ -11,6 +11,7 @@ from ..markup import code, markdown
 from ..storage.targets import resolve_target
 from .base import QualityOperator
 from .form_fields import (
+    NOT_CHOSEN,
     embeddings_input,
     judging_notice,
     labels_input,
@@ -20,7 +21,7 @@ from .form_fields import (
 from .words import counted_of, skipped_lines
 
 # For the forecast in the form, on two cores.
-SECONDS_PER_EMBEDDING, STARTING_SECONDS = 2e-4, 5
+IMAGES_PER_SECOND, SECONDS_PER_EMBEDDING, STARTING_SECONDS = 300, 2e-4, 5
 
 # Clusters and classes that the summary names.
 NAMED = 8
@@ -45,6 +46,8 @@ class FindClusters(QualityOperator):
         label_field: str | None = None,
         names: str | list = "auto",
         min_size: int = 5,
+        check_pictures: bool = True,
+        by: str | None = None,
         run_key: str | None = None,
         seed: int = 51,
     ) -> dict[str, Any]:
@@ -61,12 +64,18 @@ class FindClusters(QualityOperator):
                 fit, else labels; ``"labels"``; or, for CLIP embeddings, a list of words to choose
                 from
             min_size (5): distinct images that make a cluster; duplicates count once
+            check_pictures (True): with labels, also tell properties of images (brightness, color,
+                sharpness, size, aspect ratio) that go with errors or with a label, which reads all
+                files; not for embeddings of texts
+            by (None): a field, a source or camera say, whose values are looked at as well
             run_key (None): the name of the run, by default ``clusters``
             seed (51): of everything random
 
         Returns:
             a dict with ``num_clusters``, ``num_topics``, ``clusters`` (the largest first),
-            ``subclasses``, ``unclustered``, …
+            ``subclasses``, ``unclustered``, ``slices`` (samples with one property among which
+            held-out predictions and labels disagree, the surest first), ``correlated`` (labels that
+            a property tells all by itself), …
 
         Raises:
             UserError: if the input is at fault; an earlier run of the name then stays
@@ -78,13 +87,20 @@ class FindClusters(QualityOperator):
             label_field=label_field,
             seed=seed,
         )
-        return find_clusters(inputs, names=names, min_size=min_size, run_key=run_key)
+        return find_clusters(
+            inputs,
+            names=names,
+            min_size=min_size,
+            check_pictures=check_pictures,
+            by=by,
+            run_key=run_key,
+        )
 
     def form(self, ctx: Any, samples: Any, inputs: types.Object) -> None:
         patches_field = patches_input(ctx, samples, inputs, "Cluster")
         target = resolve_target(samples, patches_field)
         embeddings = embeddings_input(ctx, target, inputs)
-        labels_input(target, inputs, "What the clusters tell of these", required=False)
+        fields = labels_input(target, inputs, "What the clusters tell of these", required=False)
         inputs.str(
             "names",
             default="auto",
@@ -98,8 +114,23 @@ class FindClusters(QualityOperator):
             label="Smallest cluster",
             description="Distinct images that make a cluster",
         )
+        inputs.bool(
+            "check_pictures",
+            default=True,
+            label="Look at the pixels",
+            description="With labels, tells properties such as dark or small that go with errors "
+            "or with a label; reads all files",
+        )
+        inputs.str(
+            "by",
+            label="By",
+            description="A field such as source or camera, whose values are looked at as well",
+        )
         run_key_input(ctx, target, self.name, columns_of(target), [*CLUSTERS.views], inputs)
-        judging_notice(target, embeddings, inputs, STARTING_SECONDS, SECONDS_PER_EMBEDDING)
+        reads = bool(fields) and ctx.params.get("label_field") != NOT_CHOSEN
+        reads = reads and ctx.params.get("check_pictures", True)
+        each = 1 / IMAGES_PER_SECOND if reads else SECONDS_PER_EMBEDDING
+        judging_notice(target, embeddings, inputs, STARTING_SECONDS, each)
 
     def from_form(self, given: dict[str, Any]) -> dict[str, Any]:
         names = given.get("names")
@@ -129,11 +160,23 @@ class FindClusters(QualityOperator):
                     f"- **{markdown(row['cluster'])} performs worse than the rest**: held-out "
                     f"predictions are right for {row['accuracy']:.0%} of it"
                 )
+        for row in result["slices"][:NAMED]:
+            lines.append(
+                f"- **{markdown(row['slice'])}**: labels and held-out predictions disagree on "
+                f"{row['share']:.0%} of {row['count']:,}, {row['rest']:.0%} of the rest"
+            )
+        for row in result["correlated"][:NAMED]:
+            lines.append(
+                f"- class {markdown(row['label'])} can be told by its {markdown(row['property'])} "
+                f"alone: {markdown(row['level'])} (AUC {row['auc']:.2f}); a classifier may learn "
+                "that instead"
+            )
         for split in result["subclasses"][:NAMED]:
             parts = ", ".join(markdown(part["cluster"]) for part in split["clusters"])
             lines.append(f"- class {markdown(split['label'])} falls into several clusters: {parts}")
         if result["unclustered"]:
             lines.append(f"- {counted_of(result['unclustered'], noun)} in no cluster")
+        lines += [f"- {markdown(note)}" for note in result["notes"]]
         lines += skipped_lines(result)
         lines.append(f"- {duration(result['seconds'])} in all")
         return "\n".join(lines)

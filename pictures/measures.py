@@ -35,6 +35,9 @@ class Measures:
         color_range: largest difference of a color channel between these percentiles, in [0, 1]
         sharpness: standard deviation of the Laplacian over that of the gray values, at 64 pixels;
             about 1 in photos. None where it cannot be told
+        brightness: mean perceived brightness, in [0, 1]
+        saturation: mean difference between the channels, by the mean of the largest, in [0, 1]
+        warmth: mean red less mean blue, by their sum, in [-1, 1]
     """
 
     width: int
@@ -43,6 +46,9 @@ class Measures:
     brightest: float
     color_range: float
     sharpness: float | None
+    brightness: float
+    saturation: float
+    warmth: float
 
 
 @dataclass(frozen=True)
@@ -57,6 +63,7 @@ class FileMeasures:
         color_range: (n,) float64, largest difference of a color channel between these
             percentiles, in [0, 1]
         sharpness: (n,) float64, as in ``Measures``; NaN where it cannot be told, too
+        brightness, saturation, warmth: (n,) float64, as in ``Measures``
         errors: why one could not be measured, by its row
         notes: what a user should know of how one was read, by its row
     """
@@ -68,6 +75,9 @@ class FileMeasures:
     brightest: np.ndarray
     color_range: np.ndarray
     sharpness: np.ndarray
+    brightness: np.ndarray
+    saturation: np.ndarray
+    warmth: np.ndarray
     errors: dict[int, str]
     notes: dict[int, str] = field(default_factory=dict)
 
@@ -105,7 +115,7 @@ def measure_files(
         return _measure_file(paths[rows[0]], [boxes[row] for row in rows])
 
     size = np.zeros((2, len(paths)), np.int64)
-    values = np.full((4, len(paths)), np.nan)
+    values = np.full((7, len(paths)), np.nan)
     errors, notes = {}, {}
     with ThreadPoolExecutor(num_cores()) as pool:
         for done, (rows, (found, note)) in enumerate(zip(files, pool.map(measure_file, files)), 1):
@@ -117,7 +127,10 @@ def measure_files(
                     continue
                 size[:, row] = one.width, one.height
                 # None, what cannot be told, becomes NaN.
-                values[:, row] = one.darkest, one.brightest, one.color_range, one.sharpness
+                values[:, row] = (
+                    one.darkest, one.brightest, one.color_range, one.sharpness,
+                    one.brightness, one.saturation, one.warmth,
+                )  # fmt: skip
             if progress is not None:
                 progress(done / len(files))
     whole = np.array([box is None for box in boxes], bool)
@@ -150,6 +163,8 @@ def measure(image: Image.Image, size: tuple[int, int] | None = None) -> Measures
     brightness = np.sqrt(pixels**2 @ np.float32([0.241, 0.691, 0.068]))
     darkest, brightest = np.percentile(brightness, [1, 99])
     low, high = np.percentile(pixels, [1, 99], axis=0)
+    red, _, blue = pixels.mean(axis=0).tolist()
+    largest = pixels.max(axis=1)
     return Measures(
         width=(size or image.size)[0],
         height=(size or image.size)[1],
@@ -157,6 +172,9 @@ def measure(image: Image.Image, size: tuple[int, int] | None = None) -> Measures
         brightest=float(brightest),
         color_range=float((high - low).max()),
         sharpness=_sharpness(image),
+        brightness=float(brightness.mean()),
+        saturation=float((largest - pixels.min(axis=1)).mean() / max(largest.mean(), 1e-6)),
+        warmth=(red - blue) / max(red + blue, 1e-6),
     )
 
 

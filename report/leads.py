@@ -182,13 +182,21 @@ def _of_separability(reported: "ReportedRun") -> list[Lead]:
 def _of_clusters(reported: "ReportedRun") -> list[Lead]:
     facts, anchor = reported.facts, f"run-{reported.run.key}"
     worse = [row for row in facts["clusters"] if row.get("worse")]
-    if not worse:
-        return []
-    names = "; ".join(
-        f"{row['cluster']}, {percent(row['accuracy'])} right" for row in worse[:NAMED]
-    )
-    title = _noun(len(worse), "cluster", "clusters") + " worse than the rest"
-    return [Lead(1, f"{len(worse):,}", title, f"Held-out predictions: {names}.", anchor)]
+    leads = []
+    if worse:
+        names = "; ".join(
+            f"{row['cluster']}, {percent(row['accuracy'])} right" for row in worse[:NAMED]
+        )
+        title = _noun(len(worse), "cluster", "clusters") + " worse than the rest"
+        leads.append(Lead(1, f"{len(worse):,}", title, f"Held-out predictions: {names}.", anchor))
+    if slices := facts.get("slices"):
+        names = "; ".join(
+            f"{row['slice']}, {percent(row['share'])} of {row['count']:,}" for row in slices[:NAMED]
+        )
+        title = _noun(len(slices), "slice", "slices") + " with more errors"
+        text = f"Labels and held-out predictions disagree: {names}."
+        leads.append(Lead(1, f"{len(slices):,}", title, text, anchor))
+    return leads
 
 
 def _of_suggestions(reported: "ReportedRun") -> list[Lead]:

@@ -12,7 +12,7 @@ from .target import Target
 # Names of the fingerprints of a run; those of fields are followed by the field.
 EMBEDDINGS, LABELS, SPLITS, SLICES = "embeddings", "labels", "splits", "slices"
 FILES, GROUPS, PREDICTIONS, OTHER = "files", "duplicates", "predictions", "other"
-TEXTS = "texts"
+TEXTS, ORDER = "texts", "values"
 
 
 def texts_fingerprint(ids: Sequence[str], texts: Iterable[str | None]) -> str:

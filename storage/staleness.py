@@ -20,6 +20,7 @@ from .groups import read_duplicate_groups
 from .labels import read_label_texts, shown_text
 from .maps import visualization_ids
 from .metadata import read_slices
+from .orders import read_order
 from .others import apart, read_other, resolve_other
 from .reviews import UNDER_REVIEW
 from .runs import COMPUTING, DESCRIBING, UNDER_REMOVAL, Run, evaluated_ids, read_results
@@ -119,6 +120,9 @@ class Reader:
         if kind == fingerprints.SLICES:
             samples = [target.sample_ids[id_] for id_ in ids]
             return fingerprints.texts_fingerprint(ids, read_slices(target, name, ids, samples))
+        if kind == fingerprints.ORDER:
+            samples = [target.sample_ids[id_] for id_ in ids]
+            return fingerprints.texts_fingerprint(ids, read_order(target, name, samples)[0])
         if kind == fingerprints.TEXTS:
             texts = read_texts(target, name)
             return fingerprints.texts_fingerprint(ids, [texts.get(id_) for id_ in ids])

@@ -239,11 +239,11 @@ class Target:
         chosen = frozenset(zip((sample_of[id_] for id_ in ids), self.label_ids(ids)))
         return replace(self, view=view, chosen=chosen)
 
-    def view_of(self, ids: Sequence[str]) -> Any:
-        """A view of these samples, or of these patches."""
+    def view_of(self, ids: Sequence[str], ordered: bool = False) -> Any:
+        """A view of these samples, in this order if wanted, or of these patches."""
         samples, field = self.all_samples, self.patches_field
         if field is None:
-            return samples.select(list(ids))
+            return samples.select(list(ids), ordered=ordered)
         label_ids = self.label_ids(ids)
         if not any(SEPARATOR in id_ for id_ in ids):
             return samples.select_labels(ids=label_ids, fields=field).to_patches(field)

@@ -348,6 +348,7 @@ CASES: dict[str, Case] = {
         partly_labeled,
         calls("compare_datasets", embeddings="vec", other="first half", check_pictures=False),
     ),
+    "find_order_effects": Case(of_samples, calls("find_order_effects", embeddings="vec")),
     "select_samples": Case(of_samples, calls("select_samples", embeddings="vec", num_samples=7)),
     "select_samples again": Case(
         of_samples,

@@ -4,6 +4,7 @@ import fiftyone as fo
 import fiftyone.operators as foo
 import numpy as np
 import pytest
+from PIL import Image
 
 PREFIX = "@embedding/quality/"
 KINDS = ("kite", "boot", "harp")
@@ -126,3 +127,60 @@ def test_a_slice_that_performs_worse_is_told(attic, find_clusters):
     shown = attic.load_saved_view("clusters: worse")
     assert shown.distinct("clusters_cluster.label") == [worse["cluster"]]
     assert f"**{worse['cluster']} performs worse than the rest**" in find_clusters.summary(result)
+
+
+@pytest.fixture
+def cellar(dataset, tmp_path):
+    """150 images of three kinds; 14 dark ones of one kind have the label of another."""
+    random = np.random.default_rng(3)
+    centers = random.normal(size=(3, 24))
+    for number in range(150):
+        of, dark = number % 3, number % 3 == 0 and number < 42
+        path = str(tmp_path / f"{number:03}.png")
+        pixels = random.integers(0, 60, (24, 24, 3)) + (10 if dark else 150)
+        Image.fromarray(pixels.astype(np.uint8)).save(path)
+        dataset.add_sample(
+            fo.Sample(
+                path,
+                emb=(centers[of] + 0.3 * random.normal(size=24)).astype(np.float32),
+                sort=fo.Classification(label="boot" if dark else KINDS[of]),
+                donor="aunt" if of == 2 else f"uncle {number % 4}",
+                planted=dark,
+            )
+        )
+    return dataset
+
+
+def test_a_slice_is_named_by_what_its_images_have_in_common(cellar, find_clusters, tmp_path):
+    result = find_clusters(cellar, embeddings="emb", label_field="sort", by="donor")
+    (found,) = result["slices"]
+    assert (found["property"], found["level"], found["errors"]) == ("brightness", "dark", 14)
+    shown = cellar.load_saved_view(f"clusters: {found['slice']}")
+    assert len(shown) == found["count"] and shown.values("planted")[:14] == [True] * 14
+    assert f"**{found['slice']}**" in find_clusters.summary(result)
+    foo.get_operator(PREFIX + "export_report")(cellar, path=str(tmp_path / "told"))
+    page = next((tmp_path / "told").glob("*.html")).read_text()
+    assert f"<b>{found['slice']}</b>" in page and "slice with more errors" in page
+    assert {"label": "harp", "property": "donor", "level": "aunt", "auc": 1.0} in result[
+        "correlated"
+    ]
+
+    def reasons():
+        rows = foo.get_operator(PREFIX + "list_runs")(cellar)["runs"]
+        return [row["reasons"] for row in rows if row["run_key"] == "clusters"]
+
+    assert reasons() == [[]]
+    cellar.limit(1).set_values("donor", ["nobody"])
+    assert reasons() == [["the slices in donor have changed"]]
+    foo.get_operator(PREFIX + "delete_run")(cellar, run_key="clusters")
+    assert cellar.list_saved_views() == []
+
+
+def test_slices_through_the_executor(cellar, find_clusters):
+    """As the App runs it; without the pixels, only the field that was named is looked at."""
+    params = {"embeddings": "emb", "label_field": "sort", "check_pictures": False, "by": "donor"}
+    execute = foo.execute_operator
+    result = execute(PREFIX + "find_clusters", {"dataset": cellar}, params=params).result
+    assert result["slices"] == [] and {r["property"] for r in result["correlated"]} == {"donor"}
+    with pytest.raises(ValueError, match="by='donor' is looked at beside labels"):
+        find_clusters(cellar, embeddings="emb", by="donor")

@@ -218,3 +218,75 @@ def test_through_fiftyones_executor(mail):
         params={"embeddings": "pixels", "num_samples": 7, "start_from": "read"},
     ).result
     assert found["selected"] == 7 and found["strategy"] == "uncertain"
+
+
+def test_suggestions_become_labels_and_are_taken_back(mail, suggest_labels):
+    """Through FiftyOne's executor; what is accepted leaves the view, also after another run."""
+    before = mail.values("read.label")
+    result = suggest_labels(mail, embeddings="pixels", label_field="read")
+
+    def review(samples, **params):
+        kind = "dataset" if isinstance(samples, fo.Dataset) else "view"
+        name = PREFIX + "review_suggestions"
+        return foo.execute_operator(name, {kind: samples}, params=params).result
+
+    some = mail.load_saved_view("suggestions: accepted")[:200]
+    ids, expected = some.values(["id", "suggestions_label.label"])
+    done = review(mail.select(ids), decision="accept")
+    assert done["changed"] == done["accepted"] == 200 and sum(done["classes"].values()) == 200
+    assert mail.select(ids, ordered=True).values("read.label") == expected
+    assert isinstance(mail[ids[0]]["read"], fo.Classification)
+    assert len(mail.load_saved_view("suggestions: accepted")) == result["suggested"] - 200
+    rest = review(mail, decision="accept")
+    assert rest["changed"] == result["suggested"] - 200
+    assert rest["skipped"]["labeled already"] == 160 + 200
+    assert f"**{rest['changed']} labels** written to `read`" in operator(
+        "review_suggestions"
+    ).summary(rest)
+    # Labels that were there, or were edited since, stay as they are.
+    mail.select(ids[:1]).set_values("read.label", ["digit 77"])
+    again = suggest_labels(mail, embeddings="pixels", label_field="read")
+    assert again["labeled"] == 160 + result["suggested"]
+    back = review(mail, decision="undo")
+    assert back["changed"] == result["suggested"] - 1
+    assert back["skipped"]["the label was edited after it was accepted"] == 1
+    mail.select(ids[:1]).set_values("read", [None])
+    assert mail.values("read.label") == before and mail.count("read") == 160
+    suggest_labels(mail, embeddings="pixels", label_field="read", precision=0.995)
+    few = mail.load_saved_view("suggestions: to review")[:3]
+    assert review(few, decision="accept")["skipped"] == {"not sure enough": 3}
+    assert review(few, decision="accept", unsure=True)["changed"] == 3
+    assert operator("delete_run")(mail, run_key="suggestions")
+    assert mail.count("read") == 163 and "suggestions_review" not in mail.get_field_schema()
+
+
+def test_suggestions_of_patches_and_of_texts_become_labels(dataset):
+    rows, of = blobs([40, 40], spread=0.5)
+    for index, (row, number) in enumerate(zip(rows, of)):
+        label = ("bolt", "nut")[number] if index % 4 == 0 else None
+        row = row.astype(np.float32)
+        box = fo.Detection(label=label, bounding_box=[0, 0, 1, 1], features=row)
+        parts = fo.Detections(detections=[box])
+        dataset.add_sample(fo.Sample(f"/none/{index}.jpg", parts=parts, features=row, kind=label))
+    dataset.add_sample_field("parts.detections.features", fo.VectorField)
+    accept = operator("review_suggestions")
+    for given, path in (
+        ({"patches_field": "parts", "label_field": "parts"}, "parts.detections.label"),
+        ({"label_field": "kind", "run_key": "kinds"}, "kind"),
+    ):
+        before = dataset.values(path)
+        result = operator("suggest_labels")(dataset, embeddings="features", **given)
+        key = result["run_key"]
+        done = accept(dataset, decision="accept", run_key=key)
+        assert done["changed"] == result["suggested"] > 25
+        labels = dataset.values(path, unwind=True)
+        right = [("bolt", "nut")[number] for number in of]
+        assert all(label in (None, true) for label, true in zip(labels, right))
+        assert accept(dataset, decision="undo", run_key=key)["changed"] == done["changed"]
+        assert dataset.values(path) == before
+    for given, message in (
+        ({"decision": "perhaps"}, "choose 'accept' or 'undo'"),
+        ({"decision": "undo", "run_key": "other"}, "there are: kinds, suggestions"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            accept(dataset, **given)

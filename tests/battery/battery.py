@@ -22,7 +22,7 @@ import pytest
 PLUGIN = "@embedding/quality"
 
 # What stands for something that is only known when the call is made.
-WEIGHTS, FOLDER, FIRST_ID = object(), object(), object()
+WEIGHTS, FOLDER, FIRST_ID, FIRST_FILE = object(), object(), object(), object()
 
 VECTORS = {"embeddings": "vec"}
 LABELED = {**VECTORS, "label_field": "species"}
@@ -58,13 +58,18 @@ ENTRIES: dict[str, Entry] = {
     "find_clusters": Entry({**LABELED, "names": "labels", "min_size": 3}),
     "find_duplicates": Entry(VECTORS),
     "find_label_issues": Entry(LABELED),
+    "find_order_effects": Entry(VECTORS),
     "find_outliers": Entry(VECTORS),
+    "find_similar": Entry(
+        {"embeddings": "made", "similar_to": FIRST_FILE}, ("compute_embeddings",)
+    ),
     "list_runs": Entry({}, ("find_outliers",)),
     "open_dataset_quality": Entry(app=True),
     "open_sample_in_view": Entry({"view": "mine", "id": FIRST_ID}, app=True),
     "reduce_embeddings": Entry({**VECTORS, "num_dims": 3}),
     "remove_redundant": Entry({}, ("find_duplicates",)),
     "review_label_issues": Entry({"decision": "accept"}, ("find_label_issues",)),
+    "review_suggestions": Entry({"decision": "accept"}, ("suggest_labels",)),
     "select_samples": Entry({**VECTORS, "num_samples": 5}),
     "suggest_labels": Entry(LABELED),
     "update_audit": Entry({}, ("find_outliers",)),
@@ -142,6 +147,8 @@ def parameters_of(name: str, samples: Any, patches: str | None = None) -> dict[s
             given[key] = weights()
         elif value is FOLDER:
             given[key] = str(Path(_home().name) / uuid.uuid4().hex)
+        elif value is FIRST_FILE:
+            given[key] = next(iter(samples.values("filepath")), "")
         elif value is FIRST_ID:
             given[key] = next(iter(samples.values("id")), "")
     if patches is not None and not entry(name).app:

@@ -54,6 +54,7 @@ REFUSED = {
     "of": ("", " ", "two\nlines", "x" * 501),
     "num_samples": (0, -1, -0.5, NAN, INFINITE, 2.5),
     "options": ({"absent": 1},),
+    "order_by": (*UNKNOWN, "note.absent", "_id", "metadata", "vec"),
     "other": UNKNOWN,
     "overwrite": (),
     "patches_field": NO_FIELD,
@@ -65,6 +66,7 @@ REFUSED = {
     "run_key": UNUSABLE[2:],
     "run_keys": (["absent"], "absent", [1]),
     "seed": (-1, 2**32, 2**70),
+    "similar_to": ("", " ", "/absent.png", "/", "\0"),
     "similarity_index": UNUSABLE[2:],
     "split": (*NO_FIELD, [], [1]),
     "start_from": ("absent", [], [1], ["absent"]),
@@ -114,6 +116,7 @@ def shelf():
     for name in ("find_duplicates", "find_label_issues", "find_outliers"):
         prepare(name, made)
         operator(name)(made, **parameters_of(name, made))
+    prepare("find_similar", made)
     made.reload()
     before = State.of(made)
     yield made
