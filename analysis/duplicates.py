@@ -183,10 +183,10 @@ def _check(num_pictures, copies, rows, graph, threshold, labels, splits, prefere
     given["preference"] = preference
     for name, value in given.items():
         if value is not None and len(value) != num_pictures:
-            raise ValueError(f"{num_pictures} pictures, but {len(value)} {name}")
+            raise ValueError(f"{num_pictures} images, but {len(value)} {name}")
     if (rows is None) != (graph is None):
         raise ValueError("rows and graph come together: pass both or none")
     if graph is not None and graph.num_rows != num_pictures:
-        raise ValueError(f"{num_pictures} pictures, but a graph of {graph.num_rows} rows")
+        raise ValueError(f"{num_pictures} images, but a graph of {graph.num_rows} rows")
     if threshold is not None and not 0 < threshold < 1:
         raise ValueError(f"threshold must lie between 0 and 1, not be {threshold}")

@@ -106,7 +106,7 @@ def erase_field(
     """
     chosen = _measured_rows(rows, values, seed)
     if len(np.unique(values[chosen])) < 2:
-        raise ValueError("A field needs at least two values to be taken out")
+        raise ValueError("A field needs at least two values to be removed")
     held_out = _HeldOut(rows[chosen], values[chosen], groups, chosen, seed)
     most = _most_cells(rows, values)
     tried = [1, most] if most > 1 else [1]
@@ -154,7 +154,7 @@ def fit_erasure(
     known = np.flatnonzero(values >= 0)
     present, codes = np.unique(values[known], return_inverse=True)
     if len(present) < 2:
-        raise ValueError("A field needs at least two values to be taken out")
+        raise ValueError("A field needs at least two values to be removed")
     cell = np.zeros(len(known), np.int64)
     if cells > 1:
         cell = _cells(rows, known, codes, cells, seed)

@@ -58,7 +58,7 @@ def check_predictions(
     if broken.any():
         raise ValueError(
             f"The predictions of {broken.sum()} of {len(values)} samples hold NaN or infinite "
-            f"values, the first one in row {int(broken.argmax())}"
+            f"values, first in row {int(broken.argmax())}"
         )
     values = _as_probabilities(values)
     probabilities = values.astype(np.float32)

@@ -194,7 +194,7 @@ def _in_sample_warning(overlap: np.ndarray, num_given: int) -> str | None:
     if met < IN_SAMPLE_SHARE:
         return None
     return (
-        f"{100 * met:.1f} % of the boxes are predicted almost exactly, which is not plausible on "
-        "pictures that the detector has not seen in training. In-sample predictions hide label "
-        "errors; use cross-validated ones, or leave predictions_field out"
+        f"{100 * met:.1f} % of the boxes are predicted almost exactly, which is not plausible "
+        "for images not seen in training. In-sample predictions hide label "
+        "errors; use cross-validated ones, or omit predictions_field"
     )

@@ -188,13 +188,13 @@ def _check(
 ) -> None:
     num_rows = len(rows)
     if graph.num_rows != num_rows:
-        raise ValueError(f"The neighbor graph has {graph.num_rows} rows for {num_rows} vectors")
+        raise ValueError(f"The neighbor graph has {graph.num_rows} rows for {num_rows} embeddings")
     if (labels is None) != (probabilities is None):
         raise ValueError("labels and probabilities must be given together")
     aligned = {"groups": groups, "labels": labels, "probabilities": probabilities}
     for name, values in aligned.items():
         if values is not None and len(values) != num_rows:
-            raise ValueError(f"{name} has {len(values)} entries for {num_rows} vectors")
+            raise ValueError(f"{name} has {len(values)} entries for {num_rows} embeddings")
     if labels is not None and num_rows and labels.max() >= probabilities.shape[1]:
         raise ValueError(
             f"labels name class {labels.max()}, but probabilities has {probabilities.shape[1]}"

@@ -63,8 +63,8 @@ def pca_layout(vectors: np.ndarray, num_dims: int = 2) -> PcaMap:
     if found < num_dims:
         found = max(found, 0)
         note = (
-            f"{num_rows} samples of {dim} dimensions vary in at most {found} directions; the other "
-            "coordinates of the map are 0."
+            f"{num_rows} samples of {dim} dimensions vary in at most {found} directions; the "
+            "other coordinates of the plot are 0."
         )
         notes = (note,)
     centered = vectors - mean.astype(np.float32)

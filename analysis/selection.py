@@ -59,7 +59,7 @@ class Selection:
     """The chosen rows and how far they cover the others.
 
     Attributes:
-        order: (m,) int64 rows, the first choice first
+        order: (m,) int64 rows, most important first
         distance: (n,) float32, cosine distance to the nearest row that is chosen or was before
         radius: the distance within which a row is covered: at which the median row has its 10th
             neighbor

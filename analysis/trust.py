@@ -62,7 +62,7 @@ def map_trust(
     points = np.asarray(points, np.float64)
     num_rows = len(units.rows)
     if len(points) != num_rows:
-        raise ValueError(f"The map has {len(points)} points for {num_rows} vectors")
+        raise ValueError(f"The plot has {len(points)} points for {num_rows} embeddings")
     if k < 1 or sample < 1:
         raise ValueError(f"k and sample must be at least 1, not {k} and {sample}")
     k = min(k, (num_rows - 1) // 2)

@@ -125,7 +125,7 @@ def audit(
     if name is not None:
         _steps_on_embeddings(inputs, labels, several, check_pictures, done)
     else:
-        done.leave_out(NEEDS_EMBEDDINGS, "there are no vectors")
+        done.leave_out(NEEDS_EMBEDDINGS, "there are no embeddings")
     if similarity_index is not None and name is not None:
         made = (target, name, similarity_index, progress)
         done.step(SEARCH, lambda: index_embeddings(*made))
@@ -193,7 +193,7 @@ def _fields_of_texts(target: Target) -> list[str]:
 def _labels(target: Target, label_field: str | None) -> tuple[str | None, str]:
     """The field of the labels, or None and why there is none."""
     if label_field == NO_LABELS:
-        return None, "without labels, as asked"
+        return None, "label_field='none' was passed"
     if target.patches_field is not None:
         return target.patches_field, ""
     if label_field is not None:
@@ -204,7 +204,7 @@ def _labels(target: Target, label_field: str | None) -> tuple[str | None, str]:
     if len(fields) == 1:
         return fields[0], ""
     if not fields:
-        return None, "no field holds a Classification for each sample; name one as label_field="
+        return None, "no field holds a Classification for each sample; pass label_field="
     return None, f"which labels? label_field= can be {', '.join(fields)}"
 
 
@@ -296,7 +296,7 @@ def _embeddings(
         before = _before(target, name)
         if before is None:
             done.left_out[EMBEDDINGS.name] = (
-                f"{missing:,} {target.noun} have no vector in {name!r}, which this plugin did "
+                f"{missing:,} {target.noun} have no embedding in {name!r}, which this plugin did "
                 "not compute"
             )
             return name

@@ -55,8 +55,8 @@ def with_detector(
     warnings = [*boxes.warnings, *filter(None, [told.warning])]
     if boxes.num_unpredicted:
         warnings.append(
-            f"{counted(boxes.num_unpredicted, 'sample')} without predictions judged by the vectors "
-            "alone"
+            f"{counted(boxes.num_unpredicted, 'sample')} without predictions evaluated on the "
+            "embeddings alone"
         )
     values = {
         "reason": {id_: " and ".join(why) for id_, why in reasons.items()},

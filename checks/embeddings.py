@@ -33,7 +33,9 @@ EMBEDDINGS = Check(
     columns=(
         # Called as the field itself and ``<field>_error``; the run is named after the field.
         Column("", fo.VectorField, "Embeddings of {model}"),
-        Column("error", fo.StringField, "Why there is no embedding; empty where there is one"),
+        Column(
+            "error", fo.StringField, "The reason for a missing embedding; empty where there is one"
+        ),
     ),
 )
 
@@ -183,7 +185,7 @@ def compute_embeddings(
         index = next(iter([*made, *kept]), None)
         notes = [*getattr(network, "notes", ()), *counted_notes(done.notes, target.noun)]
         if edited:
-            notes.append(f"{counted(edited, 'text')} edited since, and embedded again")
+            notes.append(f"{counted(edited, 'text')} edited since and embedded again")
         more = {
             "similarity_index": index,
             "text_search": index is not None and known_tower(target, plan.field)[0] is not None,
@@ -309,7 +311,7 @@ def _kept_indexes(target: Target, plan: Plan) -> list[Run]:
 
 def _mixing_error(plan: Plan, model: str) -> UserError:
     return UserError(
-        f"The field {plan.field!r} holds vectors of {_describe(plan.identity)}, not of "
+        f"The field {plan.field!r} holds embeddings of {_describe(plan.identity)}, not of "
         f"{model}; pass overwrite=True (in the App: Recompute existing embeddings) to replace them "
         "all, or another field name as embeddings="
     )

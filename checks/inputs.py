@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from ..analysis.neighbors import NeighborGraph
     from ..analysis.outliers import Outliers
 
-AMBIGUOUS = "label id that another patch of its sample has, too"
+AMBIGUOUS = "label id shared with another patch of its sample"
 
 
 class Inputs:
@@ -174,8 +174,8 @@ class Inputs:
 
         if not (self.rows.any(axis=1) & (self.codes >= 0)).any():
             raise UserError(
-                f"embeddings={self.embeddings!r}: all vectors of labeled {self.target.noun} are "
-                "zero; choose another field of embeddings"
+                f"embeddings={self.embeddings!r}: all embeddings of labeled {self.target.noun} "
+                "are zero; choose another field of embeddings"
             )
         count, noun = len(self.vectors.ids), self.target.noun
         with self.progress.share("Predicting held-out labels", count, noun) as report:
@@ -291,7 +291,7 @@ def restrict_to_common(inputs: list[Inputs]) -> int:
         return 0
     common = set.intersection(*(set(each.vectors.ids) for each in inputs))
     if not common:
-        raise UserError("embeddings: nothing has a vector in all of these fields")
+        raise UserError("embeddings: no sample has an embedding in all of these fields")
     left_out = len(inputs[0].vectors.ids) - len(common)
     for each in inputs:
         if len(each.vectors.ids) > len(common):

@@ -20,16 +20,16 @@ from .parameters import checked_threshold
 from .progress import counted_notes
 
 FOUND = (
-    Column("score", fo.FloatField, "How unlike the others this is, from 0 (typical) to 1"),
+    Column("score", fo.FloatField, "How unusual this is, from 0 (typical) to 1"),
     FLAGGED,
-    Column("reason", fo.StringField, "Why this is flagged"),
+    Column("reason", fo.StringField, "The reason for the flag"),
 )
 
 OUTLIERS = Check(
     name="find_outliers",
     needs=frozenset({EMBEDDINGS}),
     columns=(*FOUND, REVIEW),
-    views={"flagged": "Outliers and images without content, the strangest first"},
+    views={"flagged": "Outliers and images with low information, most unusual first"},
     finding=Finding(
         kind="outlier",
         column="flagged",
@@ -40,7 +40,7 @@ OUTLIERS = Check(
     count=("flagged", "flagged"),
 )
 
-OF_THE_SET, OF_ITS_CLASS = "unlike the whole set", "unlike its class"
+OF_THE_SET, OF_ITS_CLASS = "unlike the rest of the dataset", "unlike its class"
 
 
 def find_outliers(
@@ -120,11 +120,11 @@ def _look_at_pixels(
     from ..pictures.measures import measure_files
 
     _, files, boxes = zip(*inputs.items)
-    with inputs.progress.share("Looking at the pixels", len(files), inputs.target.noun) as report:
+    with inputs.progress.share("Measuring the pixels", len(files), inputs.target.noun) as report:
         measures = measure_files(files, boxes, report)
     seen = find_uninformative(measures)
     reasons = [reason or other for reason, other in zip(seen.reasons, reasons)]
-    failed = Counter(f"pixels not judged: {error}" for error in measures.errors.values())
+    failed = Counter(f"pixels not evaluated: {error}" for error in measures.errors.values())
     notes = counted_notes(measures.notes.values(), inputs.target.noun)
     return reasons, list(seen.common), dict(failed), notes
 

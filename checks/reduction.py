@@ -136,7 +136,7 @@ def _before(run: Run, before: Run | None, inputs: Inputs) -> tuple[Reduction, St
     """
     if before is None or before.unreadable is not None:
         raise UserError(
-            f"update=True: there are no reduced embeddings {run.key!r} yet; compute them without "
+            f"update=True: there are no reduced embeddings {run.key!r} yet; run it without "
             "update first"
         )
     source = before.facts.parameters["embeddings"]
@@ -178,14 +178,14 @@ def _refitted(inputs: Inputs, before: Run, reduction: Reduction, stored: StoredR
     changed, part = stored.changed(inputs.vectors), reducer.erasure or reducer.encoder
     if changed or len(part.mean) != inputs.vectors.matrix.shape[1]:
         raise UserError(
-            f"update=True: {changed:,} of the embeddings that were reduced before have changed "
-            "since; compute it again, without update"
+            f"update=True: {changed:,} of the embeddings reduced before have changed since; run "
+            "it again without update"
         )
     values = removed_values(inputs, reduction)
     if moved := stored.moved(inputs.ids, values):
         raise UserError(
-            f"update=True: {moved:,} values of {reduction.remove!r} have changed since; compute it "
-            "again, without update"
+            f"update=True: {moved:,} values of {reduction.remove!r} have changed since; run it "
+            "again without update"
         )
     kept = ("explained", "removed", "epochs", "reducer")
     return Fitted(reducer, {name: before.facts.special.get(name) for name in kept}, values)

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 SEPARABILITY = Check(
     name="compute_separability",
     needs=frozenset({EMBEDDINGS, LABELS}),
-    would_find="classes that are mixed up",
+    would_find="classes that are confused",
 )
 
 # A class is called weak if chance alone makes one so seldom.
@@ -112,8 +112,8 @@ def _facts(
     skipped = dict(facts.skipped)
     for reason, count in (
         ("no label", overall["unlabeled"]),
-        ("vector of zeros", overall["zero_vectors"]),
-        ("no vector in all of the fields", left_out),
+        ("all-zero embedding", overall["zero_vectors"]),
+        ("no embedding in all of the fields", left_out),
     ):
         if count:
             skipped[reason] = count

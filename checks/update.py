@@ -129,10 +129,10 @@ def _target_of(dataset: fo.Dataset, run: Run, ids: tuple[str, ...] | None) -> Ta
     if run.facts.whole:
         return dataclasses.replace(everything, view=everything.view.view())
     if ids is None:
-        raise UserError("it is of a part of the dataset that is not known; run it again")
+        raise UserError("the part of the dataset it covers is not known; run it again")
     left = [id_ for id_ in ids if id_ in everything.sample_ids]
     if not left:
-        raise UserError("nothing is left of what it is about; delete it")
+        raise UserError("nothing it covers is left; delete it")
     return everything.only(left)
 
 
@@ -147,7 +147,7 @@ def _again_embeddings(dataset: fo.Dataset, run: Run, shared: _Shared) -> dict[st
     target = _target_of(dataset, run, tuple(ids))
     plan = plan_embeddings(target, _first(run))
     if plan.before is None:
-        raise UserError("what computed it is not known; run compute_embeddings again")
+        raise UserError("the model that computed it is not known; run compute_embeddings again")
     given = model_parameters(plan.before, plan.before.parameters.get("model") or "")
     return compute_embeddings(target, shared.progress, embeddings=plan.field, **given)
 

@@ -83,7 +83,7 @@ def load_folder(folder: str) -> fo.Dataset:
     dataset = fo.Dataset.from_dir(str(root), fot.ImageClassificationDirectoryTree, name=name)
     if not len(dataset):
         dataset.delete()
-        sys.exit(f"IMAGES={folder}: no folder of pictures in it")
+        sys.exit(f"IMAGES={folder}: it has no subfolder with images")
     dataset.persistent = True
     return dataset
 

@@ -25,7 +25,7 @@ def main() -> None:
         return
     if sys.platform != "linux" or platform.machine() != "x86_64":
         sys.exit(
-            "FiftyOne was installed without its database, because its download was out of reach. "
+            "FiftyOne was installed without its database, because its download was not reachable. "
             "Install MongoDB and set FIFTYONE_DATABASE_URI=mongodb://localhost:27017"
         )
     print(f"FiftyOne was installed without its database; installing {CARRIES_MONGOD}")

@@ -14,7 +14,7 @@ from .identity import EmbeddingModel
 logger = logging.getLogger(__name__)
 
 
-OTHER_DEVICES = "Leave device out for the best there is, or choose device='cpu'"
+OTHER_DEVICES = "Omit device for the fastest available, or pass device='cpu'"
 
 # Devices of torch that hold shapes only.
 WITHOUT_VALUES = ("meta",)
@@ -36,7 +36,7 @@ def resolve_device(device: str | None) -> str:
         return "cpu"
     device = "cuda" if named == "gpu" else named
     if device in WITHOUT_VALUES:
-        raise UserError(f"device={device!r} computes nothing. {OTHER_DEVICES}")
+        raise UserError(f"device={device!r} cannot compute. {OTHER_DEVICES}")
     try:
         torch.zeros(1, device=device)
     except (NotImplementedError, ImportError) as error:
@@ -145,7 +145,7 @@ class FallbackModel:
 def _reason(error: BaseException) -> str:
     said = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
     # torch lists every kind of device that it was ever built for.
-    return "PyTorch knows no such device" if said.startswith("Expected one of") else said
+    return "PyTorch does not know this device" if said.startswith("Expected one of") else said
 
 
 def _empty_cache(device: str) -> None:

@@ -117,7 +117,7 @@ def _open_clip_settings(architecture: str, tag: str) -> dict[str, Any]:
     if tag and tags and tag not in tags:
         raise UserError(
             f"open_clip has no weights {tag!r} for {architecture!r}, whose preprocessing those in "
-            f"a file could share; choose one of {', '.join(tags)}, or leave the tag out"
+            f"a file could share; choose one of {', '.join(tags)}, or omit the tag"
         )
     known = [open_clip.get_pretrained_cfg(architecture, one) for one in ([tag] if tag else tags)]
     shared: dict[str, Any] = {}
@@ -166,7 +166,7 @@ def _load_zoo(name: str, weights: str | None, device: str) -> EmbeddingModel:
     import fiftyone.zoo as foz
 
     if weights is not None:
-        raise UserError("weights= is for open_clip and timm models; a zoo model brings its own")
+        raise UserError("weights= is for open_clip and timm models; zoo models have their own")
     if name not in foz.list_zoo_models():
         raise UserError(
             f"FiftyOne's model zoo has no {name!r}; fiftyone.zoo.list_zoo_models() lists them"

@@ -203,7 +203,7 @@ class QualityOperator(foo.Operator):
             if value is inspect.Parameter.empty:
                 raise UserError(f"{self.name} needs the parameter {name!r}")
             if value == "" and isinstance(value, str):
-                raise UserError(f"{name}='' is empty; leave it out, or say what it is")
+                raise UserError(f"{name}='' is empty; omit it or pass a value")
             parameters[name] = _checked(name, value, hint)
         return self.shown(parameters) if from_form else parameters
 

@@ -45,7 +45,7 @@ class ComputeEmbeddings(QualityOperator):
     label = "Quality: compute embeddings"
     description = (
         "Compute CLIP (open_clip), CNN (timm) or zoo model embeddings of images, patches or texts "
-        "and store them in a field; the other Quality operators work on them"
+        "and store them in a field that the other Quality operators use"
     )
     icon = "scatter_plot"
 
@@ -128,7 +128,7 @@ class ComputeEmbeddings(QualityOperator):
             "overwrite",
             default=False,
             label="Recompute existing embeddings",
-            description="Otherwise only what has no embeddings yet is computed",
+            description="Otherwise only missing embeddings are computed",
         )
         target = resolve_target(samples, patches_field)
         text = open_clip_config(model, params["weights"]) is not None
@@ -144,8 +144,9 @@ class ComputeEmbeddings(QualityOperator):
                     "text_field",
                     texts,
                     label="Texts",
-                    description="Embed the texts of a field, with text:<sentence-transformers name "
-                    "or folder>, words:<file>, clip or open_clip:… as the model",
+                    description="Embed the texts of a field; the model is "
+                    "text:<sentence-transformers name or folder>, words:<file>, clip "
+                    "or open_clip:…",
                     none="None: embed the images",
                 )
             inputs.str(
@@ -153,8 +154,17 @@ class ComputeEmbeddings(QualityOperator):
                 label="Weights file",
                 description="A local safetensors or torch file instead of downloaded weights",
             )
-            inputs.int("batch_size", min=1, label="Batch size", description="Default: by device")
-            inputs.str("device", label="Device", description="cpu, cuda, cuda:1, …; default: best")
+            inputs.int(
+                "batch_size",
+                min=1,
+                label="Batch size",
+                description="Default: depends on the device",
+            )
+            inputs.str(
+                "device",
+                label="Device",
+                description="cpu, cuda, cuda:1, …; default: the fastest available",
+            )
 
         plan = plan_embeddings(target, field)
         overwrite = params["overwrite"]
@@ -180,12 +190,14 @@ class ComputeEmbeddings(QualityOperator):
             "dimensions)",
         ]
         if result["reused"]:
-            lines.append(f"- {result['reused']:,} had embeddings already")
+            lines.append(f"- {result['reused']:,} already had embeddings")
         if result["images_per_second"]:
             took = duration(result["seconds"])
-            lines.append(f"- {result['images_per_second']:,} {noun}/s, {took} in all")
+            lines.append(f"- {result['images_per_second']:,} {noun}/s, {took} in total")
         if result["small_objects"]:
-            lines.append(f"- {result['small_objects']:,} patches are under 8 pixels wide or high")
+            lines.append(
+                f"- {result['small_objects']:,} patches are less than 8 pixels wide or high"
+            )
         lines += [f"- {markdown(note)}" for note in result["notes"]]
         if result["failed"]:
             lines.append(
@@ -217,7 +229,7 @@ def _forecast(target: Target, plan: Plan, called: str, overwrite: bool) -> str:
     if overwrite and present:
         text += f", the embeddings in {plan.field} are replaced"
     if total == done:
-        return f"All {total:,} {target.noun} have embeddings already; nothing will be computed"
+        return f"All {total:,} {target.noun} already have embeddings; nothing will be computed"
     rate = plan.before.special.get("images_per_second") if ours else None
     if rate is None:
         # Importing torch to ask it for a GPU would freeze the form for seconds.
@@ -226,4 +238,4 @@ def _forecast(target: Target, plan: Plan, called: str, overwrite: bool) -> str:
             if shutil.which("nvidia-smi")
             else RATES.get(called, 500 if " of " in called else 20)
         )
-    return f"{text}, which takes roughly {duration(LOADING_SECONDS + (total - done) / rate)}"
+    return f"{text}, which takes about {duration(LOADING_SECONDS + (total - done) / rate)}"

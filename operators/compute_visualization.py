@@ -40,8 +40,8 @@ class ComputeVisualization(QualityOperator):
     name = VISUALIZATION.name
     label = "Quality: compute visualization"
     description = (
-        "Visualize embeddings of images or patches in 2-D or 3-D by UMAP, t-SNE or PCA "
-        "for FiftyOne's Embeddings panel, and measure how far the plot can be trusted"
+        "Visualize embeddings of images or patches in 2-D or 3-D with UMAP, t-SNE or PCA for "
+        "FiftyOne's Embeddings panel, and measure how far the plot can be trusted"
     )
     icon = "bubble_chart"
 
@@ -142,8 +142,8 @@ class ComputeVisualization(QualityOperator):
             inputs.bool(
                 "update",
                 default=False,
-                label="Only place new samples",
-                description="The points that are shown stay where they are",
+                label="Add new samples only",
+                description="Existing points keep their positions",
             )
         inputs.bool("more_options", default=False, label="More options", view=types.SwitchView())
         if ctx.params.get("more_options"):
@@ -154,7 +154,7 @@ class ComputeVisualization(QualityOperator):
         if before is not None and not params["update"]:
             text += f"; the present {key} of {len(before.ids):,} is replaced"
         seconds = 5 + count * SECONDS_PER_POINT[method]
-        inputs.view("plan", types.Notice(label=f"{text}, which takes roughly {duration(seconds)}"))
+        inputs.view("plan", types.Notice(label=f"{text}, which takes about {duration(seconds)}"))
 
     def summary(self, result: dict[str, Any]) -> str:
         noun, parameters = result["things"], result["parameters"]
@@ -166,10 +166,10 @@ class ComputeVisualization(QualityOperator):
             f"**{result['neighbor_preservation']:.3f}**: {result['trust']}",
         ]
         if "added" in result:
-            lines.append(f"- {result['added']:,} {noun} were new and placed beside the others")
+            lines.append(f"- {result['added']:,} {noun} were new and were added to the plot")
         lines += [f"- {markdown(note)}" for note in result["notes"]]
         lines += skipped_lines(result)
-        lines.append(f"- {duration(result['seconds'])} in all")
+        lines.append(f"- {duration(result['seconds'])} in total")
         return "\n".join(lines)
 
 
@@ -181,7 +181,7 @@ def _more_inputs(target: Target, method: str, inputs: types.Object) -> None:
             default=15,
             min=2,
             label="Neighbors",
-            description="More of them keep larger structures",
+            description="More neighbors preserve larger structures",
         )
         inputs.float(
             "min_dist",
@@ -189,20 +189,20 @@ def _more_inputs(target: Target, method: str, inputs: types.Object) -> None:
             min=0,
             max=1,
             label="Minimum distance",
-            description="How close points may lie",
+            description="How close points may be placed",
         )
         choice_input(
             inputs,
             "label_field",
             label_fields(target),
             label="Pull together the labels of",
-            description="Supervised UMAP: shows the labels as much as the embeddings",
+            description="Supervised UMAP: the plot reflects the labels as much as the embeddings",
             none="Nothing",
         )
         choice_input(
             inputs,
             "implementation",
-            {"auto": "The plugin's own, fast", "umap-learn": "umap-learn, the reference"},
+            {"auto": "Built in (fast)", "umap-learn": "umap-learn (reference implementation)"},
             label="Implementation",
         )
     if method == "tsne":
@@ -217,6 +217,6 @@ def _more_inputs(target: Target, method: str, inputs: types.Object) -> None:
         "spatial_index",
         default=False,
         label="Spatial index",
-        description="Makes the lasso fast on large sets; adds a field of the same name",
+        description="Makes lasso selection fast on large datasets; adds a field of the same name",
     )
     inputs.int("seed", default=51, label="Seed")

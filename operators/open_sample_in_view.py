@@ -21,7 +21,7 @@ class OpenSampleInView(foo.Operator):
         return foo.OperatorConfig(
             name="open_sample_in_view",
             label="Quality: open sample in view",
-            description="Open a sample of a saved view as soon as the App shows that view",
+            description="Open a sample of a saved view once the App shows that view",
             unlisted=True,
             risk_level="low",
         )

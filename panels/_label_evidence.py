@@ -62,7 +62,7 @@ def draw_label(
         _label_decisions(panel, ctx, events, place, evidence, known)
     panel.md(_witnesses(facts), name="witnesses")
     if known.others:
-        title = "Neighbors that speak against the label"
+        title = "Neighbors with other labels"
         if known.num_others > len(known.others):
             title += f" ({len(known.others)} of {known.num_others:,})"
         draw_strip(panel, "against", title, known.others, lambda other: other.label or "no label")
@@ -93,7 +93,7 @@ def _witnesses(facts: dict[str, Any]) -> str:
             said.append(f"{who}: **{markdown(facts[name])}**{share}")
     if facts["quality"] is not None:
         said.append(f"Label quality {facts['quality']:.2f}")
-    return " · ".join(said) or "No other label is likelier"
+    return " · ".join(said) or "No other label is more likely"
 
 
 def _label_decisions(
@@ -151,7 +151,7 @@ def _choice(
         names.add_choice(name, label=name)
     wide = {"gridTemplateColumns": "minmax(0, 320px) max-content", "alignItems": "end"}
     row = panel.h_stack(choice_of(place), gap=1, componentsProps={"grid": {"sx": wide}})
-    title = "Other labels, with commas between them" if several else "Another label"
+    title = "Other labels, separated by commas" if several else "Another label"
     row.str("label", label=title, view=names, on_change=events.on_label)
     chosen = str(get_state(ctx, f"{choice_of(place)}.label") or "").strip()
     row.btn(
@@ -186,7 +186,7 @@ def draw_decided(
     row.md(f"{what}{': ' if of_label else 'Decided: '}{words}", name="decided")
     row.btn(
         "take_back",
-        "Take back",
+        "Undo",
         icon="undo",
         variant="outlined",
         on_click=events.on_take_back,

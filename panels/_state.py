@@ -145,7 +145,7 @@ def seen_runs(ctx: Any) -> tuple[StoredSeparability, StoredSeparability | None]:
     """
     runs = store.separability_runs(ctx.dataset)
     if not is_current(ctx, runs):
-        raise UserError("The run was deleted or computed again; this is what there is now")
+        raise UserError("The run was deleted or recomputed; this is the current one")
     run = named_run(runs, get_state(ctx, "top.run"))
     other = named_run(runs, get_state(ctx, "top.other"))
     stored = store.read_separability(ctx.dataset, run)

@@ -321,7 +321,7 @@ class ClassSeparability(foo.Panel):
             panel = types.Object()
             draw_trouble(panel, self, str(error))
         except Exception as error:
-            logger.exception("The panel cannot be shown")
+            logger.exception("The panel cannot be displayed")
             panel = types.Object()
             draw_trouble(panel, self, _unexpected(error))
         return as_property(panel)

@@ -90,6 +90,6 @@ def cut(pixels: np.ndarray, box: Box) -> np.ndarray:
     left, right = np.clip([values[0], values[0] + values[2]], 0, 1) * width
     top, bottom = np.clip([values[1], values[1] + values[3]], 0, 1) * height
     if right <= left or bottom <= top:
-        raise UnreadableImageError("box lies outside the picture")
+        raise UnreadableImageError("box is outside the image")
     left, top = min(int(left), width - 1), min(int(top), height - 1)
     return pixels[top : max(round(bottom), top + 1), left : max(round(right), left + 1)]

@@ -182,7 +182,7 @@ def _ended_jpeg(path: str) -> Image.Image | None:
         if (block == 128).all():
             return None
         image = _to_rgb(upright(image, image))
-    image.info["note"] = "a JPEG that lacks its last bytes, read without them"
+    image.info["note"] = "a truncated JPEG, read without its last bytes"
     return image
 
 
@@ -207,7 +207,7 @@ def _reason(path: str, error: Exception) -> str:
         return unreadable_format(path)
     if isinstance(error, Image.DecompressionBombError):
         limit = MOST_PIXELS // 10**6
-        return f"more than {limit} million pixels; make it smaller, or a baseline JPEG"
+        return f"more than {limit} million pixels; resize it, or save it as a baseline JPEG"
     if isinstance(error, MemoryError):
         return "not enough memory to decode it"
     return f"damaged file: {error}"
@@ -229,7 +229,7 @@ def crop_square(image: Image.Image, box: Box) -> Image.Image:
         a PIL image
 
     Raises:
-        UnreadableImageError: with the reason, if the box holds no pixel of the picture
+        UnreadableImageError: with the reason, if the box contains no pixel of the image
     """
     values = np.asarray(box, dtype=float)
     if values.shape != (4,) or not np.isfinite(values).all():
@@ -240,7 +240,7 @@ def crop_square(image: Image.Image, box: Box) -> Image.Image:
     left, right = np.clip([x, x + width], 0, 1) * image.width
     top, bottom = np.clip([y, y + height], 0, 1) * image.height
     if right <= left or bottom <= top:
-        raise UnreadableImageError("box lies outside the picture")
+        raise UnreadableImageError("box is outside the image")
 
     side = max(right - left, bottom - top, 1)
     left, right = _interval((left + right) / 2, side, image.width)

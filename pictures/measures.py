@@ -95,7 +95,7 @@ def measure_files(
     if boxes is None:
         boxes = [None] * len(paths)
     if len(boxes) != len(paths):
-        raise ValueError(f"There are {len(boxes)} boxes for {len(paths)} pictures")
+        raise ValueError(f"There are {len(boxes)} boxes for {len(paths)} images")
     rows_of: dict[str, list[int]] = {}
     for row, path in enumerate(paths):
         rows_of.setdefault(path, []).append(row)
@@ -186,12 +186,12 @@ def _shrink(image: Image.Image, longest: int) -> Image.Image:
 def _crop(image: Image.Image, box: Box) -> Image.Image:
     """The box alone, at least one pixel: surroundings would hide an object without information."""
     if len(box) == 0:
-        raise UnreadableImageError("the object has no box")
+        raise UnreadableImageError("the patch has no box")
     x, y, width, height = box
     edges = np.array([x, y, x + width, y + height], float) * np.tile(image.size, 2)
     if not np.isfinite(edges).all():
         raise UnreadableImageError(f"box {list(box)} is not four finite numbers")
     left, top, right, bottom = np.rint(np.clip(edges, 0, np.tile(image.size, 2))).astype(int)
     if width <= 0 or height <= 0 or right <= left or bottom <= top:
-        raise UnreadableImageError("box holds no pixel of the picture")
+        raise UnreadableImageError("box contains no pixel of the image")
     return image.crop((left, top, right, bottom))

@@ -28,15 +28,15 @@ MAX_PICTURES, MAX_PICTURES_OF_RUN = 360, 120
 MAX_IN_GALLERY, MAX_MEMBERS = 40, 6
 
 # The kinds of groups of duplicates, in the order in which to look at them.
-LEAKS, LABELS = "Leaks between splits", "Unequal labels"
+LEAKS, LABELS = "Leaks between splits", "Different labels"
 EXACT, NEAR = "Exact duplicates", "Near-duplicates"
 
 # Findings that are shown in one gallery, in their order, and what that is called.
 IN_ONE_GALLERY = {
     "find_label_issues": "Worst first",
     "find_caption_issues": "Worst first",
-    "suggest_labels": "Least sure first",
-    "select_samples": "First choices",
+    "suggest_labels": "Least certain first",
+    "select_samples": "Selected first",
 }
 
 # Rows of the table of classes, and bars of a chart.

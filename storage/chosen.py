@@ -39,7 +39,7 @@ def read_chosen(
     if not any(meant):
         views = ", ".join(map(repr, target.dataset.list_saved_views())) or "none"
         raise UserError(
-            f"{parameter}: none of these {target.noun} is meant by the {what}; pass a tag, a list "
+            f"{parameter}: none of these {target.noun} matches the {what}; pass a tag, a list "
             f"of ids, or a saved view (there are: {views})"
         )
     return meant

@@ -96,7 +96,7 @@ def plan_findings(
     before = read_run(target.dataset, key)
     if before is not None and before.operator == operator and _is_elsewhere(target, before):
         raise UserError(
-            f"run_key={key!r} holds findings on {before.facts.about.words}; choose another "
+            f"run_key={key!r} holds findings for {before.facts.about.words}; choose another "
             "run_key, or delete that run first"
         )
     fields = [_path(target, key, column) for column in columns]

@@ -68,8 +68,8 @@ def read_map(target: Target, brain_key: str) -> StoredMap | None:
     run = _run_of(dataset, brain_key)
     if run is None or run.facts.about != target.about:
         raise UserError(
-            f"brain_key={brain_key!r}: the dataset already has a brain run of that name that this "
-            f"plugin did not make for these {target.noun}; choose another name"
+            f"brain_key={brain_key!r}: the dataset already has a brain run with this name that "
+            f"this plugin did not create for these {target.noun}; choose another name"
         )
     results = dataset.load_brain_results(brain_key, cache=False) if run.finished else None
     if results is None:
@@ -247,7 +247,7 @@ def _config(target: Target, facts: RunFacts, num_dims: int) -> Any:
 
 def _check_index_field(target: Target, brain_key: str, points: np.ndarray) -> None:
     if points.shape[1] != 2:
-        raise UserError("spatial_index= is for visualizations of two dimensions")
+        raise UserError("spatial_index= needs a visualization with num_dims=2")
     path, dataset = target.dataset_path(brain_key), target.dataset
     ours = dataset.has_brain_run(brain_key) and (
         dataset.get_brain_info(brain_key).config.points_field == brain_key

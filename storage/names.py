@@ -24,7 +24,7 @@ def check_name(parameter: str, name: str) -> None:
     if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]{0,149}", name):
         raise UserError(
             f"{parameter}={name!r} cannot be the name of a field; use up to 150 letters, digits "
-            "and underscores, beginning with a letter"
+            "and underscores, starting with a letter"
         )
 
 
@@ -64,7 +64,7 @@ def check_unclaimed(dataset: fo.Dataset, parameter: str, run: Run) -> None:
         if not owns_field(dataset, run, path, before) and is_used(dataset, path):
             raise UserError(
                 f"{parameter}: the dataset already has a field {path!r} that this plugin did not "
-                "write, and it is not overwritten; choose another name"
+                "write and will not overwrite; choose another name"
             )
         check_writable(dataset, parameter, path)
     own = own_views(dataset, run, before)
@@ -73,8 +73,8 @@ def check_unclaimed(dataset: fo.Dataset, parameter: str, run: Run) -> None:
         # FiftyOne tells saved views apart by letters and digits alone.
         if taken := others.get(fou.to_slug(name)):
             raise UserError(
-                f"{parameter}: the dataset already has a saved view {taken!r} that this plugin did "
-                f"not make, and {name!r} would have the same address; choose another name"
+                f"{parameter}: the dataset already has a saved view {taken!r} that this plugin "
+                f"did not create, and {name!r} would have the same URL; choose another name"
             )
 
 

@@ -75,13 +75,13 @@ def owned_by(dataset: fo.Dataset, key: str) -> Removed:
     if any(run.key == key for run in (*stored_maps(dataset), *stored_indexes(dataset))):
         return Removed(brain_runs=[key])
     if dataset.has_brain_run(key):
-        raise UserError(f"run_key={key!r} is a brain run that this plugin did not make")
+        raise UserError(f"run_key={key!r} is a brain run that this plugin did not create")
     for run in left_behind(dataset):
         if run.key == key:
             return Removed(fields=list(run.fields), views=list(run.views))
     names = ", ".join(run.key for run in removable(dataset)) or "none"
     raise UserError(
-        f"run_key={key!r}: the plugin has no run of that name on this dataset; there are: {names}"
+        f"run_key={key!r}: the plugin has no run with this name on this dataset; there are: {names}"
     )
 
 

@@ -1,4 +1,4 @@
-"""What people have decided about flagged labels: kept beside the flags, and taken back from there.
+"""What people have decided about flagged labels: kept beside the flags, and undone from there.
 
 Three fields of a run of ``find_label_issues``: ``<run_key>_original``, the label before the first
 decision, ``<run_key>_reviewed``, the label after it, and ``<run_key>_review``, the decision.
@@ -40,9 +40,9 @@ DISTINCT, TYPICAL, FITS, REMOVE = "distinct", "typical", "keep", "remove"
 UNFLAGGING = (TYPICAL, FITS)
 
 # What the fields of a run hold.
-REVIEW = Column("review", fo.StringField, "What a person has decided about this label")
-ORIGINAL = Column("original", fo.StringField, "The label before the first decision")
-REVIEWED = Column("reviewed", fo.StringField, "The label that the decision left")
+REVIEW = Column("review", fo.StringField, "The review decision about this label")
+ORIGINAL = Column("original", fo.StringField, "The label before the first review")
+REVIEWED = Column("reviewed", fo.StringField, "The label after the review")
 REVIEW_COLUMNS = (REVIEW, ORIGINAL, REVIEWED)
 
 # What a run says while a review is being written.
@@ -175,7 +175,7 @@ def write_reviews(
         target.write(f"{run.key}_{name}", chosen, samples)
 
     with under_review(target, run, REVIEW_COLUMNS) as facts:
-        # What was and what shall be first, so that it can be completed or taken back from there …
+        # What was and what shall be first, so that it can be completed or undone from there …
         write("original", outcome.originals, keep=True)
         write("reviewed", outcome.reviewed, keep=True)
         target.write(label_path, outcome.labels, samples)

@@ -157,7 +157,7 @@ def read_run(dataset: fo.Dataset, key: str) -> Run | None:
         return None
     if not _is_ours(config):
         raise UserError(
-            f"The dataset has a run {key!r} that this plugin did not make; choose another name"
+            f"The dataset has a run {key!r} that this plugin did not create; choose another name"
         )
     return _run_of(key, config)
 

@@ -138,7 +138,7 @@ def read_separability(dataset: fo.Dataset, run: Run) -> StoredSeparability:
 def _read_report(dataset: fo.Dataset, run: Run) -> StoredSeparability:
     results = read_results(dataset, run.key)
     if results is None:
-        raise UserError(f"The run {run.key!r} has no results; compute it again")
+        raise UserError(f"The run {run.key!r} has no results; run it again")
     ids = tuple(results.ids.split())
     codes = getattr(results, "codes", None)
     return StoredSeparability(
@@ -185,10 +185,10 @@ def running(dataset: fo.Dataset, operator_uri: str) -> str | None:
     if (operation := states.get("running")) is not None:
         progress = operation.status
         share = getattr(progress, "progress", None)
-        label = getattr(progress, "label", None) or "at work"
+        label = getattr(progress, "label", None) or "running"
         return f"{label} ({100 * share:.0f} %)" if share else label
     if "queued" in states or "scheduled" in states:
-        return "waiting for its turn"
+        return "waiting to start"
     return None
 
 
@@ -256,7 +256,7 @@ def flagged_view(dataset: fo.Dataset, stored: StoredSeparability, label: str, ki
     run_key = stored.report.get(f"{kind}_run")
     field = f"{run_key}_flagged"
     if run_key is None or not target.has_field(field):
-        raise UserError(f"The run that found the {kind.replace('_', ' ')} is gone")
+        raise UserError(f"The run that found the {kind.replace('_', ' ')} no longer exists")
     return _labeled_view(target, stored, label, field)
 
 
@@ -268,11 +268,11 @@ def pair_view(dataset: fo.Dataset, stored: StoredSeparability, label: str, other
     """
     pair = stored.pairs.get((label, other))
     if pair is None or not pair["boundary"]:
-        raise UserError(f"No {label} comes near to {other}")
+        raise UserError(f"No {label} is close to {other}")
     target = about_of(dataset, stored.run.facts.about)
     view = target.view_of(pair["boundary"])
     if len(view) == 0:
-        raise UserError(f"The {stored.noun} between {label} and {other} are gone")
+        raise UserError(f"The {stored.noun} between {label} and {other} no longer exist")
     # An order by place in a list is put on what is left, not on the whole dataset.
     return view.select(target.label_ids(pair["boundary"]), ordered=True)
 

@@ -76,7 +76,7 @@ class Outcome:
         writes: how many writes the call does
         kills: how many calls were killed
         repaired: how many left something else than the one before, so that it was repaired, too
-        lost: what of the user's is gone or changed, or cannot be taken back
+        lost: what of the user's is gone or changed, or cannot be undone
         half_finished: what is shown as finished and is not, or is not shown at all
         unreadable: what could not be listed or reported
         not_completed: where the same call did not end as one that nobody killed
@@ -591,7 +591,7 @@ class _States:
             if key in open_ or run == before.runs.get(full) or run == after.runs.get(full):
                 continue
             if run is None:
-                told.append(f"the run {key} is gone")
+                told.append(f"the run {key} no longer exists")
             else:
                 told += [
                     f"the finished run {key}: {text}"

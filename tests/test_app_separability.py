@@ -177,9 +177,9 @@ def test_photos_every_click(app, photos_measured):
     _table(panel).locator("th", has_text="Class").click()
     expect(_table(panel).locator("tbody tr").first).to_contain_text("Leopards")
     assert _names(panel) == sorted(CLASSES)
-    panel.get_by_placeholder("Name of a class").fill("chair")
+    panel.get_by_placeholder("Class name").fill("chair")
     expect(_table(panel).locator("tbody tr")).to_have_count(2)
-    panel.get_by_placeholder("Name of a class").fill("")
+    panel.get_by_placeholder("Class name").fill("")
     expect(_table(panel).locator("tbody tr")).to_have_count(10)
 
 

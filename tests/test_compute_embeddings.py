@@ -153,7 +153,7 @@ def test_fields_of_the_user_are_refused(digits, compute_embeddings):
             compute_embeddings(digits, embeddings=name, model="cnn", overwrite=True)
     config = digits.init_run(method="somebody/else")
     digits.register_run("theirs", config)
-    with pytest.raises(ValueError, match="'theirs' that this plugin did not make"):
+    with pytest.raises(ValueError, match="'theirs' that this plugin did not create"):
         compute_embeddings(digits, embeddings="theirs", model="cnn")
 
 
@@ -270,7 +270,7 @@ def test_a_call_on_a_view_leaves_what_the_run_says_of_the_rest(
     assert row() == (20, 21, 1, [])
     digits.add_samples([fo.Sample(str(tmp_path / f"{name}.png")) for name in "ab"])
     compute_embeddings(digits[:3], embeddings="emb", model="cnn")
-    assert row() == (20, 21, 1, ["2 samples have no vector yet"])
+    assert row() == (20, 21, 1, ["2 samples have no embedding yet"])
 
 
 def test_grouped_datasets(dataset, digit_files, compute_embeddings):

@@ -147,7 +147,7 @@ def test_several_embeddings_are_compared_on_the_same_samples(fruit, compute_sepa
     assert best["balanced_accuracy"] > 0.9 and worst["worse"]
     assert worst["difference_high"] < 0 < best["low"]
     assert comparison["samples"] == 159
-    assert result["skipped"] == {"no vector in all of the fields": 1}
+    assert result["skipped"] == {"no embedding in all of the fields": 1}
     assert "good" in comparison["verdict"]
 
 
@@ -210,7 +210,7 @@ def test_rare_classes_and_unlabeled_samples(fruit, compute_separability):
 def test_refusals(fruit, compute_separability, parameters, message):
     if parameters == {"run_key": "vec"}:
         fruit.register_run("vec", fruit.init_run(method="mine"))
-        message = "that this plugin did not make"
+        message = "that this plugin did not create"
     with pytest.raises(ValueError, match=message):
         compute_separability(fruit, **{**COMMON, **parameters})
     assert not fruit.has_run("separability")
@@ -299,10 +299,10 @@ def test_what_to_do_about_a_class():
     classes = {one["label"]: one for one in rows}
     assert [class_advice(one, classes) for one in rows] == [
         "fix labels first: 5 of 90 flagged",
-        "merge, or define the boundary",
-        "merge, or define the boundary",
+        "merge, or clarify the boundary",
+        "merge, or clarify the boundary",
         "collect more samples",
-        "define the boundary",
+        "clarify the boundary",
         "collect more: 100 bring 5 to 20 points",
         "",
         "",

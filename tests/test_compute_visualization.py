@@ -262,7 +262,7 @@ def test_what_cannot_be_mapped_is_counted(clustered, compute_visualization):
     clustered.set_values("vectors", values)
     result = compute_visualization(clustered, embeddings="vectors")
     assert result["num_points"] == 78
-    assert result["skipped"] == {"no vector": 1, "vector with NaN or infinity": 1}
+    assert result["skipped"] == {"no embedding": 1, "embedding with NaN or infinity": 1}
 
 
 def test_vectors_in_a_list_field_of_the_user(clustered, compute_visualization):
@@ -304,8 +304,11 @@ def test_spatial_index(clustered, compute_visualization):
     ("parameters", "message"),
     [
         ({}, "needs the parameter 'embeddings'"),
-        ({"embeddings": "nope"}, r"'nope': there is no such field.*compute_embeddings.*: vectors"),
-        ({"embeddings": "ground_truth"}, "is of type EmbeddedDocumentField, not vectors"),
+        (
+            {"embeddings": "nope"},
+            r"'nope': there is no such field.*compute_embeddings.*: embeddings",
+        ),
+        ({"embeddings": "ground_truth"}, "is of type EmbeddedDocumentField, not embeddings"),
         ({"embeddings": "vectors", "method": "isomap"}, "method='isomap' is not known"),
         ({"embeddings": "vectors", "num_dims": 4}, "num_dims=4 must be 2 or 3"),
         ({"embeddings": "vectors", "n_neighbors": 1}, "n_neighbors=1 must be at least 2"),
@@ -336,13 +339,13 @@ def test_vectors_of_two_models_are_refused(clustered, compute_visualization):
     sample["vectors"] = np.zeros(5, np.float32)
     sample.save()
     result = compute_visualization(clustered, embeddings="vectors", method="pca")
-    assert result["skipped"] == {"vector of length 5, where most have 32": 1}
+    assert result["skipped"] == {"embedding of length 5, where most have 32": 1}
     lengths = [np.zeros(5 if index < 40 else 32, np.float32) for index in range(80)]
     clustered.set_values("vectors", lengths)
     with pytest.raises(ValueError, match=r"several models \(40 of length 5, 40 of length 32\)"):
         compute_visualization(clustered, embeddings="vectors")
     clustered.clear_sample_field("vectors")
-    with pytest.raises(ValueError, match="holds no vectors for the 80 samples"):
+    with pytest.raises(ValueError, match="holds no embeddings for the 80 samples"):
         compute_visualization(clustered, embeddings="vectors")
 
 

@@ -158,7 +158,7 @@ def test_embeddings_within_a_document(places):
     assert places.load_brain_results("find").total_index_size == NUMBER
     # Another field whose run would have the same name.
     places.set_values("deep_sea", rows)
-    with pytest.raises(ValueError, match="is described under the same name 'deep_sea'"):
+    with pytest.raises(ValueError, match="is already described under the same name 'deep_sea'"):
         operator("describe_embeddings")(places, embeddings="deep_sea", model="kelp")
 
 
@@ -166,7 +166,7 @@ def test_what_cannot_be_of_one_model_is_refused(places):
     first, second = places[:2]
     first["far"] = np.ones(5, np.float32)
     first.save()
-    with pytest.raises(ValueError, match="not of one model: 1 × vector of length 5, where most"):
+    with pytest.raises(ValueError, match="not of one model: 1 × embedding of length 5, where most"):
         operator("describe_embeddings")(places, embeddings="far", model="gull")
     assert places.list_runs() == []
     first["far"] = np.full(LENGTH, np.nan, np.float32)
@@ -174,7 +174,7 @@ def test_what_cannot_be_of_one_model_is_refused(places):
     first.save()
     second.save()
     result = operator("describe_embeddings")(places, embeddings="far", model="gull")
-    assert result["skipped"] == {"vector with NaN or infinity": 1, "no vector": 1}
+    assert result["skipped"] == {"embedding with NaN or infinity": 1, "no embedding": 1}
     # Embeddings of another length in their place are not those that were described.
     places.set_values("far", [np.ones(4, np.float32)] * NUMBER)
     (row,) = operator("list_runs")(places)["runs"]

@@ -261,7 +261,7 @@ def test_pictures_that_share_albums_are_alike(dataset):
     module.store_and_describe(dataset, ids, module.deepwalk(links, 6), "albums", "shared albums")
     result = module.what_the_graph_tells(dataset, "albums", "region")
     assert result["compute_separability"]["overall"]["balanced_accuracy"] >= 0.9
-    assert result["compute_separability"]["skipped"] == {"no vector": 1}
+    assert result["compute_separability"]["skipped"] == {"no embedding": 1}
     assert wrong.id in dataset.load_saved_view("label_issues: flagged").values("id")
     assert result["find_clusters"]["num_clusters"] >= 2
 

@@ -161,7 +161,7 @@ def test_duplicates_and_outliers_are_told_as_they_are_stored(
 
     _check_alone(page)
     text = " ".join(page.texts)
-    assert "leak between splits" in text and "group of copies with unequal labels" in text
+    assert "leak between splits" in text and "group of copies with different labels" in text
     assert NASTY in text
     # Every member of a group and every outlier is small enough to be on the page.
     assert len(page.values("img", "src")) == len(rows)
@@ -197,7 +197,7 @@ def test_label_issues_and_separability_without_pictures(
     assert dots == 400
     precision = document["runs"][0]["facts"]["expected_precision"]
     assert f"About {round(len(rows) * precision)} of them" in text
-    assert "Not looked for yet: duplicates" in text
+    assert "Not checked yet: duplicates" in text
 
 
 def test_the_same_dataset_makes_the_same_report(digits_with_issues, export_report, tmp_path):
@@ -380,7 +380,7 @@ def test_what_it_wrote_is_replaced_and_nothing_else(
     export_report(judged_photos, path=path)
     (tmp_path / "notes.txt").write_text("mine")
 
-    with pytest.raises(ValueError, match="holds the report of the dataset"):
+    with pytest.raises(ValueError, match="already holds the report of the dataset"):
         export_report(digits_with_issues, path=path)
 
     table = tmp_path / "findings.csv"
@@ -491,7 +491,7 @@ def test_the_form_in_the_app(app, judged_photos, tmp_path):
     judged_photos.persistent = True
     app.open(judged_photos.name)
     form = app.open_operator("Quality: export report")
-    expect(form.get_by_text("will tell of cnn, duplicates, outliers")).to_be_visible()
+    expect(form.get_by_text("will cover cnn, duplicates, outliers")).to_be_visible()
     field = form.locator("input").first
     expect(field).to_have_value(re.compile(f"{judged_photos.slug}-quality-report$"))
     expect(form.get_by_role("button", name="Execute")).to_be_enabled()

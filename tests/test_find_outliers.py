@@ -55,14 +55,14 @@ def test_what_is_strange_is_flagged_and_stands_first(mixed, find_outliers, label
     scores = flagged.values("outliers_score")
     assert scores == sorted(scores, reverse=True) and min(scores) >= 0 and max(scores) <= 1
     reasons = dict(zip(*flagged.values(["name", "outliers_reason"])))
-    assert reasons["black"] == "dark" and reasons["photo-16"] == "unlike the whole set"
+    assert reasons["black"] == "dark" and reasons["photo-16"] == "unlike the rest of the dataset"
     assert mixed.count("outliers_score") == 154
     assert sum(result["reasons"].values()) == result["flagged"]
 
 
 def test_pixels_are_left_alone_if_one_wants(mixed, find_outliers):
     result = find_outliers(mixed, embeddings="cnn", check_pictures=False)
-    assert set(result["reasons"]) <= {"unlike the whole set"}
+    assert set(result["reasons"]) <= {"unlike the rest of the dataset"}
 
 
 def test_copies_of_a_strange_picture_are_still_strange(mixed, find_outliers):
@@ -90,9 +90,9 @@ def test_what_cannot_be_judged_is_counted(mixed, find_outliers, tmp_path):
     result = find_outliers(mixed, embeddings="cnn")
     assert (result["read"], result["judged"]) == (154, 152)
     assert result["skipped"] == {
-        "no vector": 1,
-        "vector with NaN or infinity": 1,
-        "pixels not judged: file not found": 1,
+        "no embedding": 1,
+        "embedding with NaN or infinity": 1,
+        "pixels not evaluated: file not found": 1,
     }
     assert mixed[:3].values("outliers_score")[1:] == [None, None]
     assert mixed[:3].values("outliers_score")[0] is not None
@@ -121,7 +121,7 @@ def test_objects_are_judged_and_found_again(dataset, photo_tiles, find_outliers,
     "parameters, message",
     [
         ({"embeddings": "nothing"}, "embeddings='nothing': there is no such field"),
-        ({"embeddings": "name"}, "is of type StringField, not vectors"),
+        ({"embeddings": "name"}, "is of type StringField, not embeddings"),
         ({"label_field": "cnn"}, "holds no class for each sample"),
         ({"threshold": 0}, 'must be "auto" or a number between 0 and 1'),
         ({"lable_field": "ground_truth"}, "no parameter 'lable_field'"),

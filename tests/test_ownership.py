@@ -80,7 +80,7 @@ def test_embeddings_without_their_run_are_those_of_the_model_they_were(digits, c
     compute_embeddings(digits, model="cnn")
     clone = digits[:15].clone()
     assert clone.list_runs() == []
-    with pytest.raises(ValueError, match="holds vectors of timm:"):
+    with pytest.raises(ValueError, match="holds embeddings of timm:"):
         compute_embeddings(clone, model="timm:resnet18", embeddings="cnn")
     clone.add_sample(digits.last().copy())
     again = compute_embeddings(clone, model="cnn")

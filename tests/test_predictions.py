@@ -80,7 +80,7 @@ def test_a_rounded_row_makes_no_logits_of_the_others(orchard):
 
 def test_classes_that_no_label_has_are_told(orchard):
     result = find(orchard, lambda i, label: sure("kiwi" if i % 9 == 0 else label))
-    assert "Predicted classes that no label has: 'kiwi'" in result["warnings"]
+    assert "Predicted classes without any label: 'kiwi'" in result["warnings"]
 
 
 def boxed(dataset, box=None, confidence=0.9, label=None):

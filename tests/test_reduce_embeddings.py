@@ -198,7 +198,7 @@ def test_what_cannot_be_read_is_counted(trees, reduce_embeddings):
     for sample in (broken, bare, silent, zero):
         sample.save()
     result = reduce_embeddings(trees, embeddings="vec", num_dims=5, remove="lens")
-    assert result["skipped"] == {"no vector": 1, "vector with NaN or infinity": 1}
+    assert result["skipped"] == {"no embedding": 1, "embedding with NaN or infinity": 1}
     assert (result["read"], result["judged"]) == (NUMBER, NUMBER - 2)
     assert result["removed"]["without_value"] == 1
     first = trees[:4].values("vec_pca")
@@ -271,7 +271,7 @@ def test_two_reducers_make_two_models(trees, reduce_embeddings):
     clone = trees[: NUMBER // 2].clone()
     for dataset in (trees, clone):
         reduce_embeddings(dataset, embeddings="vec", num_dims=6)
-    with pytest.raises(ValueError, match="compute them with one model"):
+    with pytest.raises(ValueError, match="compute both with the same model"):
         foo.get_operator("@embedding/quality/compare_datasets")(
             trees, embeddings="vec_pca", other=clone.name, check_pictures=False
         )

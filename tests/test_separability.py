@@ -321,7 +321,7 @@ class TestEdges:
         assert one["count"] == 1 and one["silhouette"] == 0
         for key in ("recall", "recall_low", "f1", "purity", "fisher", "confused_rate"):
             assert one[key] is None
-        assert class_verdicts(result)["class 5"] == "too few to tell (only one)"
+        assert class_verdicts(result)["class 5"] == "too few samples (only one)"
         assert 5 not in result.pairs.label
 
     def test_rare_classes_can_be_pure(self):
@@ -331,7 +331,7 @@ class TestEdges:
         result = measure(rows[keep], labels[keep], k=30)
         np.testing.assert_allclose(result.classes.purity, 1)
         verdicts = class_verdicts(result)
-        assert verdicts["class 2"] == "too few to tell (only 4)"
+        assert verdicts["class 2"] == "too few samples (only 4)"
         assert verdicts["class 0"] == "well separated (recall 100 %)"
 
     def test_what_is_not_judged_does_not_count(self, messy):
@@ -351,7 +351,7 @@ class TestEdges:
         measured = measure(rows, np.zeros(50, int), num_classes=1)
         single = measured.as_dict()
         (verdict,) = class_verdicts(measured).values()
-        assert verdict == "the only class: nothing to tell it from"
+        assert verdict == "the only class: nothing to compare it with"
         assert single["overall"]["silhouette"] is None and single["pairs"] == []
         assert single["overall"]["balanced_accuracy"] == single["overall"]["purity"] == 1
         none = measure(
@@ -658,7 +658,7 @@ class TestFieldPrediction:
         )
         assert found.low > 0.8 and found.chance == 0.5
         assert found.from_classes < 0.65
-        assert field_verdict(found).startswith("the vectors tell it (")
+        assert field_verdict(found).startswith("the embeddings predict it (")
 
     def test_a_field_that_they_do_not(self):
         rng = np.random.default_rng(0)

@@ -324,7 +324,7 @@ def test_refusals_change_nothing(notes, parameters, message):
 
 def test_the_form_says_what_is_compared(notes):
     fields = form("find_duplicates", notes, embeddings="remark_embeddings")
-    assert "the texts in remark, no images" in told_by(fields)
+    assert "the texts in remark; images are not read" in told_by(fields)
     assert fields["run_key"]["view"]["placeholder"] == "text_duplicates"
     notes.add_sample_field("seen", fo.VectorField)
     fields = form("find_duplicates", notes, embeddings="seen")

@@ -64,13 +64,13 @@ def test_every_kind_of_labels_is_decided_and_taken_back(several):
     before = {sample.id: sample["many"] for sample in several.iter_samples()}
     ids = several.load_saved_view(VIEW).values("id")
     _, shown = event(several, "on_load", ids[0])
-    assert f"1 of {len(ids)} in `label_issues`, 0 decided" in shown and "Accept" in shown
+    assert f"1 of {len(ids)} in `label_issues`, 0 reviewed" in shown and "Accept" in shown
     asked, shown = event(
         several, "on_decide", ids[0], id=ids[0], run_key="label_issues", decision="accept"
     )
     # The next one is drawn at once, not when the App says that it is open.
     assert asked["open_sample"]["id"] == ids[1]
-    assert f"2 of {len(ids)} in `label_issues`, 1 decided" in shown
+    assert f"2 of {len(ids)} in `label_issues`, 1 reviewed" in shown
     # A double click decides once, and moves on once.
     asked, _ = event(
         several, "on_decide", ids[0], id=ids[0], run_key="label_issues", decision="accept"
