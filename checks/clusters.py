@@ -203,7 +203,7 @@ def _vocabulary(inputs: Inputs, names: str | list[str]) -> Any:
     if model is None:
         if words is not None:
             raise UserError(
-                f"names= needs the text model, and which model computed "
+                f"names= needs the text encoder, and which model computed "
                 f"{inputs.embeddings!r} is not known"
             )
         return None

@@ -316,7 +316,7 @@ def _repair(
         case.call(dataset)
     except ValueError as error:
         # What was removed but for the lock cannot be removed again.
-        if not (case.deletes and "no run of that name" in str(error)):
+        if not (case.deletes and "no run with this name" in str(error)):
             raise
     again = State.of(_afresh(fo, name))
     faults = differences(states.undisturbed, again)
@@ -360,7 +360,7 @@ def _check_nothing_left(
         try:
             _operator("delete_run")(dataset, run_key=row["run_key"])
         except ValueError as error:  # went with another one
-            if "no run of that name" not in str(error):
+            if "no run with this name" not in str(error):
                 raise
     after = State.of(_afresh(fo, name))
     faults = differences(states.pristine, after)

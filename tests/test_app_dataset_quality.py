@@ -49,7 +49,7 @@ def test_from_nothing_to_what_was_found(app, digits_with_copies):
     # A button above the grid opens it.
     app.page.locator("[data-item-id='@embedding/quality/open_dataset_quality']").click()
     panel = app.page.locator(f"[data-cy=panel-content-{PANEL}]")
-    expect(panel.get_by_text("Nothing is known of these 155 samples yet")).to_be_visible()
+    expect(panel.get_by_text("No results for these 155 samples yet")).to_be_visible()
     app.screenshot("quality-nothing")
     panel.get_by_role("button", name="Run audit").click()
     execute = app.dialog.get_by_role("button", name="Execute")

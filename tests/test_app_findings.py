@@ -145,7 +145,7 @@ def test_nothing_selected_is_an_error_in_the_form(app, flipped):
     )
     app.open(flipped.name)
     form = app.open_operator("Quality: review label issues")
-    expect(form.get_by_text("Select the samples or objects to review")).to_be_visible()
+    expect(form.get_by_text("Select the samples or patches to review")).to_be_visible()
     app.screenshot("review-nothing-selected")
 
 

@@ -105,6 +105,6 @@ def test_boxes_from_nothing_to_a_report(app, mislabeled, tmp_path):
     form = app.dialog
     form.get_by_role("textbox").first.fill(str(tmp_path / "report"))
     form.get_by_role("button", name="Execute").click()
-    expect(app.dialog.get_by_text("open it in any browser")).to_be_visible()
+    expect(app.dialog.get_by_text("which opens in any browser")).to_be_visible()
     app.screenshot("job-report")
     assert "ground_truth" in (tmp_path / "report" / "report.html").read_text()

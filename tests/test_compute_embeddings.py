@@ -526,7 +526,7 @@ def test_text_search_uses_the_weights_of_the_vectors(digits, compute_embeddings,
     compute_embeddings(digits, **parameters)
     assert len(digits.load_brain_results("text").sample_ids) == 22
     fob.compute_visualization(digits, points=np.zeros((22, 2)), brain_key="theirs")
-    with pytest.raises(ValueError, match=r"'theirs'.*did not make"):
+    with pytest.raises(ValueError, match=r"'theirs'.*did not create"):
         compute_embeddings(digits, similarity_index="theirs", **parameters)
     # Vectors of another model take the index with them.
     compute_embeddings(digits, embeddings="tiny", model="cnn", overwrite=True)

@@ -197,13 +197,13 @@ def test_rare_classes_and_unlabeled_samples(fruit, compute_separability):
     "parameters, message",
     [
         ({"embeddings": []}, "embeddings must be the name of a field"),
-        ({"embeddings": ["vec", "vec"]}, "names a field twice"),
+        ({"embeddings": ["vec", "vec"]}, "names the same field twice"),
         ({"embeddings": "nothing"}, "embeddings='nothing': there is no such field"),
         ({"embeddings": ["vec", "nothing"]}, "embeddings='nothing': there is no such field"),
         ({"label_field": "nothing"}, "label_field='nothing': there is no such field"),
         ({"by": "nothing"}, "by='nothing': there is no such field"),
         ({"by": "filepath"}, "by='filepath' holds no slice for each sample"),
-        ({"by": "vec"}, r"holds no slice for each sample \(it is a VectorField\)"),
+        ({"by": "vec"}, r"holds no slice per sample \(its type is VectorField\)"),
         ({"run_key": "vec"}, "the dataset already has|cannot be|belongs"),
     ],
 )

@@ -419,7 +419,7 @@ def test_refusals(dataset, judged_photos, export_report, tmp_path):
     (tmp_path / "file").write_text("")
     for path, message in (
         ("", "path='' is empty"),
-        ("s3://bucket/report", "no folder of this machine"),
+        ("s3://bucket/report", "is not a folder on this machine"),
         (str(tmp_path / "file"), "is a file; name a folder"),
         (str(tmp_path / "file" / "below"), "cannot be written"),
     ):
@@ -427,7 +427,9 @@ def test_refusals(dataset, judged_photos, export_report, tmp_path):
             export_report(judged_photos, path=path)
     with pytest.raises(ValueError, match=r"'nothing' is no finished run.*duplicates, outliers"):
         export_report(judged_photos, path=str(tmp_path / "a"), run_keys=["nothing"])
-    with pytest.raises(ValueError, match=r"run_keys=\[\] names nothing.*some of duplicates, outl"):
+    with pytest.raises(
+        ValueError, match=r"run_keys=\[\] selects no run.*choose from duplicates, outl"
+    ):
         export_report(judged_photos, path=str(tmp_path / "a"), run_keys=[])
     with pytest.raises(ValueError, match="There are no samples in this view; choose"):
         export_report(judged_photos.limit(0), path=str(tmp_path / "a"))
@@ -497,11 +499,11 @@ def test_the_form_in_the_app(app, judged_photos, tmp_path):
     expect(form.get_by_role("button", name="Execute")).to_be_enabled()
     app.screenshot("report-form")
     field.fill("somewhere")
-    expect(form.get_by_text("is no full path of a folder").first).to_be_visible()
+    expect(form.get_by_text("is not an absolute path").first).to_be_visible()
     expect(form.get_by_role("button", name="Execute")).to_be_disabled()
     app.screenshot("report-form-error")
     field.fill(str(tmp_path / "from-app"))
-    expect(form.get_by_text("is no full path of a folder")).to_have_count(0)
+    expect(form.get_by_text("is not an absolute path")).to_have_count(0)
     form.get_by_role("button", name="Execute").click()
     expect(app.dialog.get_by_text("written to")).to_be_visible()
     app.screenshot("report-result")

@@ -571,7 +571,7 @@ def test_a_detector_tells_wrong_misplaced_and_missing_boxes(detected, find_label
     assert view.count("label_issues_missing.detections") == result["missing"]
     summary = find_label_issues.summary(result)
     assert "likely missing a label: saved view `label_issues: missing`" in summary
-    assert "badly placed" in summary
+    assert "badly localized" in summary
     foo.get_operator("@embedding/quality/delete_run")(detected, run_key="label_issues")
     assert detected.get_field("label_issues_missing") is None
     assert detected.get_field("detections.detections.label_issues_reason") is None

@@ -113,7 +113,7 @@ def test_objects_are_judged_and_found_again(dataset, photo_tiles, find_outliers,
     dataset.set_values("vec", [boxes[0] for boxes in dataset.values("ground_truth.detections.vec")])
     assert find_outliers(dataset, embeddings="vec")["run_key"] == "outliers_samples"
     assert dataset.count("ground_truth.detections.outliers_score") == 60
-    with pytest.raises(ValueError, match="run_key='outliers' holds findings on the patches"):
+    with pytest.raises(ValueError, match="run_key='outliers' holds findings for the patches"):
         find_outliers(dataset, embeddings="vec", run_key="outliers")
 
 
@@ -122,7 +122,7 @@ def test_objects_are_judged_and_found_again(dataset, photo_tiles, find_outliers,
     [
         ({"embeddings": "nothing"}, "embeddings='nothing': there is no such field"),
         ({"embeddings": "name"}, "is of type StringField, not embeddings"),
-        ({"label_field": "cnn"}, "holds no class for each sample"),
+        ({"label_field": "cnn"}, "holds no class per sample"),
         ({"threshold": 0}, 'must be "auto" or a number between 0 and 1'),
         ({"lable_field": "ground_truth"}, "no parameter 'lable_field'"),
     ],

@@ -87,7 +87,7 @@ def test_nothing_to_work_on(name, dataset):
         ("find_outliers", "run 'Quality: compute embeddings'"),
         ("find_label_issues", "run 'Quality: compute embeddings'"),
         ("compute_separability", "run 'Quality: compute embeddings'"),
-        ("describe_embeddings", "no embeddings that were made elsewhere"),
+        ("describe_embeddings", "no embeddings that were computed elsewhere"),
         ("select_samples", "run 'Quality: compute embeddings'"),
         ("suggest_labels", "run 'Quality: compute embeddings'"),
         ("review_label_issues", "run 'Quality: find label issues' first"),
@@ -112,7 +112,7 @@ def test_an_audit_offers_what_can_be_chosen(judged):
 
 def test_a_review_of_nothing_says_so(judged):
     first, second = judged.values("id")[:2]
-    assert told(form("review_label_issues", judged)).startswith("Select the samples or objects")
+    assert told(form("review_label_issues", judged)).startswith("Select the samples or patches")
     assert told(form("review_label_issues", judged, selected=[second])) == (
         "Nothing will be reviewed; 1 skipped: not flagged"
     )
@@ -128,7 +128,7 @@ def test_a_review_of_nothing_says_so(judged):
 def test_a_review_is_of_the_open_sample_whatever_is_ticked(judged):
     first, second = judged.values("id")[:2]
     text = told(form("review_label_issues", judged, selected=[second], open_sample=first))
-    assert text.startswith("The open sample: 1 label will be reviewed, 1 of them changed (b → a)")
+    assert text.startswith("Open sample: 1 label will be reviewed, 1 of them changed (b → a)")
 
 
 def test_a_label_must_be_chosen_before_it_is_set(judged):

@@ -64,7 +64,7 @@ def test_fields_without_their_run_are_listed_adopted_or_removed(herd, leave):
     try:
         rows = {row["run_key"]: row for row in operator("list_runs")(other)["runs"]}
         assert rows["label_issues"]["stale"] and not rows["label_issues"]["finished"]
-        assert "its run no longer exists" in rows["label_issues"]["reasons"][0]
+        assert "its run does not exist here" in rows["label_issues"]["reasons"][0]
         assert find(other)["judged"] == len(other)
         rows = {row["run_key"]: row for row in operator("list_runs")(other)["runs"]}
         assert not rows["label_issues"]["stale"]

@@ -260,7 +260,7 @@ def test_two_at_once_do_not_mix(clustered):
 @pytest.mark.parametrize(
     "key, message",
     [
-        ("nothing", "no run of that name on this dataset; there are: "),
+        ("nothing", "no run with this name on this dataset; there are: "),
         ("mine", "a run 'mine' that this plugin did not create"),
         ("similar", "is a brain run that this plugin did not create"),
     ],

@@ -120,7 +120,7 @@ def test_what_is_the_users_is_not_taken(stones):
     "broken, message",
     [
         (lambda row: row * np.nan, "cannot be searched: 1 × embedding with NaN or infinity"),
-        (np.int8, "stored as int8, and FiftyOne.s index reads"),
+        (np.int8, "stored as int8, but FiftyOne.s index needs"),
     ],
 )
 def test_what_fiftyone_cannot_search_is_refused(stones, broken, message):

@@ -553,7 +553,7 @@ class TestCompare:
         comparison = compare_embeddings({"b": measured, "a": measured})
         assert [score.name for score in comparison.scores] == ["a", "b"]
         assert not comparison.scores[1].worse
-        assert "do not prove it better than b" in comparison_verdict(comparison)
+        assert "but not significantly better than b" in comparison_verdict(comparison)
 
     def test_intervals_cover_the_truth(self):
         """Of two classifiers with known accuracies, in classes of different sizes."""
@@ -678,6 +678,6 @@ class TestFieldPrediction:
         probabilities = held_out_probabilities(rows, camera, 2, graph).probabilities
         found = measure_field_prediction(probabilities, camera, ("a", "b"), labels)
         assert found.from_classes == pytest.approx(0.95, abs=0.02)
-        assert "no better than the class does" in field_verdict(found)
+        assert "no better than the class alone" in field_verdict(found)
         with pytest.raises(ValueError, match="two values"):
             measure_field_prediction(probabilities, np.zeros(600, int), ("a", "b"))

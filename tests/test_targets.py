@@ -98,7 +98,7 @@ def test_several_labels_by_field_and_path(shelf, path):
     "parameters, message",
     [
         ({"label_field": "boxes.detections.label"}, "pass patches_field='boxes', label_field="),
-        ({"label_field": "item.confidence"}, "names no labels; those of this field are"),
+        ({"label_field": "item.confidence"}, "does not name labels; the labels of this field are"),
         ({"label_field": "nothing.at.all"}, "there is no such field"),
         ({"embeddings": "boxes.detections.emb"}, "pass patches_field='boxes', embeddings='emb'"),
         ({"embeddings": "meta.room"}, "is of type StringField, not embeddings"),

@@ -91,7 +91,7 @@ def test_a_late_click_decides_about_nothing(several):
     asked, _ = event(
         several, "on_decide", second, id=first, run_key="label_issues", decision="keep"
     )
-    assert "Another sample is open by now" in asked["notify"]["message"]
+    assert "Another sample has been opened since" in asked["notify"]["message"]
     assert "open_sample" not in asked
     several.reload()
     assert several.get_field("label_issues_review") is None
@@ -110,10 +110,10 @@ def test_what_is_gone_or_unknown_is_said(several):
     _, shown = event(several, "on_load", "0123456789abcdef01234567")
     assert "Refresh" in shown
     _, shown = event(several, "on_load", None, view=None)
-    assert "left to decide" in shown
+    assert "to review" in shown
     foo.get_operator("@embedding/quality/delete_run")(several, run_key="label_issues")
     _, shown = event(several, "on_load", several.first().id, view=None)
-    assert "Nothing is known yet" in shown
+    assert "No results yet" in shown
 
 
 def test_a_view_of_a_part_of_the_queue_is_gone_through_alone(dataset):
