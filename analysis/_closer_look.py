@@ -195,7 +195,7 @@ def _aligned_blocks(
         *(_parts(gray[:height, :width], BLOCK).std(axis=(2, 3)) for gray in (left, right))
     )
     margin = REACH + 1
-    edges = cv2.copyMakeBorder(right, *[margin] * 4, cv2.BORDER_REPLICATE)
+    edges = cv2.copyMakeBorder(right, margin, margin, margin, margin, cv2.BORDER_REPLICATE)
     mine, theirs = [], []
     for row, column in np.argwhere(whole & (deviation >= STRUCTURE)).tolist():
         y, x = row * BLOCK, column * BLOCK

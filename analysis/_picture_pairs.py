@@ -114,8 +114,9 @@ def _compare_block(
 
     def compare(first: int) -> list[tuple[float, int, np.ndarray]]:
         return [
-            _compare(*gray[pairs[place]], turned[place], crops[place], other_overlap)
+            _compare(gray[one], gray[other], turned[place], crops[place], other_overlap)
             for place in undecided[first : first + TASK]
+            for one, other in [pairs[place]]
         ]
 
     tasks = pool.map(compare, range(0, len(undecided), TASK))
@@ -294,8 +295,10 @@ def _crop_map(side: float, inside: float, x: float, y: float) -> np.ndarray:
     """The map from the left picture's pixels to the right one's, of a crop that was found."""
     scale, unit = side / COARSE, SIDE / COARSE
     if inside:
-        return np.float32([[scale, 0, unit * x], [0, scale, unit * y]])
-    return np.float32([[1 / scale, 0, -unit * x / scale], [0, 1 / scale, -unit * y / scale]])
+        return np.array([[scale, 0, unit * x], [0, scale, unit * y]], np.float32)
+    return np.array(
+        [[1 / scale, 0, -unit * x / scale], [0, 1 / scale, -unit * y / scale]], np.float32
+    )
 
 
 def align(

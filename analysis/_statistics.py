@@ -7,7 +7,9 @@ from typing import Any
 import numpy as np
 
 
-def wilson_interval(successes: np.ndarray, trials: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def wilson_interval(
+    successes: np.ndarray | float, trials: np.ndarray | float
+) -> tuple[np.ndarray, np.ndarray]:
     """Wilson's 95 % score interval of a share; NaN without trials."""
     from scipy.special import ndtri
 

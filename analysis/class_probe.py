@@ -82,7 +82,7 @@ def held_out_probabilities(
         ValueError: if the arrays do not fit each other, or no row that has a direction is labeled
     """
     labels, groups = _checked(rows, labels, num_classes, graph, groups)
-    directed = rows.any(axis=1)
+    directed = np.any(rows, axis=1)
     labels = np.where(directed, labels, -1)
     if not (labels >= 0).any():
         raise ValueError("No embedding has a label")

@@ -161,7 +161,7 @@ def _judged_by_all(separabilities: list[Separability]) -> np.ndarray:
     ):
         raise refused
     labels = np.stack([other.samples.label for other in separabilities])
-    judged = (labels >= 0).all(axis=0)
+    judged = np.all(labels >= 0, axis=0)
     if (labels != labels[0])[:, judged].any():
         raise refused
     return judged

@@ -75,8 +75,8 @@ def near_candidates(
     if images is not None:
         apart &= images[neighbors] != images[:, None]
     first = apart & (np.cumsum(apart, axis=1) <= COMPARED_NEIGHBORS)
-    row, column = np.nonzero(first)
-    other, distance = neighbors[row, column], graph.distances[row, column]
+    row, place = np.nonzero(first)
+    other, distance = neighbors[row, place], graph.distances[row, place]
     relative = _relative_distance(distance, row, other, graph)
     mutual = (neighbors[other] == row[:, None]).any(axis=1)
     chosen = mutual | (relative < 0.5)
@@ -160,7 +160,7 @@ def representative_pairs(
         linked.setdefault(other, []).append(one)
     known = set(map(tuple, entity[compared].tolist()))
     known.update((one, other) for one, others in linked.items() for other in others)
-    wanted = set()
+    wanted: set[tuple[int, int]] = set()
     for row in entity[np.flatnonzero(keep & (group >= 0))].tolist():
         others = set(entity[graph.indices[row]].tolist())
         for direct in linked.get(row, ())[:MOST_ASKED]:

@@ -183,8 +183,8 @@ def compare_upright_and_turned(
     found = compare_pairs(small.gray, pairs, not small.whole, progress)
     if small.whole:
         agreement, orientation, placed = found
-        unlike = agreement < WEAK_AGREEMENT
-        unlike = np.flatnonzero(unlike if turnable is None else unlike & turnable)
+        weak = agreement < WEAK_AGREEMENT
+        unlike = np.flatnonzero(weak if turnable is None else weak & turnable)
         turned, maps = compare_turned(small, pairs[unlike])
         better = turned > agreement[unlike]
         agreement[unlike[better]], placed[unlike[better]] = turned[better], maps[better]
@@ -200,10 +200,11 @@ def same_boxes(
     Objects without a box (an empty tuple) overlap with nothing.
     """
     images = image_numbers(pictures)
+    assert images is not None, "boxes are compared"
     order = np.argsort(images, kind="stable")
     order = order[[pictures[row].box is None or len(pictures[row].box) > 0 for row in order]]
     parts = np.split(order, np.flatnonzero(np.diff(images[order])) + 1)
-    pairs = []
+    found: list[tuple[int, int]] = []
     for part in parts:
         if len(part) < 2:
             continue
@@ -215,8 +216,8 @@ def same_boxes(
             if labels is not None:
                 mine, theirs = labels[part[place]], labels[others]
                 needed[(mine >= 0) & (theirs >= 0) & (mine != theirs)] = SAME_BOX_OVERLAP
-            pairs += [(part[place], other) for other in others[overlap >= needed]]
-    pairs = np.sort(np.array(pairs, np.int64).reshape(-1, 2), axis=1)
+            found += [(part[place], other) for other in others[overlap >= needed]]
+    pairs = np.sort(np.array(found, np.int64).reshape(-1, 2), axis=1)
     not_compared = np.full(len(pairs), np.nan, np.float32)
     return PairEvidence(pairs, _similarity(pairs, rows), not_compared, ("box",) * len(pairs))
 

@@ -153,8 +153,8 @@ def _near_evidence(
     candidates = near_candidates(graph, copies, image_numbers(small.pictures))
     if small.whole:
         alone = small.readable & (entities(copies) == np.arange(len(copies)))
-        alike = alike_candidates(small.gray, alone, candidates.pairs)
-        candidates = candidates.with_others(pair_candidates(alike, rows, graph))
+        others = alike_candidates(small.gray, alone, candidates.pairs)
+        candidates = candidates.with_others(pair_candidates(others, rows, graph))
     compared = candidates.pairs
     standing = merged(known)
     seen: dict[tuple[int, int], tuple[bool, str]] = {}

@@ -217,10 +217,10 @@ def _moments(
         block = rows[known[part]] - mean
         np.add.at(sums, joint[part], block)
         products += block.T @ block
-    sums = sums.reshape(num_cells, num_values, dim)
+    by_cell = sums.reshape(num_cells, num_values, dim)
     of_cells = count.sum(axis=1, keepdims=True)
-    within = sums - sums.sum(axis=1, keepdims=True) * (count / np.maximum(of_cells, 1))
-    columns = np.concatenate([sums.sum(axis=0), within.reshape(-1, dim)]) / len(known)
+    within = by_cell - by_cell.sum(axis=1, keepdims=True) * (count / np.maximum(of_cells, 1))
+    columns = np.concatenate([by_cell.sum(axis=0), within.reshape(-1, dim)]) / len(known)
     return mean, products / len(known), columns.T
 
 

@@ -72,7 +72,7 @@ def find_multilabel_issues(
     quality[at], issues[at] = _judged(label_sets[at], probabilities[at].astype(np.float64))
     # cleanlab counts per class; an answer that the evidence agrees with is no issue.
     issues &= label_sets != (probabilities > 0.5)
-    flagged = issues.any(axis=1)
+    flagged = np.any(issues, axis=1)
     return MultilabelIssues(
         quality=quality,
         flagged=flagged,

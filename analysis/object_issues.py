@@ -124,6 +124,7 @@ def _pairs(
     given: Boxes, rows: np.ndarray, predicted: Boxes, columns: np.ndarray
 ) -> dict[str, list]:
     """Pairs of boxes as cleanlab wants them, one in each picture; class 0 is that of the label."""
+    assert predicted.confidence is not None, "checked before"
     table = np.column_stack([predicted.corners * PICTURE_SIZE, predicted.confidence])[columns]
     nothing, predictions = np.zeros((0, 5)), []
     for row, same in zip(table[:, None], given.labels[rows] == predicted.labels[columns]):

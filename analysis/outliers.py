@@ -98,7 +98,7 @@ def find_outliers(
 
     distance = distance_evidence(rows, graph, groups)
     log_odds = _log_odds(DISTANCE_ONLY, distance)
-    if probabilities is not None and probabilities.shape[1] > 1:
+    if labels is not None and probabilities is not None and probabilities.shape[1] > 1:
         taught = labels >= 0
         sizes = np.bincount(labels[taught], minlength=probabilities.shape[1])
         taught[taught] = sizes[labels[taught]] >= SMALLEST_CLASS
@@ -195,7 +195,9 @@ def _check(
     for name, values in aligned.items():
         if values is not None and len(values) != num_rows:
             raise ValueError(f"{name} has {len(values)} entries for {num_rows} embeddings")
-    if labels is not None and num_rows and labels.max() >= probabilities.shape[1]:
+    if labels is None or probabilities is None:
+        return
+    if num_rows and labels.max() >= probabilities.shape[1]:
         raise ValueError(
             f"labels name class {labels.max()}, but probabilities has {probabilities.shape[1]}"
         )

@@ -80,7 +80,7 @@ def class_separability(
     """
     num_rows, num_classes = len(rows), len(class_names)
     _check(rows, labels, num_classes, graph, probabilities, groups)
-    zero, unlabeled = ~rows.any(axis=1), labels < 0
+    zero, unlabeled = ~np.any(rows, axis=1), labels < 0
     labels = np.where(zero, -1, labels).astype(np.int64)
     units = unit_numbers(num_rows, groups)
 

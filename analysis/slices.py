@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -50,7 +51,7 @@ class Slices:
     def as_dicts(self) -> list[dict[str, Any]]:
         """One dict of JSON types per slice; None for what is not defined."""
         labels = dict(enumerate(self.class_names))
-        columns = {
+        columns: dict[str, Iterable[Any]] = {
             key: [as_json(value) for value in values]
             for key, values in vars(self).items()
             if key not in ("names", "class_names", "worst_class")

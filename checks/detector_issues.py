@@ -58,11 +58,11 @@ def with_detector(
             f"{counted(boxes.num_unpredicted, 'sample')} without predictions evaluated on the "
             "embeddings alone"
         )
-    values = {
+    values: dict[str, Mapping[str, Any]] = {
         "reason": {id_: " and ".join(why) for id_, why in reasons.items()},
         "missing": _unlabeled_boxes(boxes, told.missing),
     }
-    result = {
+    result: dict[str, Any] = {
         "misplaced": int(told.misplaced[of].sum()),
         "missing": int(told.missing.sum()),
         "warnings": warnings,

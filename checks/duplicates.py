@@ -299,7 +299,7 @@ def _values(
 ) -> Values:
     members = np.flatnonzero(groups >= 0).tolist()
 
-    def measured(place: int) -> dict[str, float]:
+    def measured(place: int) -> dict[str, Any]:
         known = {ids[row]: change[place] for row, change in changes.items()}
         return {id_: value for id_, value in known.items() if not np.isnan(value)}
 

@@ -150,7 +150,7 @@ def compute_embeddings(
         check_index_key(target, plan.field, similarity_index)
     progress.say(f"Loading the model {model}")
     if texts is None:
-        network = load_model(model, weights, device)
+        network: Any = load_model(model, weights, device)
     else:
         given = (text for text in texts.values() if text)
         network = load_text_model(model, text_field, given, weights, device)
@@ -261,17 +261,15 @@ def _without_identity(result: dict[str, Any]) -> dict[str, Any]:
 
 def _begin(target: Target, plan: Plan, identity: Any, overwrite: bool) -> RunFacts:
     """What the run says of itself from the beginning; removes embeddings of another model."""
+    before = dict(plan.before.special) if plan.before is not None else {}
+    before.pop(UNDER_REMOVAL, None)
     facts = replace(
         plan.run.facts,
         parameters={"embeddings": plan.field, "patches_field": target.patches_field},
         whole=target.is_whole,
         model=identity.name,
-        special={
-            **(plan.before.special if plan.before is not None else {}),
-            "identity": identity.to_dict(),
-        },
+        special={**before, "identity": identity.to_dict()},
     )
-    facts.special.pop(UNDER_REMOVAL, None)
     # Of texts the name tells of which field.
     other_texts = (
         " of " in identity.name and plan.identity and identity.name != plan.identity["name"]
@@ -296,7 +294,7 @@ def _declare(target: Target, plan: Plan, identity: Any, text_field: str | None) 
     with guard:
         meaning = vector.meaning.format(model=identity.name)
         model = identity.to_dict()
-        of_texts = {"text_field": text_field} if text_field is not None else {}
+        of_texts: dict[str, Any] = {"text_field": text_field} if text_field is not None else {}
         declare_marked(
             target, plan.field, vector.field_type, meaning, plan.run, identity=model, **of_texts
         )

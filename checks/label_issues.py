@@ -87,7 +87,7 @@ def find_label_issues(
     facts = replace(
         facts,
         judged=facts.judged - found.unlabeled,
-        skipped=facts.skipped | ({"no label": found.unlabeled} if found.unlabeled else {}),
+        skipped={**facts.skipped, **({"no label": found.unlabeled} if found.unlabeled else {})},
         seconds=round(time.monotonic() - started, 2),
         special=special,
     )

@@ -72,7 +72,8 @@ def find_outliers(
     names = {outliers.OF_THE_SET: OF_THE_SET, outliers.OF_ITS_CLASS: OF_ITS_CLASS}
     reasons = [names.get(int(reason)) for reason in found.reason]
     skipped: dict[str, int] = {}
-    common, notes = [], []
+    common: list[str] = []
+    notes: list[str] = []
     if check_pictures:
         reasons, common, skipped, notes = _look_at_pixels(inputs, reasons)
     typical = {id_ for id_, review in finding_reviews(target, run).items() if review == TYPICAL}
@@ -94,7 +95,7 @@ def find_outliers(
     )
     progress.say("Storing the scores")
     ids = inputs.ids
-    values = {
+    values: dict[str, dict[str, Any]] = {
         "score": {id_: round(float(score), 6) for id_, score in zip(ids, found.score)},
         "flagged": {id_: reason is not None for id_, reason in zip(ids, reasons)},
         "reason": {id_: reason for id_, reason in zip(ids, reasons) if reason},

@@ -231,8 +231,7 @@ def read_cards(dataset: fo.Dataset) -> list[Card]:
     cards = []
     runs = [run for run in plugin_runs(dataset) if run.finished and run.unreadable is None]
     checks = (DUPLICATES, LABEL_ISSUES, CAPTION_ISSUES, OUTLIERS, COMPARISON, CLUSTERS)
-    checks = (*checks, SEPARABILITY)
-    order = [check.name for check in checks]
+    order = [check.name for check in (*checks, SEPARABILITY)]
     runs = [run for run in runs if run.operator in order]
     runs.sort(key=lambda run: (order.index(run.operator), run.key))
     for run in runs:

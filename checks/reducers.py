@@ -173,5 +173,5 @@ def _fingerprint(reducer: "Reducer") -> str:
     digest = hashlib.blake2b(digest_size=16)
     for name, array in reducer.arrays().items():
         digest.update(f"{name} {array.shape}".encode())
-        digest.update(np.ascontiguousarray(array))
+        digest.update(np.ascontiguousarray(array).data)
     return digest.hexdigest()

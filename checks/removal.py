@@ -50,8 +50,8 @@ def redundant_ids(
     keep, kind, review = (f"{run_key}_{name}" for name in ("keep", "kind", "review"))
     if confirmed and dataset.get_field(path_of(dataset, about, review)) is None:
         return run, []
-    names = [kind, *([review] if confirmed else [])]
-    rows = rows_where(dataset, about, {keep: [False]}, *names)
+    columns = [kind, *([review] if confirmed else [])]
+    rows = rows_where(dataset, about, {keep: [False]}, *columns)
     return run, sorted(
         id_
         for id_, kind_of, *said in rows

@@ -125,8 +125,8 @@ def read_contents(samples: Any, runs: Sequence[Run], maps: Sequence[Run]) -> Con
         except UserError as error:
             left_out[run.key] = str(error)
     if not plots and not any(one.run.operator not in WITHOUT_FINDINGS for one in reported):
-        reasons = "; ".join(f"{key}: {reason}" for key, reason in left_out.items())
-        raise UserError(f"There is nothing to report for this view ({reasons}); pass the dataset")
+        why = "; ".join(f"{key}: {reason}" for key, reason in left_out.items())
+        raise UserError(f"There is nothing to report for this view ({why}); pass the dataset")
     told = [run for run in (*runs, *maps) if run.key not in left_out]
     stale = {run.key: reasons for run in told if (reasons := stale_reasons(run, reader))}
     return Contents(
@@ -204,8 +204,8 @@ def _found(target: Target, run: Run, declared: Declaration) -> Target | None:
     known = evaluated_ids(target.dataset, run)
     if known is not None:
         # Samples that were merged into this dataset bring values of another run.
-        known = set(known)
-        ids = [id_ for id_ in ids if id_ in known]
+        judged = set(known)
+        ids = [id_ for id_ in ids if id_ in judged]
     return target.only(ids) if ids else None
 
 

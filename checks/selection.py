@@ -133,7 +133,7 @@ def select_samples(
     )
     progress.say("Storing the selection")
     ids = inputs.ids
-    stored = {
+    stored: dict[str, dict[str, Any]] = {
         "rank": {ids[row]: rank for rank, row in enumerate(found.order.tolist(), 1)},
         "distance": {id_: round(float(value), 6) for id_, value in zip(ids, found.distance)},
     }
@@ -193,7 +193,11 @@ def _start(inputs: Inputs, start_from: str | Sequence[str] | None) -> tuple[np.n
         return none, None
     fields = [*label_fields(target), *label_fields(target, several=True)]
     path = start_from.split(".")[0] if isinstance(start_from, str) else None
-    if path not in fields or target.dataset.has_saved_view(start_from):
+    if (
+        not isinstance(start_from, str)
+        or path not in fields
+        or target.dataset.has_saved_view(start_from)
+    ):
         return _meant(inputs, start_from, "start_from"), None
     field = label_field_of(target, start_from, "start_from")
     values = target.values(field.path)
@@ -211,7 +215,7 @@ def _values_of(inputs: Inputs, by: str) -> np.ndarray:
     return np.array(class_codes(texts)[1], np.int64)
 
 
-def _counts(values: np.ndarray, inputs: Inputs, by: str, order: np.ndarray) -> dict[str, int]:
+def _counts(values: np.ndarray, inputs: Inputs, by: str, order: np.ndarray) -> dict[str, Any]:
     """How many of each value were chosen."""
     counts = np.bincount(values[order], minlength=int(values.max()) + 1)
     least, most = int(counts.min()), int(counts.max())

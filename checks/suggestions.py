@@ -91,7 +91,7 @@ def suggest_labels(
     columns = columns_of(target)
     run = plan_findings(target, SUGGESTIONS.name, run_key, columns, [*SUGGESTIONS.views])
     codes = inputs.codes
-    directed = inputs.rows.any(axis=1)
+    directed = np.any(inputs.rows, axis=1)
     _check_labels(inputs, codes, directed)
     # A class whose only labels are on zero vectors cannot be learned.
     present, numbered = np.unique(codes[(codes >= 0) & directed], return_inverse=True)

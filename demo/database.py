@@ -20,6 +20,7 @@ def main() -> None:
         return
     # Found without importing fiftyone, which would look for the database.
     package = importlib.util.find_spec("fiftyone")
+    assert package is not None and package.submodule_search_locations, "FiftyOne is installed"
     folder = Path(package.submodule_search_locations[0]) / "db" / "bin"
     if any(folder.glob("mongod*")):
         return

@@ -3,6 +3,7 @@
 import contextlib
 import logging
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -83,7 +84,7 @@ class FallbackModel:
         self._largest: int | None = None
         fault = None
         try:
-            self._model = load(device)
+            self._model: Any = load(device)
         except Exception as error:
             if device_fault(error) is None:
                 raise

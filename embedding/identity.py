@@ -59,14 +59,16 @@ class EmbeddingModel(Protocol):
         batch_size: a size at which the model is fast on its device
         min_side: the shorter side in pixels of the pictures it wants; 0 if it wants them in full
         parallel: whether several threads may compute at once, and one core each suits them best
-        notes: what the user has to know, in sentences, such as that the device was full
     """
 
     identity: ModelIdentity
     batch_size: int
     min_side: int
     parallel: bool
-    notes: Sequence[str]
+
+    @property
+    def notes(self) -> Sequence[str]:
+        """What the user has to know, in sentences, such as that the device was full."""
 
     def prepare(self, image: Image.Image) -> np.ndarray:
         """One RGB picture to one input array; called from several threads."""

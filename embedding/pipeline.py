@@ -25,17 +25,19 @@ SMALL_SIDE = 8
 
 
 class Picture(Protocol):
-    """One file and what is wanted of it: one vector for the whole, or one for each box.
+    """One file and what is wanted of it: one vector for the whole, or one for each box."""
 
-    Attributes:
-        filepath: the picture file
-        ids: one id for the whole picture, or the ids of its objects
-        boxes: None for the whole picture, or the relative ``(x, y, width, height)`` of the objects
-    """
+    @property
+    def filepath(self) -> str:
+        """The image file."""
 
-    filepath: str
-    ids: tuple[str, ...]
-    boxes: tuple[Box, ...] | None
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """One id for the whole image, or the ids of its patches."""
+
+    @property
+    def boxes(self) -> tuple[Box, ...] | None:
+        """None for the whole image, or the relative ``(x, y, width, height)`` of the patches."""
 
 
 @dataclass(frozen=True)
@@ -169,8 +171,9 @@ def _prepare(
     inputs, failures, small = [], {}, 0
     for id_, box in zip(picture.ids, picture.boxes or [None]):
         try:
-            inputs.append((id_, model.prepare(image if whole else crop_square(image, box))))
-            small += not whole and min(box[2] * image.width, box[3] * image.height) < SMALL_SIDE
+            inputs.append((id_, model.prepare(image if box is None else crop_square(image, box))))
+            if box is not None:
+                small += min(box[2] * image.width, box[3] * image.height) < SMALL_SIDE
         except UnreadableImageError as error:
             failures[id_] = str(error)
         except Exception as error:  # one input that the model cannot take must not end the run

@@ -57,7 +57,7 @@ def fast_dtypes(device: str) -> list:
 
     if device.startswith("cuda"):
         return [torch.float16, torch.bfloat16]
-    features = {}
+    features: dict[str, Any] = {}
     # What the processor can does not help where torch was told to do without (ATEN_CPU_CAPABILITY).
     if device == "cpu" and torch.backends.cpu.get_cpu_capability() == "AVX512":
         features = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
@@ -104,7 +104,7 @@ def use_onednn_layers(module: Any) -> None:
 
     operators = torch.ops.mkldnn
     limits = {nn.ReLU: ("relu", []), nn.ReLU6: ("hardtanh", [0.0, 6.0])}
-    before = None
+    before: Any = None
     for child in module.children():
         use_onednn_layers(child)
         if type(child) is nn.Linear:

@@ -71,7 +71,8 @@ class FastPreprocessing:
         """An RGB picture to ``(crop, crop, 3)`` uint8."""
         width, height = image.size
         whole, corner = (round, math.floor) if self.rounded else (int, round)
-        resized = tuple(whole(self.size * side / min(width, height)) for side in image.size)
+        shorter = min(width, height)
+        resized = whole(self.size * width / shorter), whole(self.size * height / shorter)
         left, top = (corner((side - self.crop) / 2) for side in resized)
         if self.interpolation in TORCH_MODES and max(*image.size, *resized) <= 3 * self.crop:
             return self._resize_small(image, resized)[
@@ -121,10 +122,8 @@ def steps_of(transform: Any) -> str:
 
     torchvision's own words change between versions, and an embedding does not.
     """
-    if isinstance(transform, FastPreprocessing):
-        fast = transform
-    else:
-        fast = FastPreprocessing.of(transform)
+    is_fast = isinstance(transform, FastPreprocessing)
+    fast = transform if is_fast else FastPreprocessing.of(transform)
     if fast is not None:
         mean, std = (
             " ".join(f"{value:.6g}" for value in values) for values in (fast.mean, fast.std)

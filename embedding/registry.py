@@ -1,6 +1,7 @@
 """The models by their names: ``load_model`` makes an ``EmbeddingModel`` of a name."""
 
 import os
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -52,7 +53,11 @@ def load_model(name: str, weights: str | None = None, device: str | None = None)
     """
     check_model(name)
     library, _, architecture = full_name(name).partition(":")
-    loaders = {"open_clip": _load_open_clip, "timm": _load_timm, "zoo": _load_zoo}
+    loaders: dict[str, Callable[..., EmbeddingModel]] = {
+        "open_clip": _load_open_clip,
+        "timm": _load_timm,
+        "zoo": _load_zoo,
+    }
     if name == "cnn" and weights is None:
         loaders["timm"] = _load_packaged_cnn
     if weights is not None:
@@ -80,7 +85,7 @@ def _load_open_clip(architecture: str, weights: str | None, device: str) -> Embe
     import open_clip
 
     name = f"open_clip:{architecture}"
-    architecture, pretrained = open_clip_config(name, weights)
+    architecture, pretrained = open_clip_config(name, weights) or (architecture, "")
     if architecture not in open_clip.list_models():
         raise UserError(
             f"open_clip has no architecture {architecture!r}; open_clip.list_models() lists them"
@@ -151,7 +156,7 @@ def _load_timm(architecture: str, weights: str | None, device: str) -> Embedding
     return TorchModel(f"timm:{architecture}", weights, model, model, transform, device)
 
 
-def _load_packaged_cnn(architecture: str, weights: None, device: str) -> EmbeddingModel:
+def _load_packaged_cnn(architecture: str, _weights: None, device: str) -> EmbeddingModel:
     import timm
 
     model = timm.create_model(architecture, pretrained=False, num_classes=0)

@@ -52,11 +52,13 @@ class TextModel(Protocol):
 
     Attributes:
         identity: see ``ModelIdentity``
-        notes: what the user has to know, in sentences
     """
 
     identity: ModelIdentity
-    notes: Sequence[str]
+
+    @property
+    def notes(self) -> Sequence[str]:
+        """What the user has to know, in sentences."""
 
     def embed(
         self, texts: Sequence[str], batch_size: int | None
@@ -277,7 +279,7 @@ def _read_words(
     return vectors, ranks, rank, dim, digest.hexdigest()
 
 
-def _entries(file: IO[bytes]) -> Iterator[tuple[str, np.ndarray | None]]:
+def _entries(file: Any) -> Iterator[tuple[str, np.ndarray | None]]:
     """Words and vectors; None where a line holds none."""
     first = file.readline()
     if not first:
@@ -287,7 +289,7 @@ def _entries(file: IO[bytes]) -> Iterator[tuple[str, np.ndarray | None]]:
         count, dim = map(int, head)
         if not 0 < dim <= 1 << 16:
             raise ValueError(f"its first line declares {dim} numbers for each word")
-        start = file.peek(1 << 12)[: 1 << 12]  # type: ignore[attr-defined]
+        start = file.peek(1 << 12)[: 1 << 12]
         if _is_text(start, dim):
             yield from map(_of_line, file)
         else:

@@ -187,7 +187,8 @@ class QualityOperator(foo.Operator):
         Raises:
             UserError: that names the parameter at fault
         """
-        known = _run_parameters(type(self))
+        operator_type: Any = type(self)
+        known = _run_parameters(operator_type)
         if from_form:
             given = self.from_form(dict(given))
         for name in given:
@@ -257,7 +258,8 @@ def _call_like(run: Any) -> Any:
     delegate = inspect.Parameter(
         "delegate", inspect.Parameter.KEYWORD_ONLY, default=False, annotation=bool
     )
-    __call__.__signature__ = signature.replace(parameters=[*shown, delegate])
+    typed: Any = __call__
+    typed.__signature__ = signature.replace(parameters=[*shown, delegate])
     text = "delegate (False): queue it for a delegated run; the result then names the operation"
     __call__.__doc__ = run.__doc__.replace(
         "\n\n        Returns:", f"\n            {text}\n\n        Returns:"
@@ -266,7 +268,7 @@ def _call_like(run: Any) -> Any:
 
 
 @functools.cache
-def _run_parameters(operator_type: type) -> dict[str, tuple[Any, Any]]:
+def _run_parameters(operator_type: Any) -> dict[str, tuple[Any, Any]]:
     """Type and default of each keyword argument of an operator's ``run``."""
     hints = typing.get_type_hints(operator_type.run)
     parameters = inspect.signature(operator_type.run).parameters.values()

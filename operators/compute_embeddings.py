@@ -230,7 +230,7 @@ def _forecast(target: Target, plan: Plan, called: str, overwrite: bool) -> str:
         text += f", the embeddings in {plan.field} are replaced"
     if total == done:
         return f"All {total:,} {target.noun} already have embeddings; nothing will be computed"
-    rate = plan.before.special.get("images_per_second") if ours else None
+    rate = plan.before.special.get("images_per_second") if ours and plan.before else None
     if rate is None:
         # Importing torch to ask it for a GPU would freeze the form for seconds.
         rate = (

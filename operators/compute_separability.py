@@ -82,7 +82,7 @@ class ComputeSeparability(QualityOperator):
         if not names or not all(isinstance(name, str) for name in names):
             raise UserError("embeddings= must be the name of a field or a list of names")
         target = resolve_target(samples, patches_field)
-        common = {"label_field": label_field, "seed": seed}
+        common: dict[str, Any] = {"label_field": label_field, "seed": seed}
         inputs = [Inputs(target, progress, embeddings=name, **common) for name in names]
         if len({each.embeddings for each in inputs}) < len(inputs):
             raise UserError("embeddings= names the same field twice")

@@ -96,8 +96,17 @@ class ComputeVisualization(QualityOperator):
         Raises:
             UserError: if the input is at fault; an earlier map then stays
         """
-        shape = (method, num_dims, n_neighbors, min_dist, perplexity, label_field)
-        layout = Layout(*shape, seed, implementation, options)
+        layout = Layout(
+            method,
+            num_dims,
+            n_neighbors,
+            min_dist,
+            perplexity,
+            label_field,
+            seed,
+            implementation,
+            options,
+        )
         inputs = Inputs(
             resolve_target(samples, patches_field),
             progress,
@@ -113,7 +122,7 @@ class ComputeVisualization(QualityOperator):
         )
 
     def shown(self, parameters: dict[str, Any]) -> dict[str, Any]:
-        hidden = {} if parameters["method"] == "umap" else UMAP_ONLY
+        hidden: dict[str, Any] = {} if parameters["method"] == "umap" else {**UMAP_ONLY}
         if parameters["method"] == "tsne":
             hidden["update"] = False
         return parameters | hidden

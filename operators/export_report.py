@@ -158,8 +158,8 @@ class ExportReport(QualityOperator):
             overwrite = bool(ctx.params.get("overwrite"))
             _check_files(_absolute(path.strip()), dataset.name, overwrite)
         wanted = ctx.params.get("run_keys") or None
-        told, shown = plan_report(dataset, wanted)
-        keys = ", ".join(run.key for run in [*told, *shown])
+        runs, plots = plan_report(dataset, wanted)
+        keys = ", ".join(run.key for run in [*runs, *plots])
         inputs.view("plan", types.Notice(label=f"{about}: {', '.join(FILES)} will cover {keys}"))
 
     def from_form(self, given: dict[str, Any]) -> dict[str, Any]:

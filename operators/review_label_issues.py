@@ -124,12 +124,12 @@ class ReviewLabelIssues(QualityOperator):
         run_key = ctx.params.get("run_key")
         unflagged = bool(ctx.params.get("unflagged"))
         run, target = reviewed_run(samples, run_key if run_key in runs else runs[0])
-        label = None
+        label, field = None, run.facts.label_field or ""
         if decision == "set":
             names = types.AutocompleteView()
-            for name in known_classes(target, run.facts.label_field):
+            for name in known_classes(target, field):
                 names.add_choice(name, label=name)
-            several = label_field_of(target, run.facts.label_field).several
+            several = label_field_of(target, field).several
             text = "Labels, separated by commas" if several else "Label"
             inputs.str("label", label=text, view=names, required=True)
             label = (ctx.params.get("label") or "").strip()
@@ -149,7 +149,7 @@ class ReviewLabelIssues(QualityOperator):
         if ctx.current_sample:
             text = f"Open sample: {text}"
         if changes := [
-            (shown_text(old), shown_text(new), n)
+            (shown_text(old) or "", shown_text(new) or "", n)
             for (old, new), n in outcome.changes.most_common(NAMED + 1)
         ]:
             text += f" ({_named(changes)})"

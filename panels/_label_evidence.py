@@ -1,5 +1,6 @@
 """What "Why this sample?" shows of a label: the suggestion, who says what, and the decisions."""
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import fiftyone.operators.types as types
@@ -76,7 +77,7 @@ def _change(evidence: Evidence) -> str:
     return f"**{markdown(before)} → {markdown(now)}**"
 
 
-def _told(facts: dict[str, Any]) -> str:
+def _told(facts: Mapping[str, Any]) -> str:
     parts = [markdown(facts["reason"])] if facts.get("reason") else []
     for what in ("wrong", "missing"):
         if facts.get(what) and all(isinstance(name, str) for name in facts[what]):
@@ -84,7 +85,7 @@ def _told(facts: dict[str, Any]) -> str:
     return f" ({'; '.join(parts)})" if parts else ""
 
 
-def _witnesses(facts: dict[str, Any]) -> str:
+def _witnesses(facts: Mapping[str, Any]) -> str:
     said = []
     for name, who in (("probe", "Classifier"), ("neighbors", "Neighbors")):
         if facts.get(name) is not None:

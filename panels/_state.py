@@ -238,7 +238,7 @@ def show(
     ctx: Any, stored: StoredSeparability, kind: str, label: str, other: str | None = None
 ) -> None:
     """Shows samples in the grid and remembers what was shown before the first of them."""
-    selection = {"kind": kind, "label": label, "other": other, "count": None}
+    selection: dict[str, Any] = {"kind": kind, "label": label, "other": other, "count": None}
     try:
         view = view_of(ctx, stored, kind, label, other)
     except UserError:

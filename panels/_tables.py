@@ -37,7 +37,9 @@ def fitted_row() -> dict[str, Any]:
 
 def compact_table(clickable: bool = False, **handlers: Any) -> types.TableView:
     """A table that fits the panel's usual width."""
-    body = {"& td, & th": {"fontSize": "0.8rem", "px": 0.75, "py": 0.4, "lineHeight": 1.3}}
+    body: dict[str, Any] = {
+        "& td, & th": {"fontSize": "0.8rem", "px": 0.75, "py": 0.4, "lineHeight": 1.3}
+    }
     body["minWidth"] = 0
     # Names stand in the first column and in the last before the button.
     body["& td:first-of-type, & td:nth-last-of-type(2)"] = {"overflowWrap": "anywhere"}

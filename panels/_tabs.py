@@ -195,7 +195,7 @@ def _matrix_pages(
 ) -> None:
     buttons = panel.h_stack("matrix_pages", gap=1, align_y="center")
     look = {"variant": "outlined", "on_click": events.on_matrix}
-    if page == "all":
+    if isinstance(page, str):  # all
         buttons.btn("matrix_few", f"The {MATRIX} most confused", params={"matrix": 0}, **look)
         return
     _page_buttons(buttons, "matrix_", "matrix", page, MATRIX, total, events.on_matrix)

@@ -115,7 +115,7 @@ class ClassSeparability(foo.Panel):
         if run is None:
             return None
         changes = store.changes(ctx.dataset, store.read_separability(ctx.dataset, run))
-        return {"read": version(run), "stale": "; ".join(changes)}
+        return {"read": version(run), "stale": "; ".join(changes or ())}
 
     @guarded
     def on_checked(self, ctx: Any) -> None:
@@ -285,11 +285,14 @@ class ClassSeparability(foo.Panel):
         ctx.dataset.reload()
         runs = store.separability_runs(ctx.dataset)
         run = named_run(runs, key) or (runs[0] if runs else None)
-        state = {key: value for key, value in CHOICES.items() if get_state(ctx, key) is None}
+        state: dict[str, Any] = {
+            key: value for key, value in CHOICES.items() if get_state(ctx, key) is None
+        }
         state |= {"at_work": store.running(ctx.dataset, OPERATOR)}
         if opened:
             state |= new_seat(ctx)
-        changes, anew = [], False
+        changes: list[str] | None = []
+        anew = False
         if run is not None:
             stored = store.read_separability(ctx.dataset, run)
             changes = store.changes(ctx.dataset, stored, compare=False)

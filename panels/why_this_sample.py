@@ -129,9 +129,9 @@ class WhyThisSample(foo.Panel):
         if app_id(last["id"]) == ctx.current_sample:
             return
         run = read_run(ctx.dataset, last["run_key"])
-        if is_shown(ctx, place, run):
+        if run is not None and is_shown(ctx, place, run):
             _go(ctx, last["id"])
-        elif run.views:  # decided in another view, of patches say
+        elif run is not None and run.views:  # decided in another view, of patches say
             open_in_view(ctx, run, last["id"])
 
     @guarded

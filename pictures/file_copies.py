@@ -84,7 +84,7 @@ def _alike(small: SmallPictures, rows: list[int]) -> list[list[int]]:
     for row in rows:
         digest = hashlib.blake2b(small.gray[row].tobytes(), digest_size=16).digest()
         equal[int(small.num_pixels[row])][digest].append(row)
-    sets = []
+    sets: list[list[int]] = []
     for num_pixels, same in equal.items():
         # Decoded at one size, the same pixels have the same small version.
         if num_pixels <= LARGE_PIXELS:

@@ -38,7 +38,7 @@ END_OF_JPEG, BLOCK_ROWS = b"\xff\xd9", 16
 
 TIFF_BEGINNINGS = (b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+")
 
-Box = tuple[float, float, float, float]
+Box = tuple[float, ...]  # (x, y, width, height), or empty without a usable geometry
 
 
 class UnreadableImageError(Exception):

@@ -122,7 +122,11 @@ def measure_files(
                 progress(done / len(files))
     whole = np.array([box is None for box in boxes], bool)
     errors, notes = dict(sorted(errors.items())), dict(sorted(notes.items()))
-    return FileMeasures(whole, *size, *values, errors=errors, notes=notes)
+    width, height = size
+    darkest, brightest, color_range, sharpness = values
+    return FileMeasures(
+        whole, width, height, darkest, brightest, color_range, sharpness, errors, notes
+    )
 
 
 def _measure_file(path: str, boxes: list[Box | None]) -> tuple[list[Measures | str], str | None]:
@@ -147,7 +151,7 @@ def measure(image: Image.Image, size: tuple[int, int] | None = None) -> Measures
     """Measures one picture of mode RGB, which may have been reduced from a size."""
     pixels = np.asarray(_shrink(image, COLOR_SIDE), np.float32).reshape(-1, 3) / 255
     # The perceived brightness as in cleanvision (alienryderflex.com/hsp.html).
-    brightness = np.sqrt(pixels**2 @ np.float32([0.241, 0.691, 0.068]))
+    brightness = np.sqrt(pixels**2 @ np.array([0.241, 0.691, 0.068], np.float32))
     darkest, brightest = np.percentile(brightness, [1, 99])
     low, high = np.percentile(pixels, [1, 99], axis=0)
     return Measures(

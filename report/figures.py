@@ -99,9 +99,9 @@ def draw_map(points: np.ndarray, labels: Sequence[str | None]) -> list[DrawnClas
         DrawnClass(
             label,
             sizes[label],
-            colors.get(label, GRAY),
+            GRAY if label is None else colors.get(label, GRAY),
             "".join(f"M{x:.1f} {y:.1f}h0" for x, y in places[rows[label]]),
-            names.get(label),
+            None if label is None else names.get(label),
         )
         for label in order
     ]

@@ -179,7 +179,7 @@ def _of_outliers(reported: "ReportedRun") -> list[Lead]:
 
 def _of_separability(reported: "ReportedRun") -> list[Lead]:
     report, anchor = reported.separability, f"run-{reported.run.key}"
-    weak = [row for row in report["classes"] if row["weak"]]
+    weak = [row for row in (report or {}).get("classes", ()) if row["weak"]]
     if not weak:
         return [
             Lead(2, "0", "weak classes", "No class is recognized worse than the others.", anchor)

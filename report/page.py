@@ -165,10 +165,10 @@ def _groups(reported: "ReportedRun", room: int) -> list[Gallery]:
         )
     present = [some for some in kinds.values() if some]
     shown: list[Gallery] = []
-    for place, some in enumerate(present):
+    for place, of_kind in enumerate(present):
         # What one kind does not need is left to those after it.
         left = (room - sum(len(gallery.findings) for gallery in shown)) // (len(present) - place)
-        for gallery in some:
+        for gallery in of_kind:
             left -= len(gallery.findings)
             if left < 0:
                 break

@@ -91,7 +91,9 @@ def read_map(target: Target, brain_key: str) -> StoredMap | None:
 def visualization_ids(dataset: fo.Dataset, brain_key: str) -> tuple[str, ...] | None:
     """The ids of the samples or patches of a visualization, as the plugin calls them."""
     run = _run_of(dataset, brain_key)
-    results = dataset.load_brain_results(brain_key, cache=False) if run.finished else None
+    if run is None or not run.finished:
+        return None
+    results = dataset.load_brain_results(brain_key, cache=False)
     if results is None:
         return None
     if run.facts.about.patches_field is None:

@@ -100,12 +100,15 @@ def owns_field(dataset: fo.Dataset, run: Run, path: str, stored: Run | None) -> 
 
 def own_views(dataset: fo.Dataset, run: Run, stored: Run | None) -> list[str]:
     """The saved views that are a run's own, as ``owns_field`` tells fields."""
-    remembered = stored.views if stored is not None else ()
     return [
         view.name
         for view in dataset._doc.get_saved_views()
         if owner_of_view(view.name, view.description) == (run.operator, run.key)
-        or (view.name in remembered and not _is_younger(view.created_at, stored))
+        or (
+            stored is not None
+            and view.name in stored.views
+            and not _is_younger(view.created_at, stored)
+        )
     ]
 
 

@@ -250,6 +250,7 @@ def read_boxes(target: Target, predictions_field: str) -> ReadBoxes:
     way_out = f"fields with predicted boxes: {', '.join(prediction_fields(target)) or 'none'}"
     if target.view.get_field(predictions_field) is None:
         raise UserError(f"{name}: there is no such field; {way_out}")
+    assert target.patches_field is not None, "the target has patches"
     for field in (predictions_field, target.patches_field):
         if not _holds_detections(target, field):
             raise UserError(
@@ -270,12 +271,14 @@ def read_boxes(target: Target, predictions_field: str) -> ReadBoxes:
         raise UserError(f"{name}: the predicted boxes have no labels; {way_out}")
     if any(box.confidence is None for box in found):
         raise UserError(f"{name}: the predictions have no confidence; {way_out}")
-    _check_confidences(name, (box.confidence for box in found))
+    _check_confidences(name, [box.confidence for box in found if box.confidence is not None])
     strangers = _check_classes(
-        name, (box.label for box in found), sorted({box.label for box in labeled})
+        name,
+        [box.label for box in found if box.label],
+        sorted({box.label for box in labeled if box.label}),
     )
     warnings = [text for text in (strangers, broken, broken_labels) if text]
-    class_names = tuple(sorted({box.label for box in (*labeled, *found)}))
+    class_names = tuple(sorted({box.label for box in (*labeled, *found) if box.label}))
     given_ids = [
         target.name_of(id_, box.id) for id_ in sample_ids for box in given[id_] or () if box.label
     ]
@@ -301,7 +304,7 @@ def _table(
         (image, numbers[box.label], *box.box, box.confidence)
         for image, id_ in enumerate(sample_ids)
         for box in boxes[id_] or ()
-        if box.label
+        if box.label and box.box
     ]
     table = np.array(rows, np.float64).reshape(-1, 7)
     corners = np.concatenate([table[:, 2:4], table[:, 2:4] + table[:, 4:6]], axis=1)

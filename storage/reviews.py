@@ -105,8 +105,8 @@ def read_reviews(target: Target, run: Run | None) -> Reviews:
         return Reviews({}, {}, {})
     names = [f"{run.key}_{column.name}" for column in REVIEW_COLUMNS]
     # What was reviewed has an original: few of many samples, as a rule.
-    reviewed = target.everything.ids(having=f"{run.key}_{ORIGINAL.name}")
-    rows = target.only(reviewed).values(*names) if reviewed else {}
+    ids = target.everything.ids(having=f"{run.key}_{ORIGINAL.name}")
+    rows = target.only(ids).values(*names) if ids else {}
     decisions, originals, reviewed = (
         {id_: row[place] for id_, row in rows.items() if row[place] is not None}
         for place in range(len(names))

@@ -242,9 +242,10 @@ def embeddings_run(target: Target, embeddings: str, operator: str = COMPUTING) -
         run = read_run(target.dataset, embeddings_key(target, embeddings))
     except UserError:
         return None
-    ours = run is not None and run.operator == operator
+    if run is None or run.operator != operator:
+        return None
     # A description owns no field, and says of which one it is.
-    paths = (*run.fields, run.facts.special.get("described")) if ours else ()
+    paths = (*run.fields, run.facts.special.get("described"))
     return run if target.dataset_path(embeddings) in paths else None
 
 

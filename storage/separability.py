@@ -210,7 +210,8 @@ def changes(
     """
     run = stored.run
     touched = last_touched(dataset)
-    if touched < datetime.datetime.fromisoformat(run.written_at) and _has_its_fields(dataset, run):
+    written = datetime.datetime.fromisoformat(run.written_at) if run.written_at else None
+    if written is not None and touched < written and _has_its_fields(dataset, run):
         return []
     name = (dataset._doc.id, run.key, run.written_at, touched)
     if not compare and name not in _kept_changes:
@@ -222,7 +223,7 @@ def _has_its_fields(dataset: fo.Dataset, run: Run) -> bool:
     """Whether the fields that a run has read still exist, which touches no sample."""
     about = run.facts.about
     prefix = "frames." if about.frames else ""
-    names = [*run.facts.embeddings] if about.patches_field is None else []
+    names: list[str | None] = [*run.facts.embeddings] if about.patches_field is None else []
     names += [about.patches_field or run.facts.label_field]
     return all(dataset.get_field(prefix + name) is not None for name in names if name)
 

@@ -58,7 +58,7 @@ def edited_since(target: Target, embeddings: str) -> tuple[str | None, set[str]]
     """
     run = computing_run(target, embeddings)
     text_field = run.facts.parameters.get("text_field") if run is not None else None
-    if text_field is None:
+    if run is None or text_field is None:
         return None, set()
     then = stored_hashes(target.dataset, run)
     if not then:

@@ -54,7 +54,7 @@ class VectorSet:
         digest = hashlib.blake2b(digest_size=16)
         digest.update(" ".join(self.ids).encode())
         digest.update(str(self.matrix.shape).encode())
-        digest.update(np.ascontiguousarray(self.matrix))
+        digest.update(np.ascontiguousarray(self.matrix).data)
         return digest.hexdigest()
 
 
