@@ -5,6 +5,9 @@ PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
 
+# What mypy and the documentation read as one package, whatever this folder is called.
+ROOMS := analysis checks demo embedding operators panels pictures report storage
+
 # The demo's FiftyOne sees this checkout as its only plugin, whatever else is installed.
 export FIFTYONE_PLUGINS_DIR := $(CURDIR)/$(VENV)/plugins
 export FIFTYONE_DO_NOT_TRACK := true
@@ -45,7 +48,8 @@ $(VENV)/ready: pyproject.toml requirements.txt demo/database.py
 	$(VENV)/bin/pip install --quiet --disable-pip-version-check -e ".[dev]"
 	mkdir -p $(VENV)/plugins/@embedding
 	ln -sfn "$(CURDIR)" $(VENV)/plugins/@embedding/quality
-	mkdir -p $(VENV)/types && ln -sfn "$(CURDIR)" $(VENV)/types/fiftyone_embedding_quality
+	mkdir -p $(VENV)/types/fiftyone_embedding_quality
+	ln -sfn $(addprefix "$(CURDIR)"/,$(ROOMS) *.py) $(VENV)/types/fiftyone_embedding_quality/
 	$(RUN) -m fiftyone_embedding_quality.demo.database
 	touch $@
 
