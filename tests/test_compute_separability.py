@@ -217,8 +217,8 @@ def test_refusals(fruit, compute_separability, parameters, message):
 
 
 @pytest.mark.slow
-def test_confusable_classes_of_caltech101(shared, dataset, compute_separability):
-    folder = shared / "data" / "caltech101"
+def test_confusable_classes_of_caltech101(excerpt, dataset, compute_separability):
+    folder = excerpt / "caltech101"
     stored = np.load(folder / "embeddings_efficientnet_lite0.npz")
     dataset.add_samples(
         [

@@ -361,8 +361,8 @@ def test_rare_classes_and_unlabeled_samples(flipped, find_label_issues):
 
 
 @pytest.mark.slow
-def test_flips_of_caltech101(shared, dataset, find_label_issues):
-    folder = shared / "data" / "caltech101"
+def test_flips_of_caltech101(excerpt, dataset, find_label_issues):
+    folder = excerpt / "caltech101"
     rows = [row for row in read_rows(folder / "qa_samples.csv") if row["issue"] != "outlier"]
     stored = np.load(folder / "embeddings_efficientnet_lite0.npz")
     vectors = dict(zip(stored["files"], stored["embeddings"].astype(np.float32)))

@@ -143,9 +143,8 @@ def test_few_samples_and_one_class(digits, find_outliers):
 
 
 @pytest.mark.slow
-@pytest.mark.slow
-def test_clutter_among_real_photos(shared, dataset, find_outliers):
-    folder = shared / "data" / "caltech101"
+def test_clutter_among_real_photos(excerpt, dataset, find_outliers):
+    folder = excerpt / "caltech101"
     rows = read_rows(folder / "qa_samples.csv")
     stored = np.load(folder / "embeddings_efficientnet_lite0.npz")
     vectors = dict(zip(stored["files"], stored["embeddings"].astype(np.float32)))

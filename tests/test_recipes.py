@@ -45,6 +45,7 @@ def numerals(_numerals):
     dataset.delete()
 
 
+@pytest.mark.slow
 def test_wrong_labels_are_corrected_and_restored(numerals):
     module = example("clean_classification")
     wrong = {s.id for s in numerals if s.numeral.label != s.truth}
@@ -58,6 +59,7 @@ def test_wrong_labels_are_corrected_and_restored(numerals):
     assert {s.id for s in numerals if s.numeral.label != s.truth} == wrong
 
 
+@pytest.mark.slow
 def test_copies_are_in_one_split(numerals):
     module = example("deduplicate_before_split")
     assert len(module.leaks(numerals, "ink")) == 10
