@@ -25,7 +25,7 @@ BLOCK, REACH, PART = 24, 5, 8
 STRUCTURE = 8.0
 
 # A part differs when the square of the difference is this many times what noise, spread of the tone
-# and a misplacement of half a pixel explain. Of twelve kinds of edits of photos (COCO, Caltech-101)
+# and a misplacement of half a pixel explain. Of twelve kinds of edits of images (COCO, Caltech-101)
 # 95 % have no such part; two forms with other numbers have 3 at least and 72 at the median.
 DIFFERENT, NOISE, MISPLACED, MOST_SPREAD = 4.0, 9.0, 0.25, 12.0
 

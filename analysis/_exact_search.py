@@ -52,7 +52,7 @@ class Search(Protocol):
 
         Args:
             queries: (q, dim) float32 unit rows
-            own: (q,) int32, the row that a query itself is and that is left out, or -1
+            own: (q,) int32, the row that a query itself is and that is skipped, or -1
 
         Returns:
             distances (q, k) float32, rows (q, k) int32, and (q,) bool, whether the answer is

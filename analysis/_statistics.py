@@ -69,7 +69,7 @@ def class_weights(
 ) -> np.ndarray:
     """Weights of the rows with which classes count alike: (num_rows,) float64, of sum 1.
 
-    0 for rows that are not judged, and for classes of fewer than ``least`` units.
+    0 for rows that are not evaluated, and for classes of fewer than ``least`` units.
     """
     weights = np.zeros(len(labels))
     rows = np.flatnonzero(judged)

@@ -1,4 +1,4 @@
-"""Comparisons of how well classes can be told apart: between embeddings and between slices.
+"""Comparisons of how well classes are separated: between embeddings and between slices.
 
 All intervals are 95 % and in closed form, so that they depend on no seed. Copies of a sample count
 once, and classes count alike, by the effective number of samples (Kish, "Survey Sampling", 1965).

@@ -31,7 +31,7 @@ def keep_order(
     order of the rows does not matter.
 
     Args:
-        small: the n pictures
+        small: the n images
         labels, splits: as of ``find_duplicates``
         preference: (n,) floats, the lowest ones are kept; NaN comes last; None: none
     """

@@ -2,7 +2,7 @@
 
 What speaks for an outlier, each measured against a typical row of the same set:
 
-- distance: it is far from its neighbors, and these are far from each other (a picture that is
+- distance: it is far from its neighbors, and these are far from each other (an image that is
   like nothing else has neighbors of every kind), compared with the whole set and, half and half,
   with its own class.
 - doubt: the held-out class probabilities are spread over many classes.
@@ -10,7 +10,7 @@ What speaks for an outlier, each measured against a typical row of the same set:
   without doubt, for another class claims the row: that is a label issue, not an outlier.
 
 A logistic regression turns them into a score. Near-duplicates of a row say nothing about it: ten
-copies of a strange picture are still strange.
+copies of an unusual image are still unusual.
 """
 
 from __future__ import annotations
@@ -49,14 +49,14 @@ BLOCK_ROWS = 2048
 
 @dataclass(frozen=True)
 class Outliers:
-    """How strange every row is, and which rows are worth a look.
+    """How unusual every row is, and which rows are worth a look.
 
     Attributes:
         score: (num_rows,) float32 in [0, 1], 0 typical: the probability that the row is an
             outlier, as far as rows with the same evidence were outliers in sets with known ones
         flagged: (num_rows,) bool, the score reaches the threshold
         reason: (num_rows,) int8: NOT_FLAGGED; OF_THE_SET, farther from its neighbors than nine
-            of ten rows; or OF_ITS_CLASS, not so far, but strange for a row of its class
+            of ten rows; or OF_ITS_CLASS, not so far, but unusual for a row of its class
         threshold: the lowest score that is flagged
     """
 

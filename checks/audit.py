@@ -50,14 +50,14 @@ class Audit:
 
     Attributes:
         steps: the result of each check, by its name
-        left_out: why a check was left out, by its name
+        left_out: why a check was skipped, by its name
     """
 
     steps: dict[str, dict[str, Any]] = field(default_factory=dict)
     left_out: dict[str, str] = field(default_factory=dict)
 
     def step(self, name: str, work: Callable[[], dict[str, Any]]) -> None:
-        """Does a step; what is at fault with it is its reason to be left out."""
+        """Does a step; what is at fault with it is its reason to be skipped."""
         try:
             self.steps[name] = work()
         except UserError as error:
@@ -69,7 +69,7 @@ class Audit:
         self.left_out |= {check.name: why for check in checks if need in check.needs}
 
     def reasons(self) -> list[tuple[list[str], str]]:
-        """The checks that were left out for the same reason, and the reason."""
+        """The checks that were skipped for the same reason, and the reason."""
         names: dict[str, list[str]] = {}
         for name, why in self.left_out.items():
             names.setdefault(why, []).append(name)
@@ -255,7 +255,7 @@ def default_patches(
 
 
 def _check_named(target: Target, label_field: str | None, split: str | list | None) -> None:
-    """Refuses what the user has named and is not there; what nobody named is left out instead."""
+    """Refuses what the user has named and is not there; what nobody named is skipped instead."""
     ids = target.ids()
     if label_field not in (None, NO_LABELS):
         read_label_texts(target, label_field, ids)

@@ -277,7 +277,7 @@ def _begin(target: Target, plan: Plan, identity: Any, overwrite: bool) -> RunFac
     if plan.identity and (other_texts or not identity.same_vectors(plan.identity)):
         if not overwrite:
             raise _mixing_error(plan, _describe(identity.to_dict()))
-        # Until the old embeddings are gone, the run says that they are those of the old model.
+        # Until the old embeddings are removed, the run says that they are those of the old model.
         write_run(target.dataset, replace(plan.run, facts=plan.before))
         with guard:
             target.clear(plan.field)

@@ -2,7 +2,7 @@
 
 ``<run_key>_review`` holds the decision. One that is no outlier, or fits, loses its flag; one that
 is no duplicate is kept, and ``<run_key>_apart`` names those of its group, with which the next run
-does not put it together again. What shall be removed gets the tag ``<run_key>_remove``, nothing
+does not put it together again. What must be removed gets the tag ``<run_key>_remove``, nothing
 else.
 """
 

@@ -282,7 +282,7 @@ class Inputs:
 
 
 def restrict_to_common(inputs: list[Inputs]) -> int:
-    """Leaves what has an embedding in all fields; returns how many of the first are left out.
+    """Leaves what has an embedding in all fields; returns how many of the first are skipped.
 
     Raises:
         UserError: if nothing has

@@ -281,7 +281,7 @@ def read_history(runs: Iterable[Run]) -> dict[tuple[str, str], list[tuple[str, f
     """How what the runs tell has changed: by run and kind, when it was told and how much.
 
     Counts of each kind of finding, and ``accuracy``, in [0, 1]; the earliest first. Runs that have
-    replaced none are left out.
+    replaced none are skipped.
 
     Args:
         runs: finished runs of a dataset

@@ -24,7 +24,7 @@ class Reduction:
     Attributes:
         method: ``pca``, ``svd`` or ``autoencoder``; None leaves the dimensions as they are
         num_dims: of the result; None leaves them as they are
-        remove: a metadata field that shall not be read off the result, or None
+        remove: a metadata field that must not be read off the result, or None
 
     Raises:
         UserError: that names a parameter that is out of range

@@ -154,7 +154,7 @@ def reduction_of(run: Run) -> Reduction:
 
 
 def _widened(inputs: Inputs, before: Run, known: Sequence[str]) -> Inputs:
-    """What is reduced already together with what shall be placed beside it."""
+    """What is reduced already together with what must be placed beside it."""
     target, parameters = inputs.target, before.facts.parameters
     left = [id_ for id_ in known if id_ in target.everything.sample_ids]
     return Inputs(
@@ -226,7 +226,7 @@ def _store(
 
 
 def _index(inputs: Inputs, field: str, wanted: str | None) -> str | None:
-    """Makes the index that is wanted, and anew those that are there; returns the first one."""
+    """Makes the index that is wanted, and again those that are there; returns the first one."""
     target = inputs.target
     kept = [run.key for run in indexes_of(target.dataset, [target.dataset_path(field)])]
     names = list(dict.fromkeys([*([wanted] if wanted else []), *kept]))
@@ -262,7 +262,7 @@ def _kept(inputs: Inputs, field: str) -> dict[str, Any]:
 
 
 def reduce_again(inputs: Inputs, run: Run) -> dict[str, Any]:
-    """Repeats a run: places what is new, and learns anew where what was there has changed."""
+    """Repeats a run: places what is new, and learns again where what was there has changed."""
     field = run.facts.parameters["field"]
     try:
         return reduce_embeddings(inputs, field=field, update=True)

@@ -1,7 +1,7 @@
 """Reads what a report tells of a dataset: finished runs, each with what it found, and plots.
 
 Only what was found is read, not the rest of the dataset. What a check found is read by its
-declaration; what cannot be read in the terms of the given view is left out with a reason.
+declaration; what cannot be read in the terms of the given view is skipped with a reason.
 """
 
 import contextlib

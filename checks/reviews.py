@@ -338,7 +338,7 @@ def _seen(id_: str, current: str | None, is_flagged: bool, before: Reviews, kept
     first, reviewed = kept.text_of(original), before.reviewed.get(id_)
     if current in (first, reviewed):
         return _Seen(current, first, original, decided, is_flagged, was_flagged)
-    # Edited by hand since: undo goes back to the edited label, which may have been flagged itself.
+    # Edited manually since: undo goes back to the edited label, which may have been flagged itself.
     judged = current if is_flagged else first
     return _Seen(current, judged, None, None, is_flagged, was_flagged)
 

@@ -1,4 +1,4 @@
-"""The check ``compute_separability``: which classes the embeddings tell apart, and confuse."""
+"""The check ``compute_separability``: which classes the embeddings separate, and confuse."""
 
 import time
 from collections.abc import Sequence
@@ -161,7 +161,7 @@ def _measure(inputs: Inputs) -> "Separability":
 
 
 def _gains(inputs: Inputs, separability: "Separability") -> dict[str, float]:
-    """What more samples would bring the recall of each class of which that can be told."""
+    """What more samples would bring the recall of each class of which that can be determined."""
     from ..analysis.learning_curve import MIN_INDEPENDENT, gain, learning_exponent
 
     names = inputs.class_names

@@ -93,7 +93,7 @@ def suggest_labels(
     codes = inputs.codes
     directed = np.any(inputs.rows, axis=1)
     _check_labels(inputs, codes, directed)
-    # A class whose only labels are on zero vectors cannot be learned.
+    # A class whose only labels are on zero embeddings cannot be learned.
     present, numbered = np.unique(codes[(codes >= 0) & directed], return_inverse=True)
     labels = np.full(len(codes), -1)
     labels[(codes >= 0) & directed] = numbered
@@ -104,7 +104,7 @@ def suggest_labels(
     found = analysis.suggest_labels(
         inputs.rows, labels, len(names), inputs.graph, inputs.groups, probabilities, precision
     )
-    # What has a label on a vector of zeros is labeled all the same.
+    # What has a label on an embedding of zeros is labeled all the same.
     rows = np.flatnonzero((found.label >= 0) & (codes < 0))
     facts = inputs.facts({"precision": precision}, GROUPS)
     facts = replace(

@@ -45,7 +45,7 @@ def repeatable(dataset: fo.Dataset) -> list[Run]:
 
 
 def stale_runs(dataset: fo.Dataset) -> dict[str, list[str]]:
-    """Why runs are out of date, by their keys; those that are not are left out."""
+    """Why runs are out of date, by their keys; those that are not are skipped."""
     reader = Reader(dataset)
     reasons = {run.key: stale_reasons(run, reader) for run in repeatable(dataset)}
     return {key: why for key, why in reasons.items() if why}
@@ -55,7 +55,7 @@ def update_audit(dataset: fo.Dataset, progress: Progress | None = None) -> dict[
     """Repeats what is out of date with the parameters with which it was called.
 
     Whether a run is out of date is asked when its turn comes: what was repeated before it may have
-    made it so, as duplicates that were found anew do.
+    made it so, as duplicates that were found again do.
 
     Args:
         dataset: the dataset
@@ -118,7 +118,7 @@ class _Shared:
             target = _target_of(dataset, run, ids)
             self._known[of] = Inputs(target, self.progress, embeddings=embeddings, seed=seed)
         made = self._known[of].with_labels(facts.label_field)
-        # Groups that were found anew are read anew.
+        # Groups that were found again are read again.
         made.__dict__.pop("duplicates", None)
         return made
 

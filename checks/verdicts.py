@@ -98,13 +98,13 @@ def class_advice(row: Mapping[str, Any], classes: Mapping[str, Mapping[str, Any]
 
 
 def _between(gain: float) -> str:
-    """What is gained, as far as it can be told, in points."""
+    """What is gained, as far as it can be determined, in points."""
     low, high = round(100 * gain / FACTOR), round(100 * gain * FACTOR)
     return f"{low} to {high}"
 
 
 def more_sentence(row: Mapping[str, Any]) -> str:
-    """What more samples would bring a class; empty where that cannot be told."""
+    """What more samples would bring a class; empty where that cannot be determined."""
     more = row.get("more")
     if more is None or row["recall"] is None or row["recall"] >= GOOD:
         return ""

@@ -208,7 +208,7 @@ def _principal_components(inputs: Inputs, num_dims: int) -> tuple[np.ndarray, di
 
 
 def _widened(inputs: Inputs, brain_key: str, before: StoredMap | None) -> Inputs:
-    """What is shown already together with what shall be placed beside it.
+    """What is shown already together with what must be placed beside it.
 
     Raises:
         UserError: if there is nothing to place it beside

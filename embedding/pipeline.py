@@ -1,9 +1,9 @@
-"""Picture files through a model, batch by batch, in bounded memory.
+"""Image files through a model, batch by batch, in bounded memory.
 
-Each thread decodes a batch of pictures and then computes it by itself: threads that share a batch
+Each thread decodes a batch of images and then computes it by itself: threads that share a batch
 wait for one another after each layer, the longer the busier the machine is. Processes cannot be
 started from within a plugin, and decoding and computing let go of Python's lock. At any time one
-batch of prepared inputs and one decoded picture per thread are in memory.
+batch of prepared inputs and one decoded image per thread are in memory.
 """
 
 import contextlib
@@ -42,7 +42,7 @@ class Picture(Protocol):
 
 @dataclass(frozen=True)
 class EmbeddedBatch:
-    """What became of some pictures or objects.
+    """What became of some images or objects.
 
     Attributes:
         vectors: finite float32 vectors of shape ``(dim,)`` by id
@@ -60,7 +60,7 @@ class EmbeddedBatch:
 def embed_pictures(
     model: EmbeddingModel, pictures: Iterable[Picture], batch_size: int | None = None
 ) -> Iterator[EmbeddedBatch]:
-    """Embeds pictures or the objects on them.
+    """Embeds images or the objects on them.
 
     Batches have the same size, so that the embedding of an image does not depend on how many came
     with it: the last one of a thread is filled up, to the size that suits the model at most, for
@@ -110,7 +110,7 @@ def _embedded(
 
 @dataclass(frozen=True)
 class _Shared:
-    """What the threads take pictures from and put results into."""
+    """What the threads take images from and put results into."""
 
     pictures: Iterator[Picture]
     results: queue.Queue
@@ -119,7 +119,7 @@ class _Shared:
     stop: threading.Event = field(default_factory=threading.Event)
 
     def take(self, number: int) -> list[Picture]:
-        """The next pictures, for that number of inputs or a little more."""
+        """The next images, for that number of inputs or a little more."""
         taken: list[Picture] = []
         with self.lock:
             while number > 0 and not self.stop.is_set():
@@ -161,7 +161,7 @@ def _work(model: EmbeddingModel, shared: _Shared, batch_size: int) -> None:
 def _prepare(
     model: EmbeddingModel, picture: Picture
 ) -> tuple[list[tuple[str, np.ndarray]], EmbeddedBatch]:
-    """The inputs of a picture by their ids, and what is to be told of it beside its vectors."""
+    """The inputs of an image by their ids, and what is to be told of it beside its vectors."""
     whole = picture.boxes is None
     try:
         # Twice the size that the model resizes to: its own resizing then decides what it sees.

@@ -1,7 +1,7 @@
 """A network in the fastest form whose vectors agree with its plain float32 ones.
 
 16-bit numbers where the device computes them in hardware, batch norms folded into convolutions,
-and oneDNN's own layers on CPUs. Each is tried on photos and taken only if it agrees.
+and oneDNN's own layers on CPUs. Each is tried on images and taken only if it agrees.
 """
 
 import copy
@@ -137,7 +137,7 @@ def _limited_convolution(layer: Any, name: str, values: list, batch, weight, bia
 
 
 def probe_photos() -> list[Image.Image]:
-    """Eight crops of the two photos that scikit-learn carries."""
+    """Eight crops of the two images that scikit-learn carries."""
     from sklearn.datasets import load_sample_images
 
     photos = [Image.fromarray(photo) for photo in load_sample_images().images]

@@ -49,7 +49,7 @@ def load_model(name: str, weights: str | None = None, device: str | None = None)
         embeds in smaller batches or on the CPU, and its ``notes`` say so
 
     Raises:
-        UserError: if the name, the device or the file is wrong, or the weights cannot be had
+        UserError: if the name, the device or the file is wrong, or the weights cannot be loaded
     """
     check_model(name)
     library, _, architecture = full_name(name).partition(":")

@@ -1,4 +1,4 @@
-"""``audit``: everything in one pass that shares vectors, their graph and held-out labels."""
+"""``audit``: everything in one pass that shares embeddings, their graph and held-out labels."""
 
 from typing import Any
 
@@ -32,7 +32,7 @@ from .form_fields import (
 )
 from .words import counted_of, skipped_lines
 
-# For the forecast in the form, on two cores: what a vector costs, and what reading a picture does.
+# For the forecast in the form, on two cores: seconds of an embedding, of an image.
 SECONDS_PER_EMBEDDING, SECONDS_PER_IMAGE, STARTING_SECONDS = 1e-3, 8e-3, 15
 
 
@@ -59,14 +59,14 @@ class Audit(QualityOperator):
         similarity_index: str | None = None,
         seed: int = 51,
     ) -> dict[str, Any]:
-        """Runs every check that the dataset allows, and says what was left out and why.
+        """Runs every check that the dataset allows, and says what was skipped and why.
 
         Args:
             samples: a dataset or view
-            embeddings (None): the field of the vectors; by default the first field with vectors,
-                or else the model's name. What has no vector there is computed, if the plugin's
+            embeddings (None): the field of the embeddings; by default the first such field,
+                or else the model's name. What has no embedding there is computed, if the plugin's
                 ``compute_embeddings`` filled the field or nothing has
-            model ("clip"): the model that computes vectors, where there are none yet
+            model ("clip"): the model that computes embeddings, where there are none yet
             label_field (None): the field of the labels; by default ``ground_truth``, or the only
                 one that holds Classifications, but none whose values are names of splits;
                 ``"none"`` for an audit of whole images without labels. Of patches, their field
@@ -76,7 +76,7 @@ class Audit(QualityOperator):
             split (None): a field that names the split of each sample, ``"tags"``, or a list of
                 tags, for leaks between them
             check_pictures (True): read the files, to prove duplicates and to find dark, bright,
-                blurred, … pictures; without it, near-duplicates are left out
+                blurred, … images; without it, near-duplicates are skipped
             similarity_index (None): a brain key; FiftyOne's similarity index of the embeddings is
                 created under it, which searches by text, too, where the model reads it
             seed (51): of everything random

@@ -64,27 +64,27 @@ class ComputeEmbeddings(QualityOperator):
         similarity_index: str | None = None,
         text_field: str | None = None,
     ) -> dict[str, Any]:
-        """Computes the vectors that are missing and stores them batch by batch.
+        """Computes the embeddings that are missing and stores them batch by batch.
 
         Args:
             samples: a dataset or view of images; a grouped dataset stands for its active slice
-            embeddings (None): the field for the vectors, by default ``clip``, ``cnn`` or the
-                model's name; reasons for missing vectors go to ``<embeddings>_error``
-            patches_field (None): a Detections or Polylines field; the vectors are then computed
+            embeddings (None): the field for the embeddings, by default ``clip``, ``cnn`` or the
+                model's name; reasons for missing embeddings go to ``<embeddings>_error``
+            patches_field (None): a Detections or Polylines field; the embeddings are then computed
                 of its objects, each within the square around its box, and stored on them
             model ("clip"): ``clip``, ``cnn``, ``open_clip:<architecture>/<pretrained>``,
                 ``timm:<name>`` or ``zoo:<name of a FiftyOne zoo model>``
             weights (None): a local file with the model's weights (safetensors or torch)
-            batch_size (None): pictures per forward pass; by default what suits the device
+            batch_size (None): images per forward pass; by default what suits the device
             device (None): ``cpu``, ``cuda``, …; by default a GPU if there is one
-            overwrite (False): compute all vectors of these samples anew; with another model
-                than before, all vectors in the field are removed first
+            overwrite (False): compute all embeddings of these samples again; with another model
+                than before, all embeddings in the field are removed first
             similarity_index (None): a brain key; FiftyOne's similarity index of the embeddings is
                 created under it, which for open_clip models searches by text, too
             text_field (None): a field of strings, captions say, of the samples or patches, whose
                 texts are embedded instead of images. The model is then
                 ``text:<sentence-transformers name or local folder>``, ``words:<file>`` of Word2Vec
-                or GloVe vectors, or the text tower of ``clip`` or ``open_clip:…``
+                or GloVe embeddings, or the text tower of ``clip`` or ``open_clip:…``
 
         Returns:
             a dict with ``run_key``, ``embeddings``, ``model``, ``dim``, ``read``, ``computed``,

@@ -1,4 +1,4 @@
-"""``compute_separability``: which classes the embeddings tell apart, and which they confuse."""
+"""``compute_separability``: which classes the embeddings separate, and which they confuse."""
 
 from typing import Any
 
@@ -54,9 +54,9 @@ class ComputeSeparability(QualityOperator):
         run_key: str | None = None,
         seed: int = 51,
     ) -> dict[str, Any]:
-        """Measures how well the classes can be told apart, in the original space.
+        """Measures how well the classes are separated, in the original space.
 
-        Every sample is judged by what was learned without it and without its duplicates, if
+        Every sample is evaluated by what was learned without it and without its duplicates, if
         ``find_duplicates`` was run before. The panel "Class separability" shows the stored run.
 
         Args:

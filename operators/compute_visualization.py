@@ -1,4 +1,4 @@
-"""``compute_visualization``: UMAP, t-SNE and PCA maps for FiftyOne's Embeddings panel."""
+"""``compute_visualization``: UMAP, t-SNE and PCA visualizations for FiftyOne's Embeddings panel."""
 
 from typing import Any
 
@@ -65,14 +65,14 @@ class ComputeVisualization(QualityOperator):
         options: dict | None = None,
         seed: int | None = 51,
     ) -> dict[str, Any]:
-        """Maps stored vectors and stores the map as FiftyOne's brain run of the method.
+        """Maps stored embeddings and stores the plot as FiftyOne's brain run of the method.
 
         Args:
             samples: a dataset or view
-            embeddings: the field of the vectors
-            patches_field (None): the field of the objects whose vectors are mapped
+            embeddings: the field of the embeddings
+            patches_field (None): the field of the objects whose embeddings are mapped
             brain_key (None): the name of the brain run, by default ``<embeddings>_<method>``;
-                an earlier map of the plugin of that name is replaced
+                an earlier visualization of the plugin of that name is replaced
             method ("umap"): ``umap``, ``tsne`` or ``pca``
             num_dims (2): 2 or 3
             n_neighbors (15): UMAP: more keep larger structures
@@ -94,7 +94,7 @@ class ComputeVisualization(QualityOperator):
             ``neighbor_preservation``, ``trust``, ``notes``, ``skipped``, ``seconds``, …
 
         Raises:
-            UserError: if the input is at fault; an earlier map then stays
+            UserError: if the input is at fault; an earlier visualization then stays
         """
         layout = Layout(
             method,

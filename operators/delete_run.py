@@ -55,7 +55,7 @@ class DeleteRun(QualityOperator):
         return ctx.dataset
 
     def links(self, result: dict[str, Any]) -> list[tuple[str, str, dict[str, Any]]]:
-        return []  # its saved views are those that are gone
+        return []  # its saved views are those that no longer exist
 
     def form(self, ctx: Any, samples: Any, inputs: types.Object) -> None:
         dataset = samples._root_dataset

@@ -79,8 +79,8 @@ class DescribeEmbeddings(QualityOperator):
             ``seconds``
 
         Raises:
-            UserError: if there is no such field, it holds vectors of several lengths, or the plugin
-                has filled it itself
+            UserError: if there is no such field, it holds embeddings of several lengths, or the
+                plugin has filled it itself
         """
         return describe_embeddings(
             resolve_target(samples, patches_field),

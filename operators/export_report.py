@@ -48,7 +48,7 @@ class ExportReport(QualityOperator):
     ) -> dict[str, Any]:
         """Writes ``report.html``, ``findings.csv`` and ``findings.json`` into a folder.
 
-        The page needs no network and nothing beside it: pictures, figures and styles are inside.
+        The page needs no network and nothing beside it: images, figures and styles are inside.
         The dataset is only read. In the table, a text that a spreadsheet would execute begins with
         an apostrophe.
 
@@ -56,8 +56,8 @@ class ExportReport(QualityOperator):
             samples: a dataset, or a view: the findings on its samples are reported
             path (None): the folder, made if need be; by default ``<dataset>-quality-report`` in
                 the current folder
-            run_keys (None): the runs and maps to report; by default all finished runs of this
-                plugin and the latest map
+            run_keys (None): the runs and visualizations to report; by default all finished
+                runs of this plugin and the latest visualization
             overwrite (False): also replace files of these names that this operator did not write
                 for this dataset, or that were changed since
 

@@ -58,7 +58,7 @@ class FindLabelIssues(QualityOperator):
     ) -> dict[str, Any]:
         """Finds labels that are likely wrong. No label is changed.
 
-        Every sample is judged by what was learned without it and without its duplicates, if
+        Every sample is evaluated by what was learned without it and without its duplicates, if
         ``find_duplicates`` was run before. Labels that ``review_label_issues`` has confirmed are
         not flagged again.
 
@@ -75,14 +75,14 @@ class FindLabelIssues(QualityOperator):
                 beside what the embeddings tell
             threshold ("auto"): a number between 0 and 1 flags the labels of this quality or less
                 beside which another one is likelier; by default as many are flagged as cleanlab
-                and the witnesses agree on. Their precision is then not estimated
+                and the evidence agree on. Their precision is then not estimated
             run_key (None): the name of the run, by default ``label_issues``
             seed (51): of everything random
 
         Returns:
             a dict with ``flagged``, ``expected_precision`` (the share of the flags that are
-            estimated to be real; None where label noise cannot be told from the classifier's own
-            mistakes) and ``precision_range`` ([lowest, highest]), ``classes``, ``noise``,
+            estimated to be correct; None where label noise cannot be separated from the
+            classifier's own mistakes) and ``precision_range`` ([lowest, highest]), ``classes``, ``noise``,
             ``overlaps``, ``shared`` (classes of which a part is labeled as another one),
             ``warnings``, …; with predicted boxes, ``misplaced`` and ``missing``
 

@@ -49,8 +49,7 @@ class FindOutliers(QualityOperator):
     ) -> dict[str, Any]:
         """Scores and flags outliers.
 
-        Members of a duplicate group do not vouch for each other, if ``find_duplicates`` was run
-        before.
+        Duplicates do not make each other look typical, if ``find_duplicates`` was run before.
 
         Args:
             samples: a dataset or view
@@ -61,7 +60,7 @@ class FindOutliers(QualityOperator):
             threshold ("auto"): the lowest score that is flagged, from 0 to 1; by default it adapts
                 to the scores
             check_pictures (True): also flag images that are dark, bright, of one color, blurred
-                or of odd size or aspect ratio, which reads all files; not for embeddings of texts
+                or of unusual size or aspect ratio, which reads all files; not for texts
             run_key (None): the name of the run, by default ``outliers``
             seed (51): of the neighbor search, where that is approximate
 

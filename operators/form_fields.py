@@ -77,10 +77,10 @@ def patches_input(
 
 
 def embeddings_input(ctx: Any, target: Target, inputs: types.Object) -> str:
-    """The form's choice of the field with vectors; returns the choice.
+    """The form's choice of the field with embeddings; returns the choice.
 
     Raises:
-        UserError: if there are no vectors yet
+        UserError: if there are no embeddings yet
     """
     fields = vector_fields(target)
     if not fields:
@@ -198,7 +198,7 @@ def judging_notice(
 
     Args:
         target: the samples or patches
-        embeddings: the field of the vectors
+        embeddings: the field of the embeddings
         inputs: the form
         starting, each: seconds to start, and for each vector
         verb ("evaluated"): what becomes of them

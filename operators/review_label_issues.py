@@ -56,7 +56,7 @@ class ReviewLabelIssues(QualityOperator):
         unflagged: bool = False,
         run_key: str = "label_issues",
     ) -> dict[str, Any]:
-        """Reviews labels that ``find_label_issues`` has judged.
+        """Reviews labels that ``find_label_issues`` has evaluated.
 
         The label before a review is kept in ``<run_key>_original``, the one after it in
         ``<run_key>_reviewed`` and the decision in ``<run_key>_review``. Reviewed labels leave the

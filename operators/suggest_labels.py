@@ -52,7 +52,7 @@ class SuggestLabels(QualityOperator):
             embeddings: the field of the embeddings
             label_field: the labels: a Classification, string, integer or boolean field; of
                 patches, the patches field
-            precision (0.95): the share of the accepted suggestions that shall be right; the rest
+            precision (0.95): the share of the accepted suggestions that must be right; the rest
                 is left to review. It holds for what is of one of the classes
             patches_field (None): the field of the patches whose labels are suggested
             run_key (None): the name of the run, by default ``suggestions``

@@ -5,7 +5,7 @@ list into the old one, item by item, and what the old one had beyond stays. For 
 tables bring their rows as defaults.
 
 What the panel has put in the grid is in FiftyOne's execution store: for each change of a panel's
-state the App loads its page anew, which would double the time until the grid shows what was
+state the App loads its page again, which would double the time until the grid shows what was
 clicked.
 """
 
@@ -127,7 +127,7 @@ def version(run: Run) -> str:
 
 
 def is_current(ctx: Any, runs: list[Run]) -> bool:
-    """Whether what was seen last is still there; runs are deleted and computed anew."""
+    """Whether what was seen last is still there; runs are deleted and computed again."""
     run = named_run(runs, get_state(ctx, "top.run"))
     others = (NONE, *(other.key for other in runs))
     return (

@@ -98,7 +98,7 @@ def _histogram(scores: Scores, chosen: int) -> Figure:
         "showlegend": False,
         "shapes": [line],
         "xaxis": {"range": [0, 1], "fixedrange": True, "title": {"text": ""}},
-        # Few are strange: on a linear axis they would not be seen.
+        # Few are unusual: on a linear axis they would not be seen.
         "yaxis": {
             "type": "log",
             "fixedrange": True,

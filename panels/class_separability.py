@@ -69,7 +69,7 @@ def guarded(handler: Handler) -> Handler:
 
 
 class ClassSeparability(foo.Panel):
-    """Shows which classes the vectors tell apart, and the samples behind each number."""
+    """Shows which classes the embeddings separate, and the samples behind each number."""
 
     @property
     def config(self) -> foo.PanelConfig:
@@ -235,7 +235,7 @@ class ClassSeparability(foo.Panel):
 
     @guarded
     def on_map(self, ctx: Any) -> None:
-        """Opens FiftyOne's Embeddings panel beside the samples, or the form that makes a map."""
+        """Opens FiftyOne's Embeddings panel beside the samples, or the form that makes a plot."""
         stored, _ = seen_runs(ctx)
         if store.map_key(ctx.dataset, stored) is not None:
             # A tab beside the samples: a third column would leave none of them room.

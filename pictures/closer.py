@@ -1,4 +1,4 @@
-"""Images at the size at which words can be told apart, read when a pair is looked at closely.
+"""Images at the size at which words can be read, read when a pair is looked at closely.
 
 Stands apart from ``small_pictures`` because few images of a set are wanted: those of pairs that
 look alike when small.
@@ -24,11 +24,11 @@ MAX_HELD = 256
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture file, or an object in it.
+    """An image file, or an object in it.
 
     Attributes:
         path: the file
-        box: relative ``(x, y, width, height)`` of the object, None for the whole picture
+        box: relative ``(x, y, width, height)`` of the object, None for the whole image
     """
 
     path: str

@@ -22,7 +22,7 @@ from .numbers import deep_pixels, read_with_opencv, rgb_of_numbers
 # memory of a decoding thread, so it stays; only the warning below it is noise here.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 
-# A JPEG above this many pixels is decoded at a fraction of its size, if that is enough: a photo of
+# A JPEG above this many pixels is decoded at a fraction of its size, if that is enough: an image of
 # 12 megapixels then takes a sixteenth of the memory and a fourth of the time. Smaller ones are not,
 # because the embedding of a sensitive network feels the other resampling (cosine 0.998 to 0.9999).
 LARGE_PIXELS = 4_000_000
@@ -214,16 +214,16 @@ def _reason(path: str, error: Exception) -> str:
 
 
 def crop_square(image: Image.Image, box: Box) -> Image.Image:
-    """Cuts the square around a box out of a picture.
+    """Cuts the square around a box out of an image.
 
-    The square has the box's longer side and is moved inwards at the picture's border, so that the
+    The square has the box's longer side and is moved inwards at the image's border, so that the
     whole object survives the square input of a model, with some of its surroundings instead of
     being squashed or losing its ends. Measured on the objects of COCO128 with ``cnn``, 5-NN
     accuracy across pictures: square 0.44, squashed box 0.41, box with its ends cropped 0.40.
 
     Args:
         image: a PIL image
-        box: relative ``(x, y, width, height)``; parts outside the picture are cut off
+        box: relative ``(x, y, width, height)``; parts outside the image are cut off
 
     Returns:
         a PIL image

@@ -72,7 +72,7 @@ class LabelField:
 def label_fields(target: Target, several: bool = False) -> list[str]:
     """The fields of a target that hold labels; of patches, the patches field itself.
 
-    What the plugin wrote itself is left out. Classifications come first, then texts and booleans,
+    What the plugin wrote itself is skipped. Classifications come first, then texts and booleans,
     then numbers, which may count something.
 
     Args:

@@ -4,7 +4,7 @@ Three fields of a run of ``find_label_issues``: ``<run_key>_original``, the labe
 decision, ``<run_key>_reviewed``, the label after it, and ``<run_key>_review``, the decision.
 
 They are written so that a process that is killed at any write loses nothing: what was and what
-shall be first, then the label, then the decision, then the flag. Where there is an original without
+must be first, then the label, then the decision, then the flag. Where there is an original without
 a decision, or a flag beside its decision, a review was interrupted; the same review, or taking it
 back, completes it.
 """
@@ -33,7 +33,7 @@ CORRECTED, VERIFIED = "corrected", "verified"
 
 OF_FLAGS = (ACCEPTED, CHANGED, KEPT)
 
-# Decisions on duplicates, outliers and captions: it is none, it fits, or it shall be removed.
+# Decisions on duplicates, outliers and captions: it is none, it fits, or it must be removed.
 DISTINCT, TYPICAL, FITS, REMOVE = "distinct", "typical", "keep", "remove"
 
 # Those that take a flag away.
@@ -175,7 +175,7 @@ def write_reviews(
         target.write(f"{run.key}_{name}", chosen, samples)
 
     with under_review(target, run, REVIEW_COLUMNS) as facts:
-        # What was and what shall be first, so that it can be completed or undone from there …
+        # What was and what must be first, so that it can be completed or undone from there …
         write("original", outcome.originals, keep=True)
         write("reviewed", outcome.reviewed, keep=True)
         target.write(label_path, outcome.labels, samples)

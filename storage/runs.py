@@ -36,7 +36,7 @@ class RunFacts:
     Attributes:
         about: the samples, the frames or the patches of a field
         parameters: of the call
-        whole: whether nothing of the dataset was left out
+        whole: whether nothing of the dataset was skipped
         model: the model of the embeddings, if the plugin knows it
         inputs: fingerprints of what was read, by what it is: ``embeddings clip``,
             ``labels ground_truth``, ``files``, …; what makes a run stale

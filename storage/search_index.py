@@ -63,7 +63,7 @@ def check_index_key(target: Target, embeddings: str, brain_key: str) -> None:
 
     Args:
         target: the samples or patches
-        embeddings: the field that shall be indexed
+        embeddings: the field to be indexed
         brain_key: the key
 
     Raises:

@@ -1,6 +1,6 @@
 """Stored runs of ``compute_separability``: the report, whether it is stale, and the views it names.
 
-What the panel reads. Nothing is computed anew: a report is read once and kept, and a view is made
+What the panel reads. Nothing is computed again: a report is read once and kept, and a view is made
 of the ids and fields that a run has stored.
 """
 
@@ -251,7 +251,7 @@ def flagged_view(dataset: fo.Dataset, stored: StoredSeparability, label: str, ki
         kind: ``"label_issues"`` or ``"outliers"``
 
     Raises:
-        UserError: if there are none, or their run is gone
+        UserError: if there are none, or their run no longer exists
     """
     target = about_of(dataset, stored.run.facts.about)
     run_key = stored.report.get(f"{kind}_run")

@@ -87,7 +87,7 @@ class Reader:
         return self._once(self._edited, (about, name), lambda: edited_since(target, name))
 
     def fingerprint(self, what: str, run: Run, ids: Sequence[str] | None) -> str | None:
-        """The fingerprint today of something that a run has read; None if it is gone."""
+        """The fingerprint today of something that a run has read; None if it no longer exists."""
         about = run.facts.about
         target = self.target(about)
         ids = target.ids() if ids is None else ids

@@ -24,7 +24,7 @@ def resolve_target(samples: Any, patches_field: str | None = None, reload: bool 
     Args:
         samples: a ``Dataset`` or ``DatasetView`` of images
         patches_field (None): the field of the patches to work on, instead of the samples
-        reload (True): whether to read the fields of the dataset anew, which waits while another
+        reload (True): whether to read the fields of the dataset again, which waits while another
             thread changes them
 
     Returns:
