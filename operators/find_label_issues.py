@@ -82,8 +82,8 @@ class FindLabelIssues(QualityOperator):
         Returns:
             a dict with ``flagged``, ``expected_precision`` (the share of the flags that are
             estimated to be correct; None where label noise cannot be separated from the
-            classifier's own mistakes) and ``precision_range`` ([lowest, highest]), ``classes``, ``noise``,
-            ``overlaps``, ``shared`` (classes of which a part is labeled as another one),
+            classifier's own mistakes) and ``precision_range`` ([lowest, highest]), ``classes``,
+            ``noise``, ``overlaps``, ``shared`` (classes of which a part is labeled as another one),
             ``warnings``, …; with predicted boxes, ``misplaced`` and ``missing``
 
         Raises:
