@@ -89,7 +89,7 @@ class ComputeSeparability(QualityOperator):
         return compute_separability(inputs, by=by, run_key=run_key)
 
     def form(self, ctx: Any, samples: Any, inputs: types.Object) -> None:
-        patches_field = patches_input(ctx, samples, inputs, "Judge")
+        patches_field = patches_input(ctx, samples, inputs, "Evaluate")
         target = resolve_target(samples, patches_field)
         fields = vector_fields(target)
         embeddings = embeddings_input(ctx, target, inputs)

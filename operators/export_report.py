@@ -84,7 +84,7 @@ class ExportReport(QualityOperator):
         contents = read_contents(samples, runs, maps)
         galleries = plan_galleries(contents)
         pictures = pictures_of(galleries)
-        with progress.share("Making thumbnails", len(pictures), "pictures") as report:
+        with progress.share("Making thumbnails", len(pictures), "images") as report:
             thumbnails = make_thumbnails(pictures, report)
         progress.say("Writing the report")
         now = datetime.datetime.now(datetime.timezone.utc)

@@ -101,7 +101,7 @@ class FindLabelIssues(QualityOperator):
         )
 
     def form(self, ctx: Any, samples: Any, inputs: types.Object) -> None:
-        patches_field = patches_input(ctx, samples, inputs, "Judge")
+        patches_field = patches_input(ctx, samples, inputs, "Evaluate")
         target = resolve_target(samples, patches_field)
         embeddings = embeddings_input(ctx, target, inputs)
         several = label_fields(target, several=True)

@@ -59,8 +59,8 @@ class FindOutliers(QualityOperator):
                 patches, the patches field
             threshold ("auto"): the lowest score that is flagged, from 0 to 1; by default it adapts
                 to the scores
-            check_pictures (True): also flag images that are dark, bright, of one color, blurred
-                or of unusual size or aspect ratio, which reads all files; not for texts
+            check_pictures (True): also flag images that are dark, bright, blurry, of uniform
+                color or unusual size or aspect ratio, which reads all files; not for texts
             run_key (None): the name of the run, by default ``outliers``
             seed (51): of the neighbor search, where that is approximate
 
@@ -82,7 +82,7 @@ class FindOutliers(QualityOperator):
         )
 
     def form(self, ctx: Any, samples: Any, inputs: types.Object) -> None:
-        patches_field = patches_input(ctx, samples, inputs, "Judge")
+        patches_field = patches_input(ctx, samples, inputs, "Evaluate")
         target = resolve_target(samples, patches_field)
         embeddings = embeddings_input(ctx, target, inputs)
         params = self._parameters({**ctx.params, "embeddings": embeddings}, from_form=True)
@@ -115,7 +115,7 @@ class FindOutliers(QualityOperator):
         lines += [f"- {count:,} {markdown(why)}" for why, count in result["reasons"].items()]
         for reason in result["common"]:
             lines.append(
-                f"- {markdown(reason)}affects over 20 % of {noun}, so treated as normal for this "
+                f"- {markdown(reason)}: affects over 20 % of {noun}, so treated as normal for this "
                 "dataset"
             )
         if result["duplicates"] is None:

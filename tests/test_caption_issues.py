@@ -341,4 +341,4 @@ def test_the_form_tells_both_sides_apart(album):
     assert "96" in told_by(fields)
     album.delete_sample_field("blurb_embeddings")
     album.delete_run("blurb_embeddings")
-    assert "no embeddings of captions" in told_by(form("find_caption_issues", album))
+    assert "No embeddings of captions" in told_by(form("find_caption_issues", album))

@@ -306,7 +306,7 @@ def test_spatial_index(clustered, compute_visualization):
         ({}, "needs the parameter 'embeddings'"),
         (
             {"embeddings": "nope"},
-            r"'nope': there is no such field.*compute_embeddings.*: embeddings",
+            r"'nope': there is no such field.*compute_embeddings.*with embeddings: vectors",
         ),
         ({"embeddings": "ground_truth"}, "is of type EmbeddedDocumentField, not embeddings"),
         ({"embeddings": "vectors", "method": "isomap"}, "method='isomap' is not known"),
@@ -317,7 +317,7 @@ def test_spatial_index(clustered, compute_visualization):
         ({"embeddings": "vectors", "seed": -1}, "seed=-1 must be between"),
         ({"embeddings": "vectors", "brain_key": "a b"}, "brain_key='a b' cannot be the name"),
         ({"embeddings": "vectors", "label_field": "x"}, "label_field='x': there is no such field"),
-        ({"embeddings": "vectors", "label_field": "vectors"}, "holds no class for each sample"),
+        ({"embeddings": "vectors", "label_field": "vectors"}, "holds no class per sample"),
         (
             {"embeddings": "vectors", "label_field": "ground_truth", "method": "pca"},
             "supported by UMAP only",

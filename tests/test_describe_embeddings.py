@@ -166,7 +166,9 @@ def test_what_cannot_be_of_one_model_is_refused(places):
     first, second = places[:2]
     first["far"] = np.ones(5, np.float32)
     first.save()
-    with pytest.raises(ValueError, match="not of one model: 1 × embedding of length 5, where most"):
+    with pytest.raises(
+        ValueError, match="not from one model: 1 × embedding of length 5, where most"
+    ):
         operator("describe_embeddings")(places, embeddings="far", model="gull")
     assert places.list_runs() == []
     first["far"] = np.full(LENGTH, np.nan, np.float32)

@@ -425,7 +425,7 @@ def test_refusals(dataset, judged_photos, export_report, tmp_path):
     ):
         with pytest.raises(ValueError, match=message):
             export_report(judged_photos, path=path)
-    with pytest.raises(ValueError, match=r"'nothing' is no finished run.*duplicates, outliers"):
+    with pytest.raises(ValueError, match=r"'nothing' is not a finished run.*duplicates, outliers"):
         export_report(judged_photos, path=str(tmp_path / "a"), run_keys=["nothing"])
     with pytest.raises(
         ValueError, match=r"run_keys=\[\] selects no run.*choose from duplicates, outl"

@@ -303,7 +303,7 @@ def test_measured_precision_is_told_after_thirty_reviews(flipped, find_label_iss
         ({"decision": "agree"}, "decision='agree' is not known"),
         ({"decision": "set"}, "decision='set' needs label="),
         ({"decision": "keep", "label": "x"}, "label= is for decision='set'"),
-        ({"decision": "keep", "run_key": "other"}, "no finished run of find_label_issues"),
+        ({"decision": "keep", "run_key": "other"}, "not a finished run of find_label_issues"),
     ],
 )
 def test_refused_reviews_change_nothing(flipped, find_label_issues, review, parameters, message):

@@ -159,7 +159,7 @@ def test_texts_of_patches_and_lists_of_texts(remarks, word_file):
         ({"text_field": "absent"}, "text_field='absent': there is no such field"),
         ({"text_field": "kind"}, "choose a field of strings"),
         ({"text_field": "id"}, "choose a field of strings"),
-        ({"text_field": "remark", "model": "cnn"}, "model='cnn' has no text side"),
+        ({"text_field": "remark", "model": "cnn"}, "model='cnn' does not embed texts"),
         ({"text_field": "remark", "model": "words:/no/file"}, "there is no such file"),
         ({"text_field": "remark", "model": "text:/no/folder"}, "there is no such folder"),
         ({"text_field": "remark", "similarity_index": "a b"}, "cannot be the name of a field"),
