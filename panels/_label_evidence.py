@@ -187,7 +187,7 @@ def draw_decided(
     row.md(f"{what}{': ' if of_label else 'Decided: '}{words}", name="decided")
     row.btn(
         "take_back",
-        "Undo",
+        "Withdraw review",
         icon="undo",
         variant="outlined",
         on_click=events.on_take_back,

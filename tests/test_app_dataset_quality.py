@@ -144,7 +144,7 @@ def test_each_finding_leads_on(app, digits_with_copies):
     app.page.keyboard.press("Escape")
     # Runs are listed and deleted from here.
     panel.get_by_role("button", name="Delete").last.click()
-    expect(app.dialog.get_by_text("Will be removed").first).to_be_visible()
+    expect(app.dialog.get_by_text("Will be deleted").first).to_be_visible()
 
 
 def test_a_threshold_is_moved_and_put_back(app, digits_with_copies):

@@ -97,7 +97,7 @@ def test_bad_files_cost_their_neighbors_nothing(digits, compute_embeddings, tmp_
     assert result["failures"][0]["reason"] == "file not found"
     reasons = dict(zip(*digits.values(["filepath", "cnn_error"])))
     assert reasons[str(tmp_path / "empty.png")] == "file is empty"
-    assert "not a picture" in reasons[str(tmp_path / "text.png")]
+    assert "not an image" in reasons[str(tmp_path / "text.png")]
     assert "damaged" in reasons[str(truncated)]
     vectors = _vectors(digits)
     assert sum(vector is None for vector in vectors.values()) == 5
