@@ -22,6 +22,13 @@ UNTOLD_SHARE, UNTOLD_CLASS_SHARE = 0.02, 0.1
 # and no more than this share of them is flagged, but one may be.
 SMALL_CLASS, SMALL_CLASS_SHARE = 10, 1 / 3
 
+# A class is recognized where it is predicted for so many rows for each of its labels, and for this
+# share of those; below the larger share, the others must be predicted to be few classes (Simpson's
+# concentration), as wrong labels are and a class without looks of its own is not. What is not
+# recognized cannot be told to be wrong: patches of tables look like what stands on them. Chosen on
+# 24 sets of Caltech-101 and CIFAR-10 with up to 40 % of such classes, tried on COCO's patches.
+PREDICTED, LEAST_RECOGNIZED, RECOGNIZED, OF_FEW_CLASSES = 0.4, 0.1, 1 / 3, 0.2
+
 # One class is found within another one where so many of the rows that look like it, at least this
 # share of them, have the other label; the other class is learned this well from rows of its own, is
 # not so many times as large, and the first one is learned at all. On 47 sets with clean or noisy
@@ -55,7 +62,7 @@ def choose_flags(
     sure: np.ndarray,
     labels: np.ndarray,
     noise: LabelNoise,
-    small: np.ndarray,
+    weak: np.ndarray,
 ) -> np.ndarray:
     """As many of the candidates, the worst first, as the noise allows: (n,) bool.
 
@@ -65,11 +72,12 @@ def choose_flags(
         agreed: (n,) bool, all witnesses are for the same other class
         sure: (n,) bool, that class is far likelier
         labels: (n,) int64
-        small: (c,) bool, classes with too few rows to judge their labels
+        weak: (c,) bool, classes that are too small to judge their labels, or not recognized
     """
-    sizes = np.bincount(labels, minlength=len(small))
-    most_of_class = np.where(small, SMALL_CLASS_SHARE * sizes, sizes)
-    possible = candidates & ((agreed & sure) | ~small[labels])
+    sizes = np.bincount(labels, minlength=len(weak))
+    most_of_class = np.where(weak, SMALL_CLASS_SHARE * sizes, sizes)
+    of_weak = weak[labels]
+    possible = candidates & ((agreed & sure) | ~of_weak)
     if noise.told:
         most = round(FLAGS_PER_WRONG * noise.expected)
     else:
@@ -77,9 +85,12 @@ def choose_flags(
         most_of_class = np.minimum(most_of_class, UNTOLD_CLASS_SHARE * sizes)
         possible &= agreed
     worst = order[possible[order]]
-    within_class = _rank_in_class(labels[worst]) < np.maximum(most_of_class[labels[worst]], 1)
+    worst = worst[_rank_in_class(labels[worst]) < np.maximum(most_of_class[labels[worst]], 1)]
+    if noise.told:
+        most_of_weak = round(FLAGS_PER_WRONG * noise.expected_of(of_weak))
+        worst = worst[~of_weak[worst] | (np.cumsum(of_weak[worst]) <= most_of_weak)]
     flagged = np.zeros(len(labels), bool)
-    flagged[worst[within_class][:most]] = True
+    flagged[worst[:most]] = True
     return flagged
 
 
@@ -92,6 +103,25 @@ def small_classes(labels: np.ndarray, groups: np.ndarray, num_classes: int) -> n
     cells = np.unique(unit_numbers(len(labels), groups) * num_classes + labels)
     independent = np.bincount(cells % num_classes, minlength=num_classes)
     return (independent > 0) & (independent < SMALL_CLASS)
+
+
+def unrecognized_classes(said: np.ndarray, labels: np.ndarray, num_classes: int) -> np.ndarray:
+    """Classes that the evidence does not recognize, of those that have rows: (c,) bool.
+
+    Args:
+        said, labels: (n,) int64, the likeliest class and the label
+    """
+    sizes = np.bincount(labels, minlength=num_classes)
+    some = np.maximum(sizes, 1)
+    predicted = np.bincount(said, minlength=num_classes) / some
+    recognized = np.bincount(labels[said == labels], minlength=num_classes) / some
+    others = said != labels
+    cells, counts = np.unique(labels[others] * num_classes + said[others], return_counts=True)
+    pairs = np.bincount(cells // num_classes, counts * (counts - 1.0), minlength=num_classes)
+    missed = np.bincount(labels[others], minlength=num_classes)
+    concentration = pairs / np.maximum(missed * (missed - 1.0), 1)
+    scattered = (recognized < RECOGNIZED) & (concentration < OF_FEW_CLASSES)
+    return (sizes > 0) & ((predicted < PREDICTED) | (recognized < LEAST_RECOGNIZED) | scattered)
 
 
 def shared_classes(

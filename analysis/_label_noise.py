@@ -58,7 +58,9 @@ class LabelNoise:
         told: whether the evidence shows that there is noise at all
         surest: share of the surest rows whose labels disagree: the noise where people labeled
         human: in [0, 1], how far the noise is like that of people, more frequent on hard rows
-        wrong: (n,) float64, probability that a row's label is noise; 0 where the evidence agrees
+        wrong: (n,) float64, probability that a row's label is noise; 0 where the evidence agrees.
+            In weak classes, no more than the noise elsewhere lets expect
+        at_most: (n,) float64, the same without that bound
         sureness: (n,) float32, probability of the likeliest class
     """
 
@@ -67,6 +69,7 @@ class LabelNoise:
     surest: float
     human: float
     wrong: np.ndarray
+    at_most: np.ndarray
     sureness: np.ndarray
 
     @property
@@ -74,6 +77,10 @@ class LabelNoise:
         """The expected number of wrong labels."""
         least, most = float(self.wrong.sum()), self.surest * len(self.wrong)
         return least + self.human * max(most - least, 0.0)
+
+    def expected_of(self, rows: np.ndarray) -> float:
+        """The expected number of wrong labels of some rows, of which ``wrong`` tells all."""
+        return float(self.wrong[rows].sum())
 
     def precision(self, flagged: np.ndarray) -> tuple[float, float, float]:
         """The expected share of flagged labels that are wrong, and the range that it lies in.
@@ -90,11 +97,15 @@ class LabelNoise:
         right = sum(min(self.surest * len(part), part.sum()) for part in strata)
         high = max(float(right / flagged.sum()), low)
         estimate = low + self.human * (high - low)
+        high = max(high, float(self.at_most[flagged].mean()))
         return estimate, max(low - RANGE_MARGIN, 0.0), min(high + RANGE_MARGIN, 1.0)
 
 
 def estimate_noise(
-    probabilities: np.ndarray, labels: np.ndarray, weights: np.ndarray | None = None
+    probabilities: np.ndarray,
+    labels: np.ndarray,
+    weights: np.ndarray | None = None,
+    weak: np.ndarray | None = None,
 ) -> LabelNoise:
     """Fits the mixture by expectation maximization, at each sharpness.
 
@@ -102,9 +113,14 @@ def estimate_noise(
         probabilities: (n, c) float32, held-out, n and c at least 1
         labels: (n,) int64
         weights: (n,) floats, what a row counts; None: all alike
+        weak: (c,) bool, classes from whose labels no noise is told, unless there are no others
     """
     num_rows, num_classes = probabilities.shape
     weights = np.ones(num_rows) if weights is None else weights
+    judged = np.ones(num_rows, bool)
+    if weak is not None and not weak[labels].all():
+        judged = ~weak[labels]
+        weights = weights * judged
     said = probabilities.argmax(axis=1)
     sureness = probabilities[np.arange(num_rows), said]
     disagrees = said != labels
@@ -127,6 +143,14 @@ def estimate_noise(
     noise = shares @ noises[:, at]
     unsure = (1 - share) * _sharpened(probabilities[at], labels[at], sharpness)
     wrong[at] = noise / np.maximum(unsure + noise, 1e-12)
+    at_most = wrong.copy()
+    if not judged.all():
+        # As many labels of any class as each judged class has, and as large a share of the others.
+        of_any = shares[0] * judged.sum() / np.count_nonzero(np.bincount(labels[judged]))
+        most = of_any + shares[1:].sum() * np.bincount(labels, minlength=num_classes)
+        believed = np.bincount(labels, wrong, minlength=num_classes)
+        scale = np.minimum(most / np.maximum(believed, 1e-12), 1)
+        wrong[~judged] *= scale[labels[~judged]]
     told = gain >= CLEAR_GAIN or (gain >= LEAST_GAIN and first.sum() >= CLEAR_SHARE)
     of_any = first[0] / max(first.sum(), 1e-12)
     return LabelNoise(
@@ -136,6 +160,7 @@ def estimate_noise(
         # Of two classes, the other one is both any and the similar one.
         human=float(np.interp(of_any, HUMAN_SHARES, HUMAN)) if num_classes > 2 else 0.5,
         wrong=wrong,
+        at_most=at_most,
         sureness=sureness,
     )
 

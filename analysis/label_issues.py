@@ -18,6 +18,7 @@ from ._label_flags import (
     choose_flags,
     shared_classes,
     small_classes,
+    unrecognized_classes,
 )
 from ._label_noise import estimate_noise
 from .class_probe import ClassEvidence
@@ -85,6 +86,8 @@ class LabelIssues:
         class_counts: (c,) int64, labeled rows of each class
         class_flagged: (c,) int64, flagged ones among them
         class_small: (c,) bool, classes with too few independent rows to judge their labels
+        class_unrecognized: (c,) bool, larger classes that the evidence does not recognize, so that
+            it cannot judge their labels either
         shared: pairs of classes of which one is found within the other
     """
 
@@ -106,6 +109,7 @@ class LabelIssues:
     class_counts: np.ndarray
     class_flagged: np.ndarray
     class_small: np.ndarray
+    class_unrecognized: np.ndarray
     shared: tuple[SharedClass, ...]
 
 
@@ -177,6 +181,7 @@ def find_label_issues(
         class_counts=np.bincount(labels[labeled], minlength=num_classes),
         class_flagged=np.bincount(labels[flagged], minlength=num_classes),
         class_small=flags.small,
+        class_unrecognized=flags.unrecognized,
         shared=flags.shared,
     )
 
@@ -266,13 +271,14 @@ class _Flags:
     Attributes:
         flagged: (n,) bool
         precision: estimate, lowest and highest share that is wrong; NaN where not known
-        noise_told, small, shared: as in ``LabelIssues``
+        noise_told, small, unrecognized, shared: as in ``LabelIssues``
     """
 
     flagged: np.ndarray
     precision: tuple[float, float, float]
     noise_told: bool
     small: np.ndarray
+    unrecognized: np.ndarray
     shared: tuple[SharedClass, ...]
 
 
@@ -324,14 +330,16 @@ def _flags(
     num_classes = probabilities.shape[1]
     small = small_classes(labels, groups, num_classes)
     if len(labels) == 0 or num_classes < 2:
-        return _Flags(likely, unknown, False, small, ())
+        return _Flags(likely, unknown, False, small, small & False, ())
     in_group = np.bincount(np.maximum(groups, 0))[np.maximum(groups, 0)]
-    noise = estimate_noise(probabilities, labels, 1 / np.where(groups >= 0, in_group, 1))
+    unrecognized = unrecognized_classes(probabilities.argmax(axis=1), labels, num_classes)
+    weak = small | unrecognized
+    noise = estimate_noise(probabilities, labels, 1 / np.where(groups >= 0, in_group, 1), weak)
     order = np.lexsort((standing.ratio, standing.quality))
     sure = standing.ratio < SURE
-    flagged = choose_flags(likely, order, agreed, sure, labels, noise, small)
+    flagged = choose_flags(likely, order, agreed, sure, labels, noise, weak)
     if not noise.told:
-        flagged |= likely & unanimous & ~small[labels]
+        flagged |= likely & unanimous & ~weak[labels]
     flagged &= claimed
     # A wrong label among few spoils what is learned of their class, so that right ones disagree.
     known = noise.told and 2 * np.count_nonzero(small[labels[flagged]]) < np.count_nonzero(flagged)
@@ -341,7 +349,7 @@ def _flags(
     for pair in shared:
         flagged &= ~((labels == pair.label) & (standing.suggested == pair.other))
     flagged |= (looks >= 0) & (looks == standing.suggested) & claimed
-    return _Flags(flagged, precision, noise.told, small, shared)
+    return _Flags(flagged, precision, noise.told, small, unrecognized & ~small, shared)
 
 
 def _spread(values: np.ndarray, rows: np.ndarray, num_rows: int, fill: float) -> np.ndarray:

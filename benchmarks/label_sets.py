@@ -81,6 +81,12 @@ def label_sets(data: Path) -> Iterator[tuple[str, Callable[[], NoisySet]]]:
     for source, per_class in (("cifar", 200), ("caltech", 50), ("digits", 150)):
         yield f"{source} half of a class", noisy(few(data, source, per_class, 4), half, 0.5)
     yield "normal half of a class", noisy(normal(6, 20, 0.5), half, 0.5)
+    for source, seed in (("caltech", 1), ("caltech", 2), ("cifar", 1), ("cifar", 2)):
+        for mixed in (0.0, 0.2, 0.4):
+            clean = long_tail(data, source, mixed, seed)
+            name = f"{source} long tail, {mixed:.0%} of the classes of any look #{seed}"
+            yield f"{name} clean", clean
+            yield f"{name} 4%", noisy(clean, among_large, 0.04)
     for column in ("clean_label", "aggre_label", "random_label1", "worse_label"):
         yield f"cifar10n {column}", human(data, column, 10_000)
     for column in ("aggre_label", "worse_label"):
@@ -109,6 +115,40 @@ def imbalanced(data: Path, source: str, many: int, few_: int, seed: int) -> Call
         large = rng.permutation(classes) < classes // 2
         chosen = [_some(rng, truth == c, many if large[c] else few_) for c in range(classes)]
         return _clean(rows, truth, np.concatenate(chosen), source)
+
+    return make
+
+
+def long_tail(data: Path, source: str, mixed: float, seed: int) -> Callable[[], NoisySet]:
+    """Sizes by Zipf's law from 300 down to 2; a share of the classes has rows of any look.
+
+    So are patches of tables, or of whatever is at the edge of other objects: right labels that no
+    embedding predicts. Classes of CIFAR-10 are cut into eight that look different.
+    """
+
+    def make() -> NoisySet:
+        from sklearn.cluster import KMeans
+
+        rows, truth = read_source(data, source)
+        rng = np.random.default_rng(seed)
+        if source == "cifar":
+            parts = np.zeros(len(truth), np.int64)
+            for label in range(truth.max() + 1):
+                own = truth == label
+                parts[own] = KMeans(8, random_state=0, n_init=1).fit_predict(rows[own])
+            truth = 8 * truth + parts
+        order = rng.permutation(truth.max() + 1)
+        sizes = np.maximum(300 / np.arange(1, len(order) + 1) ** 0.9, 2).astype(int)
+        free, chosen = np.ones(len(truth), bool), []
+        for place, label in enumerate(order):
+            of_any_look = rng.random() < mixed and place > 0
+            chosen.append(
+                _some(rng, free if of_any_look else free & (truth == label), sizes[place])
+            )
+            free[chosen[-1]] = False
+        labels = np.repeat(np.arange(len(chosen)), [len(part) for part in chosen])
+        picked = np.concatenate(chosen)
+        return NoisySet(rows[picked], labels, labels, len(chosen), source)
 
     return make
 
@@ -154,6 +194,18 @@ def uniform(clean: NoisySet, share: float, rng: np.random.Generator) -> np.ndarr
     labels[wrong] = (labels[wrong] + rng.integers(1, clean.num_classes, len(wrong))) % (
         clean.num_classes
     )
+    return labels
+
+
+def among_large(clean: NoisySet, share: float, rng: np.random.Generator) -> np.ndarray:
+    """A share of all rows, all of classes with 14 rows or more, under another such class."""
+    labels = clean.truth.copy()
+    large = np.flatnonzero(np.bincount(labels) >= 14)
+    wrong = rng.choice(
+        np.flatnonzero(np.isin(labels, large)), round(share * len(labels)), replace=False
+    )
+    for row in wrong:
+        labels[row] = rng.choice(large[large != labels[row]])
     return labels
 
 

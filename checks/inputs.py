@@ -43,6 +43,7 @@ class Inputs:
         embeddings (None): the field of the embeddings, or None where only files and labels are read
         label_field (None): the field of the labels
         seed: of everything random
+        named ("embeddings"): what the user calls the field of embeddings, for the errors
 
     Raises:
         UserError: if the seed is out of range, or a field is not there or holds something else
@@ -56,12 +57,15 @@ class Inputs:
         embeddings: str | None = None,
         label_field: str | None = None,
         seed: int = 51,
+        named: str = "embeddings",
     ) -> None:
         if not 0 <= seed < 2**32:
             raise UserError(f"seed={seed} must be between 0 and 2**32 - 1")
         self.target = target
         # However they were named, from here on by the names of the fields.
-        self.embeddings = None if embeddings is None else embeddings_field(target, embeddings)
+        self.embeddings = (
+            None if embeddings is None else embeddings_field(target, embeddings, named)
+        )
         self.label_field = None
         if label_field is not None:
             self.label_field = label_field_of(target, label_field).name

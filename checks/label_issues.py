@@ -266,10 +266,14 @@ def _result(
         "expected_precision": round(float(precision), 3) if estimated else None,
         "precision_range": [round(end, 3) for end in found.precision_range] if estimated else None,
         "classes": [
-            {"label": name, "count": int(count), "flagged": int(number), "too_few": bool(few)}
-            for name, count, number, few in zip(
-                inputs.class_names, found.class_counts, of_class, found.class_small
-            )
+            {
+                "label": name,
+                "count": int(found.class_counts[code]),
+                "flagged": int(of_class[code]),
+                "too_few": bool(found.class_small[code]),
+                "unrecognized": bool(found.class_unrecognized[code]),
+            }
+            for code, name in enumerate(inputs.class_names)
         ],
         "shared": [
             {

@@ -244,16 +244,20 @@ def evidence_warnings(found: LabelIssues, names: tuple[str, ...], count: int) ->
     elif count and np.isnan(found.expected_precision):
         warnings.append(
             "The share of correct flags cannot be estimated: most flags are in classes with "
-            "fewer than {SMALL_CLASS} samples"
+            f"fewer than {SMALL_CLASS} samples"
         )
-    small = [names[label] for label in np.flatnonzero(found.class_small)]
-    if small:
-        listed = ", ".join(small[:MAX_NAMED]) + (", …" if len(small) > MAX_NAMED else "")
-        what = "1 class has" if len(small) == 1 else f"{len(small):,} classes have"
-        warnings.append(
-            f"{what} fewer than {SMALL_CLASS} samples, too few to evaluate their labels: only "
-            f"labels against which classifier and neighbors agree are flagged ({listed})"
-        )
+    for classes, why in (
+        (found.class_small, f"fewer than {SMALL_CLASS} samples, too few to evaluate their labels"),
+        (found.class_unrecognized, "labels that the embeddings hardly predict"),
+    ):
+        few = [names[label] for label in np.flatnonzero(classes)]
+        if few:
+            listed = ", ".join(few[:MAX_NAMED]) + (", …" if len(few) > MAX_NAMED else "")
+            what = "1 class has" if len(few) == 1 else f"{len(few):,} classes have"
+            warnings.append(
+                f"{what} {why}: only labels against which classifier and neighbors agree are "
+                f"flagged ({listed})"
+            )
     for pair in found.shared:
         warnings.append(
             f"{pair.count:,} of the {pair.looks:,} that look like {names[pair.label]!r} are "

@@ -204,7 +204,8 @@ class QualityOperator(foo.Operator):
             if value is inspect.Parameter.empty:
                 raise UserError(f"{self.name} needs the parameter {name!r}")
             if value == "" and isinstance(value, str):
-                raise UserError(f"{name}='' is empty; omit it or pass a value")
+                optional = "" if default is inspect.Parameter.empty else "omit it or "
+                raise UserError(f"{name}='' is empty; {optional}pass a value")
             parameters[name] = _checked(name, value, hint)
         return self.shown(parameters) if from_form else parameters
 

@@ -67,7 +67,9 @@ class FindCaptionIssues(QualityOperator):
         """
         target = resolve_target(samples, patches_field)
         images = Inputs(target, progress, embeddings=embeddings, seed=seed)
-        captions = Inputs(target, progress, embeddings=text_embeddings, seed=seed)
+        captions = Inputs(
+            target, progress, embeddings=text_embeddings, seed=seed, named="text_embeddings"
+        )
         return find_caption_issues(images, captions, run_key=run_key)
 
     def form(self, ctx: Any, samples: Any, inputs: types.Object) -> None:

@@ -123,13 +123,14 @@ def _vector_set(target: Target, embeddings: str, rows: "Rows") -> VectorSet:
     return VectorSet(tuple(ids), tuple(rows[id_][0] for id_ in ids), matrix[finite], dict(+skipped))
 
 
-def embeddings_field(target: Target, embeddings: str) -> str:
+def embeddings_field(target: Target, embeddings: str, parameter: str = "embeddings") -> str:
     """The name of a field of embeddings on the target, however it was given.
 
     Args:
         target: the samples or patches
         embeddings: the field, or its full path: ``feats.clip`` of the samples,
             ``dogs.detections.clip`` of patches
+        parameter ("embeddings"): what the user calls it, for the errors
 
     Raises:
         UserError: if there is no such field, or it holds no embeddings, with the way out
@@ -141,12 +142,12 @@ def embeddings_field(target: Target, embeddings: str) -> str:
     if field is None:
         if _is_undeclared(target, name):
             raise UserError(
-                f"embeddings={embeddings!r}: the {target.noun} have this attribute, but the "
+                f"{parameter}={embeddings!r}: the {target.noun} have this attribute, but the "
                 "dataset does not declare it; run dataset.add_sample_field("
                 f"{target.dataset_path(name)!r}, fo.VectorField) first"
             )
         raise UserError(
-            f"embeddings={embeddings!r}: there is no such field on the {target.noun}; run "
+            f"{parameter}={embeddings!r}: there is no such field on the {target.noun}; run "
             f"compute_embeddings(embeddings={embeddings!r}) first, or choose one of the fields "
             f"with embeddings: {names}"
         )
@@ -154,12 +155,12 @@ def embeddings_field(target: Target, embeddings: str) -> str:
     if target.patches_field is None and owner != name and is_patches(samples.get_field(owner)):
         inner = name.removeprefix(patches_root(samples, owner))
         raise UserError(
-            f"embeddings={embeddings!r} holds embeddings of patches; pass patches_field={owner!r}, "
-            f"embeddings={inner!r}"
+            f"{parameter}={embeddings!r} holds embeddings of patches; pass "
+            f"patches_field={owner!r}, {parameter}={inner!r}"
         )
     if not _is_vector_field(field):
         raise UserError(
-            f"embeddings={embeddings!r} is of type {type(field).__name__}, not embeddings; "
+            f"{parameter}={embeddings!r} is of type {type(field).__name__}, not embeddings; "
             f"fields with embeddings: {names}"
         )
     return name

@@ -267,7 +267,8 @@ def test_what_lacks_a_side_is_skipped(album):
     [
         ({"embeddings": "blurb_embeddings"}, "holds embeddings of the texts in 'blurb'"),
         ({"text_embeddings": "looks"}, "text_embeddings='looks' holds embeddings of images"),
-        ({"text_embeddings": "absent"}, "there is no such field"),
+        ({"text_embeddings": "absent"}, "text_embeddings='absent': there is no such field"),
+        ({"text_embeddings": "blurb"}, "text_embeddings='blurb' is of type StringField"),
         ({"run_key": "blurb_embeddings"}, "'blurb_embeddings' belongs to a run"),
     ],
 )

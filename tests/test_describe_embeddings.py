@@ -188,7 +188,7 @@ def test_what_cannot_be_of_one_model_is_refused(places):
     [
         ({"embeddings": "place"}, "embeddings='place' is of type EmbeddedDocumentField"),
         ({"embeddings": "none"}, "embeddings='none': there is no such field"),
-        ({"model": " "}, "model='' is empty"),
+        ({"model": " "}, "model='' is empty; pass a value"),
         ({"model": "two\nlines"}, "model= must be one line of at most 500 characters"),
         ({"of": "x" * 501}, "of= must be one line"),
         ({"metric": "hamming"}, "metric='hamming' is not known; choose 'cosine', 'dot', 'euclid"),

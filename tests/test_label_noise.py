@@ -98,12 +98,34 @@ def test_copies_are_one_piece_of_evidence():
 
 
 def test_small_classes_beside_noise_are_flagged_where_all_evidence_agrees():
-    rows, truth = overlapping([200] * 4 + [6] * 4, 0.5)
-    labels = any_other(truth, 0.1, np.random.default_rng(3))
+    rows, truth = overlapping([200] * 6 + [6] * 4, 0.5)
+    labels = any_other(truth, 0.05, np.random.default_rng(3))
     found = issues(rows, labels)
-    assert found.noise_told and found.class_flagged[:4].sum() > 30
-    small = found.class_counts < 10
-    np.testing.assert_array_equal(found.class_small, small)
-    few = found.flagged & small[labels]
+    assert found.noise_told and found.class_flagged[:6].sum() > 25
+    weak = found.class_small | found.class_unrecognized
+    np.testing.assert_array_equal(found.class_small, found.class_counts < 10)
+    few = found.flagged & weak[labels]
+    assert few.any() and (labels != truth)[few].mean() > 0.8
     for witness in (found.probe_suggested, found.neighbors_suggested):
         np.testing.assert_array_equal(witness[few], found.suggested[few])
+
+
+@pytest.mark.parametrize("share", [0, 0.05])
+def test_classes_without_looks_of_their_own_are_no_noise(share):
+    """As patches of tables, which show what stands on them."""
+    sizes = [120] * 8
+    rows, truth = overlapping(sizes, 0.5)
+    rng = np.random.default_rng(5)
+    of_any_look = rng.choice(len(rows), 160, replace=False)
+    truth[of_any_look] = np.repeat([8, 9], [110, 50])
+    labels = truth.copy()
+    wrong = rng.choice(np.flatnonzero(truth < 8), round(share * len(rows)), replace=False)
+    labels[wrong] = (labels[wrong] + rng.integers(1, 8, len(wrong))) % 8
+    found = issues(rows, labels)
+    np.testing.assert_array_equal(np.flatnonzero(found.class_unrecognized), [8, 9])
+    precision = np.isin(np.flatnonzero(found.flagged), wrong).mean()
+    if share:
+        assert found.noise_told and found.flagged[wrong].mean() > 0.8
+        assert found.precision_range[0] <= precision <= found.precision_range[1]
+    else:
+        assert not found.noise_told and found.flagged.mean() <= 0.03
