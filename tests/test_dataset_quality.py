@@ -150,7 +150,7 @@ def test_several_labels_have_no_threshold(figures):
         run("find_label_issues", figures, **of, threshold=0.5)
     run("find_label_issues", figures, **of)
     assert not has_threshold(read_run(figures, "many"))
-    with pytest.raises(ValueError, match="run_key='many' is no finished run"):
+    with pytest.raises(ValueError, match="run_key='many' is not a finished run"):
         move_threshold(figures, "many", 0.5)
 
 
