@@ -62,7 +62,7 @@ def read_texts(target: Target, text_field: str) -> dict[str, str | None]:
     """
     name = text_name(target, text_field)
     if not target.has_field(name):
-        raise UserError(f"text_field={text_field!r}: these {target.noun} have no such field")
+        raise UserError(f"text_field={text_field!r}: there is no such field on these {target.noun}")
     field = target.all_samples.get_field(target.path(name))
     inner = field.field if isinstance(field, ListField) else field
     if not isinstance(inner, StringField) or isinstance(inner, fo.core.fields.ObjectIdField):
