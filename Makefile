@@ -5,6 +5,9 @@ PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
 
+# What mypy and the documentation read as one package, whatever this folder is called.
+ROOMS := analysis checks demo embedding operators panels pictures report storage
+
 # The demo's FiftyOne sees this checkout as its only plugin, whatever else is installed.
 export FIFTYONE_PLUGINS_DIR := $(CURDIR)/$(VENV)/plugins
 export FIFTYONE_DO_NOT_TRACK := true
@@ -12,7 +15,7 @@ export FIFTYONE_DO_NOT_TRACK := true
 # Tests run in as many processes as there are cores, up to four, each file in one of them.
 SIDE_BY_SIDE := -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
-.PHONY: demo app test check battery clean
+.PHONY: demo app test check coverage battery docs clean
 
 demo: $(VENV)/ready  ## load a dataset, compute everything on it, print what was found
 	@$(RUN) -m fiftyone_embedding_quality.demo
@@ -23,15 +26,24 @@ app: $(VENV)/ready  ## open FiftyOne's App on the demo's dataset
 test: $(VENV)/ready  ## run all tests
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
 	$(VENV)/bin/pytest $(SIDE_BY_SIDE)
 
 check: $(VENV)/ready  ## run the fast tests: no browser, every operator at least once
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
-	$(VENV)/bin/pytest $(SIDE_BY_SIDE) -m "not browser and not slow and not battery"
+	$(VENV)/bin/mypy
+	$(VENV)/bin/pytest $(SIDE_BY_SIDE) -m "not browser and not slow and not battery" $(COVERAGE)
+
+coverage: ## what `make check` covers, line by line
+	@$(MAKE) check COVERAGE="--cov=fiftyone_embedding_quality --cov-report=term-missing:skip-covered"
 
 battery: $(VENV)/ready  ## ask every operator every question of tests/battery: long
 	$(VENV)/bin/pytest $(SIDE_BY_SIDE) tests/battery -m "battery or not battery"
+
+docs: $(VENV)/ready  ## build the documentation into site/, links checked
+	$(VENV)/bin/pip install --quiet --disable-pip-version-check -e ".[docs]"
+	$(VENV)/bin/mkdocs build --strict
 
 $(VENV)/ready: pyproject.toml requirements.txt demo/database.py
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; (3, 10) <= v <= (3, 12) or sys.exit(f"Python 3.10, 3.11 or 3.12 is needed, this is {v[0]}.{v[1]}; name one: make PYTHON=python3.11 ...")'
@@ -39,8 +51,10 @@ $(VENV)/ready: pyproject.toml requirements.txt demo/database.py
 	$(VENV)/bin/pip install --quiet --disable-pip-version-check -e ".[dev]"
 	mkdir -p $(VENV)/plugins/@embedding
 	ln -sfn "$(CURDIR)" $(VENV)/plugins/@embedding/quality
+	mkdir -p $(VENV)/types/fiftyone_embedding_quality
+	ln -sfn $(addprefix "$(CURDIR)"/,$(ROOMS) *.py) $(VENV)/types/fiftyone_embedding_quality/
 	$(RUN) -m fiftyone_embedding_quality.demo.database
 	touch $@
 
 clean:
-	rm -rf $(VENV) build *.egg-info
+	rm -rf $(VENV) site build *.egg-info

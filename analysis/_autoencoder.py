@@ -81,7 +81,7 @@ def _train_somewhere(
         except (RuntimeError, AssertionError) as error:
             if (fault := device_fault(error)) is None:
                 raise
-            logger.warning("The device 'cuda' %s: the autoencoder is trained by CPU", fault)
+            logger.warning("The device 'cuda' %s: the autoencoder is trained on the CPU", fault)
     return _train(rows, num_dims, seed, progress, "cpu")
 
 

@@ -13,7 +13,7 @@ CELLS = 16
 
 # Distances in the plane of a* and b*: a cell is colored from the first on; the colors of a cell
 # agree within the second or this share of their strength. Below the third (root mean square) an
-# image is gray. Of twelve kinds of edits of photos, colors agree in 0.9 of the cells at least.
+# image is gray. Of twelve kinds of edits of images, colors agree in 0.9 of the cells at least.
 COLORED, NEAR, NEAR_SHARE, GRAY = 8.0, 10.0, 0.33, 3.0
 
 # On a plain ground colors are the content: shirts of one cut.
@@ -24,7 +24,7 @@ PLAIN_SHARE = 0.15
 GRAY_TONE, MOST_SATURATION, PLAIN_SATURATION = 25.0, 3.0, 1.6
 
 # On a plain ground that stays within the first many gray levels, what changes by the second many is
-# another thing: a brighter version of a photo is brighter by 45 at most where white is clipped.
+# another thing: a brighter version of an image is brighter by 45 at most where white is clipped.
 SAME_GROUND, RECOLORED = 6.0, 50.0
 
 # Other colors count as a share of the colored part, and of this share of the image at least: a box

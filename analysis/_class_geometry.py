@@ -43,7 +43,7 @@ def silhouettes(
         means: (num_classes, dim), see ``class_means``
 
     Returns:
-        (num_rows,) float32 in [-1, 1]; NaN for rows left out, and everywhere when there are fewer
+        (num_rows,) float32 in [-1, 1]; NaN for rows skipped, and everywhere when there are fewer
         than two classes
     """
     num_classes = len(means)

@@ -15,14 +15,14 @@ FALSE_DISCOVERY_RATE = 0.05
 
 @dataclass(frozen=True)
 class ClassMeasures:
-    """How well each class can be told from the others; all arrays are (num_classes,).
+    """How well each class is separated from the others; all arrays are (num_classes,).
 
     Shares are in [0, 1]; what is not defined is NaN, and -1 for class numbers. A class of one
     sample, or of copies of one, cannot be predicted when it is held out: its recall and purity are
     not defined.
 
     Attributes:
-        count: int64, judged samples
+        count: int64, evaluated samples
         recall: share of the class's samples whose held-out prediction is this class
         recall_low, recall_high: 95 % Wilson interval of the recall
         precision: share of the held-out predictions of this class that are right
@@ -93,9 +93,9 @@ class SampleMeasures:
     """What was measured on each sample; all arrays are (num_rows,).
 
     Attributes:
-        label: int64, its class, -1 if it was not judged
+        label: int64, its class, -1 if it was not evaluated
         unit: int64, number of its duplicate group or, in none, its own
-        predicted: int64, its held-out prediction, -1 if it was not judged
+        predicted: int64, its held-out prediction, -1 if it was not evaluated
         purity: float32, share of its own class among its neighbors, or NaN
         silhouette: float32 in [-1, 1], or NaN
     """
@@ -124,9 +124,9 @@ class Overall:
         silhouette: mean over all samples, as scikit-learn's ``silhouette_score``
         pairs_above_chance: ordered pairs that mix more than by chance, after correction
         classes: number of classes with samples
-        samples: number of samples judged
-        unlabeled: samples not judged, for want of a label
-        zero_vectors: labeled samples not judged, because their vector is zero
+        samples: number of samples evaluated
+        unlabeled: samples not evaluated, for want of a label
+        zero_vectors: labeled samples not evaluated, because their vector is zero
     """
 
     balanced_accuracy: float
@@ -143,14 +143,14 @@ class Overall:
 
 @dataclass(frozen=True)
 class Separability:
-    """How well classes can be told apart: over all, by class, by pair, by sample.
+    """How well classes are separated: over all, by class, by pair, by sample.
 
     Attributes:
         class_names: the names of the classes
         order: (num_present,) int64, the classes with samples so that those that are confused stand
             together; with more than ``MAX_CLUSTERED_CLASSES``, the least confused come last, the
             worst first
-        independent: (num_classes,) int64, judged samples that are no copies of each other
+        independent: (num_classes,) int64, evaluated samples that are no copies of each other
         confusions: all pairs above chance that take a notable share of a class's predictions
             (``MIN_CONFUSION``), the largest share first, without their boundaries
     """

@@ -45,7 +45,7 @@ class _Tally:
         return np.where(self.codes[place] == codes, self.totals[place], 0)
 
 
-def _tally(codes: np.ndarray, weights: np.ndarray) -> _Tally:
+def _tally(codes: np.ndarray, weights: np.ndarray | None) -> _Tally:
     unique, place = np.unique(codes, return_inverse=True)
     return _Tally(unique, np.bincount(place, weights, minlength=len(unique)))
 

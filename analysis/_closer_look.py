@@ -25,7 +25,7 @@ BLOCK, REACH, PART = 24, 5, 8
 STRUCTURE = 8.0
 
 # A part differs when the square of the difference is this many times what noise, spread of the tone
-# and a misplacement of half a pixel explain. Of twelve kinds of edits of photos (COCO, Caltech-101)
+# and a misplacement of half a pixel explain. Of twelve kinds of edits of images (COCO, Caltech-101)
 # 95 % have no such part; two forms with other numbers have 3 at least and 72 at the median.
 DIFFERENT, NOISE, MISPLACED, MOST_SPREAD = 4.0, 9.0, 0.25, 12.0
 
@@ -195,7 +195,7 @@ def _aligned_blocks(
         *(_parts(gray[:height, :width], BLOCK).std(axis=(2, 3)) for gray in (left, right))
     )
     margin = REACH + 1
-    edges = cv2.copyMakeBorder(right, *[margin] * 4, cv2.BORDER_REPLICATE)
+    edges = cv2.copyMakeBorder(right, margin, margin, margin, margin, cv2.BORDER_REPLICATE)
     mine, theirs = [], []
     for row, column in np.argwhere(whole & (deviation >= STRUCTURE)).tolist():
         y, x = row * BLOCK, column * BLOCK

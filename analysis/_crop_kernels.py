@@ -1,6 +1,6 @@
 """The compiled search for a crop. Import inside functions: numba takes time.
 
-Template matching of small pictures, both ways round, as ``cv2.matchTemplate`` does it with
+Template matching of small images, both ways round, as ``cv2.matchTemplate`` does it with
 TM_CCOEFF_NORMED; but for all pairs in one call, which takes a tenth of the time.
 """
 
@@ -13,7 +13,7 @@ from ._parallel import compiled
 
 @compiled
 def _shrink(picture, side, out):
-    """Bilinear samples of a square picture at (side, side), with mean 0 and length 1."""
+    """Bilinear samples of a square image at (side, side), with mean 0 and length 1."""
     size = picture.shape[0]
     step = np.float32(size / side)
     total = np.float32(0)
@@ -67,7 +67,7 @@ def _within(sums, x, y, side):
 
 @compiled
 def _best_place(whole, sums, squares, part, side):
-    """The highest correlation of a normalized part with any place of a picture: (score, x, y)."""
+    """The highest correlation of a normalized part with any place of an image: (score, x, y)."""
     size = whole.shape[0]
     best, best_x, best_y = np.float32(-1), 0, 0
     for y in range(size - side + 1):
@@ -88,14 +88,14 @@ def _best_place(whole, sums, squares, part, side):
 
 @compiled
 def find_crops(coarse, lefts, rights, sides, start, stop, found):
-    """Places one picture of each pair, made smaller, in the other one.
+    """Places one image of each pair, made smaller, in the other one.
 
     Args:
         coarse: (n, size, size) float32
         lefts, rights: (m,) int64, rows of ``coarse``
         sides: the sides in pixels at which the smaller one is tried
         start, stop: the pairs to do
-        found: (m, 2, 5) float32, filled for the right picture as it is and mirrored: the score,
+        found: (m, 2, 5) float32, filled for the right image as it is and mirrored: the score,
             side, 1 if the left one is the part else 0, x, y
     """
     size = coarse.shape[1]

@@ -52,7 +52,7 @@ class Search(Protocol):
 
         Args:
             queries: (q, dim) float32 unit rows
-            own: (q,) int32, the row that a query itself is and that is left out, or -1
+            own: (q,) int32, the row that a query itself is and that is skipped, or -1
 
         Returns:
             distances (q, k) float32, rows (q, k) int32, and (q,) bool, whether the answer is
@@ -292,7 +292,7 @@ class Int8Search:
         num_rows, dim = searched.rows.shape
         self.num_candidates = min(k + 1 + max(24, k // 2), num_rows)
         self.step = np.float32(self.reach / np.sqrt(dim) / 127)
-        self.signs = np.random.default_rng(0).choice(np.float32([-1, 1]), dim)
+        self.signs = np.random.default_rng(0).choice(np.array([-1, 1], np.float32), dim)
         self.buffers = threading.local()
 
         rounded = np.empty((num_rows, dim), np.int8)

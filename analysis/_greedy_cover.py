@@ -41,7 +41,7 @@ def greedy_cover(
         others = np.ones(len(rows), bool)
         others[listed] = False
         bound = gains[others].max(initial=-1)
-        new = _from_shortlist(
+        places = _from_shortlist(
             rows[listed],
             weights[listed],
             distances[listed],
@@ -49,7 +49,7 @@ def greedy_cover(
             bound,
             num_chosen - len(chosen),
         )
-        new = listed[new]
+        new = listed[places]
         chosen += new.tolist()
         left[new] = False
         update_nearest(distances, rows, rows[new])

@@ -15,11 +15,11 @@ from .likely_classes import Probabilities
 # more, most of them are the evidence's own mistakes.
 FLAGS_PER_WRONG = 2.5
 
-# Where noise cannot be told from the evidence's own mistakes, no more than this share of all labels
-# and of those of a class is flagged, but one label of a class may be.
+# Where noise cannot be separated from the evidence's own mistakes, no more than this share of all
+# labels and of those of a class is flagged, but one label of a class may be.
 UNTOLD_SHARE, UNTOLD_CLASS_SHARE = 0.02, 0.1
 
-# With fewer independent rows of a class, its labels cannot be judged by the probabilities alone,
+# With fewer independent rows of a class, its labels cannot be evaluated by the probabilities alone,
 # and no more than this share of them is flagged, but one may be.
 SMALL_CLASS, SMALL_CLASS_SHARE = 10, 1 / 3
 

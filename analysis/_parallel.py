@@ -28,7 +28,7 @@ def compiled(function: Function) -> Function:
 
     The machine code is kept on disk, so that a fresh process starts fast. numba keeps it beside
     the source or, where that cannot be written, in the user's cache folder; where neither can be
-    written it refuses, and the function is compiled anew in each process.
+    written it refuses, and the function is compiled again in each process.
     """
     import numba
 

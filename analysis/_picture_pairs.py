@@ -1,7 +1,7 @@
-"""Compares pairs of small gray pictures: aligned with each other, how far do their details agree?
+"""Compares pairs of small gray images: aligned with each other, how far do their details agree?
 
 Cheap questions first, for all pairs at once: all eight turns and mirrors are correlated at 24 x 24,
-and one picture is looked for inside the other at falling sizes. Only what looks alike by then is
+and one image is looked for inside the other at falling sizes. Only what looks alike by then is
 aligned (ECC: Evangelidis and Psarakis, "Parametric image alignment using enhanced correlation
 coefficient maximization", 2008, in OpenCV). Import inside functions: OpenCV takes time.
 """
@@ -31,7 +31,7 @@ COARSE = 24
 # Sides of a crop, as shares of the whole. Alignment covers what lies between.
 CROP_SCALES = (0.92, 0.84, 0.76, 0.68, 0.60, 0.52)
 
-# A turn other than the mirror must look better than the upright picture and its mirror by this
+# A turn other than the mirror must look better than the upright image and its mirror by this
 # much, for it is rarer.
 TURN_MARGIN = 0.1
 
@@ -39,19 +39,19 @@ TURN_MARGIN = 0.1
 COARSE_GATE = 0.6
 # Details are compared without alignment first; pairs that agree this well need none, and with less
 # than the lower one even after template matching, alignment has nothing to hold on to. At 0.15,
-# comparing takes a fifth less time, and of photos turned by 8 degrees an eighth fewer are found.
+# comparing takes a fifth less time, and of images turned by 8 degrees an eighth fewer are found.
 CLEAR_AGREEMENT, HOPELESS_AGREEMENT = 0.96, 0.05
 
 # Gray levels of local contrast that count as nothing: noise, JPEG artifacts.
 NOISE = 4.0
-# Contrast to which pictures are brought, and the most by which it is raised.
+# Contrast to which images are brought, and the most by which it is raised.
 CONTRAST, MAX_GAIN = 50.0, 5.0
 
-# What the common part must cover: of one picture, and of the other.
+# What the common part must cover: of one image, and of the other.
 MIN_OVERLAP, MIN_OTHER_OVERLAP = 0.6, 0.2
 
 # Changes, by which they are named: a rotation by this angle; a crop leaves less than this share of
-# the other picture; a gray picture has less than this spread of its channels; sizes differ by this
+# the other image; a gray image has less than this spread of its channels; sizes differ by this
 # factor; brightness by these gray levels or contrast by this factor; sharpness by this factor; and
 # one pixel in a hundred by this many deviations.
 ROTATED, CROP_SHARE, GRAY_SPREAD, RESCALED = 0.03, 0.93, 3.0, 1.15
@@ -66,18 +66,18 @@ def compare_pairs(
     of_objects: bool = False,
     progress: Progress | None = None,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Compares pairs of small pictures.
+    """Compares pairs of small images.
 
     Args:
         gray: (n, 64, 64) uint8
         pairs: (m, 2) int64
-        of_objects: the pictures are boxes around objects; one inside the other is another object
+        of_objects: the images are boxes around objects; one inside the other is another object
         progress: called with the share of the pairs that is done
 
     Returns:
         agreement (m,) float32 in [-1, 1], of the aligned details; 0 where nothing was found.
-        orientation (m,) int8 of the right picture, see ``turn``.
-        placed (m, 2, 3) float32, the map from the left picture's pixels to the turned right one's
+        orientation (m,) int8 of the right image, see ``turn``.
+        placed (m, 2, 3) float32, the map from the left image's pixels to the turned right one's
     """
     agreement = np.zeros(len(pairs), np.float32)
     orientation = np.zeros(len(pairs), np.int8)
@@ -114,8 +114,9 @@ def _compare_block(
 
     def compare(first: int) -> list[tuple[float, int, np.ndarray]]:
         return [
-            _compare(*gray[pairs[place]], turned[place], crops[place], other_overlap)
+            _compare(gray[one], gray[other], turned[place], crops[place], other_overlap)
             for place in undecided[first : first + TASK]
+            for one, other in [pairs[place]]
         ]
 
     tasks = pool.map(compare, range(0, len(undecided), TASK))
@@ -125,7 +126,7 @@ def _compare_block(
 def kinds_of_change(
     small: SmallPictures, pairs: np.ndarray, orientation: np.ndarray, placed: np.ndarray
 ) -> list[str]:
-    """Names what happened between the pictures of confirmed pairs, the greatest change first."""
+    """Names what happened between the images of confirmed pairs, the greatest change first."""
     return [
         _kind_of_change(small, left, right, int(way), maps)
         for (left, right), way, maps in zip(pairs.tolist(), orientation, placed)
@@ -176,14 +177,14 @@ def turn(picture: np.ndarray, orientation: int) -> np.ndarray:
 
 
 def warp(picture: np.ndarray, placed: np.ndarray) -> np.ndarray:
-    """The (turned) right picture as seen in the left one's place."""
+    """The (turned) right image as seen in the left one's place."""
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
     border = cv2.BORDER_REPLICATE
     return cv2.warpAffine(picture, placed, (SIDE, SIDE), flags=flags, borderMode=border)
 
 
 def common_part(placed: np.ndarray) -> tuple[np.ndarray, float, float]:
-    """What of the left picture lies on the right one: a mask, and the shares of both pictures."""
+    """What of the left image lies on the right one: a mask, and the shares of both images."""
     x = placed[0, 0] * COLUMNS + placed[0, 1] * COLUMNS.T + placed[0, 2]
     y = placed[1, 0] * COLUMNS + placed[1, 1] * COLUMNS.T + placed[1, 2]
     mask = (x > -0.5) & (x < SIDE - 0.5) & (y > -0.5) & (y < SIDE - 0.5)
@@ -203,7 +204,7 @@ def threads() -> Iterator[ThreadPoolExecutor]:
 
 
 def _turned_correlations(coarse: np.ndarray, left: np.ndarray, right: np.ndarray) -> np.ndarray:
-    """Correlations (m, 8) of pictures with another's eight turns and mirrors."""
+    """Correlations (m, 8) of images with another's eight turns and mirrors."""
     rows = coarse.reshape(len(coarse), -1)
     rows = rows - rows.mean(axis=1, keepdims=True)
     # One gray level of contrast says nothing.
@@ -221,7 +222,7 @@ def _compare(
     crops: np.ndarray,
     other_overlap: float,
 ) -> tuple[float, int, np.ndarray]:
-    """Agreement, orientation and map of two small pictures, from their coarse correlations."""
+    """Agreement, orientation and map of two small images, from their coarse correlations."""
     starts = [(turned[0], 0, IDENTITY), (turned[4], 4, IDENTITY)]
     best = int(np.argmax(turned))
     if turned[best] > max(turned[0], turned[4]) + TURN_MARGIN:
@@ -267,7 +268,7 @@ def contrast(picture: np.ndarray) -> np.ndarray:
 
 
 def details_of(picture: np.ndarray) -> np.ndarray:
-    """The picture without its local mean and contrast."""
+    """The image without its local mean and contrast."""
     picture = cv2.GaussianBlur(picture, (5, 5), 1.0)
     picture = picture - cv2.blur(picture, (9, 9))
     return picture / cv2.sqrt(cv2.blur(picture * picture, (9, 9)) + np.float32(NOISE**2))
@@ -291,17 +292,19 @@ def agreement_of(
 
 
 def _crop_map(side: float, inside: float, x: float, y: float) -> np.ndarray:
-    """The map from the left picture's pixels to the right one's, of a crop that was found."""
+    """The map from the left image's pixels to the right one's, of a crop that was found."""
     scale, unit = side / COARSE, SIDE / COARSE
     if inside:
-        return np.float32([[scale, 0, unit * x], [0, scale, unit * y]])
-    return np.float32([[1 / scale, 0, -unit * x / scale], [0, 1 / scale, -unit * y / scale]])
+        return np.array([[scale, 0, unit * x], [0, scale, unit * y]], np.float32)
+    return np.array(
+        [[1 / scale, 0, -unit * x / scale], [0, 1 / scale, -unit * y / scale]], np.float32
+    )
 
 
 def align(
     left: np.ndarray, right: np.ndarray, placed: np.ndarray, mask: np.ndarray | None = None
 ) -> np.ndarray | None:
-    """The affine map that aligns the pictures; None if none is found or it distorts too much."""
+    """The affine map that aligns the images; None if none is found or it distorts too much."""
     criteria = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, 40, 1e-3)
     motion = cv2.MOTION_AFFINE
     try:
@@ -311,7 +314,7 @@ def align(
     long, short = np.linalg.svd(aligned[:, :2], compute_uv=False)
     angle = abs(np.arctan2(aligned[1, 0] - aligned[0, 1], aligned[0, 0] + aligned[1, 1]))
     # A crop of half the side, with another aspect ratio, a little turned. What needs more is two
-    # pictures that were bent to look alike.
+    # images that were bent to look alike.
     if long > 2.2 or short < 0.45 or long > 1.7 * short or angle > 0.35:
         return None
     return aligned

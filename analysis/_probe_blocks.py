@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import Executor
+from typing import Any
 
 # Rows handled at once where a block of (rows, classes) is needed.
 BLOCK_ROWS = 2048
@@ -18,7 +19,7 @@ def run_blocks(pool: Executor, work: Callable[[slice], object], blocks: list[sli
         pass
 
 
-def total_of(pool: Executor, work: Callable[[slice], object], blocks: list[slice]):
+def total_of(pool: Executor, work: Callable[[slice], Any], blocks: list[slice]) -> Any:
     """The sum of what ``work`` returns for the blocks, always in the same order."""
     results = pool.map(work, blocks)
     total = next(results)

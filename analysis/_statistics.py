@@ -7,7 +7,9 @@ from typing import Any
 import numpy as np
 
 
-def wilson_interval(successes: np.ndarray, trials: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def wilson_interval(
+    successes: np.ndarray | float, trials: np.ndarray | float
+) -> tuple[np.ndarray, np.ndarray]:
     """Wilson's 95 % score interval of a share; NaN without trials."""
     from scipy.special import ndtri
 
@@ -67,7 +69,7 @@ def class_weights(
 ) -> np.ndarray:
     """Weights of the rows with which classes count alike: (num_rows,) float64, of sum 1.
 
-    0 for rows that are not judged, and for classes of fewer than ``least`` units.
+    0 for rows that are not evaluated, and for classes of fewer than ``least`` units.
     """
     weights = np.zeros(len(labels))
     rows = np.flatnonzero(judged)

@@ -34,7 +34,7 @@ class TsneGradient:
 
     def __init__(self, pool: Executor) -> None:
         self.pool = pool
-        self.grid = None
+        self.grid: tuple | None = None
 
     def __call__(self, embedding: np.ndarray, P, **_: object) -> tuple[float, np.ndarray]:
         """Computes the gradient.

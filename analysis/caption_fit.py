@@ -15,7 +15,7 @@ import numpy as np
 
 from .vectors import order_of_content, unit_rows
 
-# Neighbors that are asked. Of 337 captions swapped among 3,423 photos of Caltech-101 5, 10, 15 and
+# Neighbors that are asked. Of 337 captions swapped among 3,423 images of Caltech-101 5, 10, 15 and
 # 20 find 0.982, 0.984, 0.982 and 0.982 (average precision); a common space made of the 1,000
 # classes of ImageNet finds 0.58, and adds nothing to them.
 ASKED = 10
@@ -23,7 +23,7 @@ ASKED = 10
 # Rows below which nothing is said.
 MIN_ROWS = 20
 
-# Other pairings by which a fit is judged, at least, and rows computed at once.
+# Other pairings by which a fit is evaluated, at least, and rows computed at once.
 PAIRINGS, BLOCK = 5000, 4096
 
 # Shares of other pairings at which the share of captions that do not fit is estimated, the lowest
@@ -33,7 +33,7 @@ PAIRINGS, BLOCK = 5000, 4096
 TAILS = np.linspace(0.4, 0.6, 21)
 
 # A share of captions that are as if paired at random at which it is the embeddings that tell too
-# little: of 30 photos of 51 classes all are.
+# little: of 30 images of 51 classes all are.
 MOST = 0.5
 
 

@@ -86,10 +86,10 @@ def held_out_probabilities(
         ValueError: if the arrays do not fit each other, or no row that has a direction is labeled
     """
     labels, groups = _checked(rows, labels, num_classes, graph, groups)
-    directed = rows.any(axis=1)
+    directed = np.any(rows, axis=1)
     labels = np.where(directed, labels, -1)
     if not (labels >= 0).any():
-        raise ValueError("None of the vectors has a label to learn from")
+        raise ValueError("No embedding has a label")
     report = progress or (lambda share: None)
 
     with product_threads(several=True) as pool, one_torch_thread():
@@ -194,7 +194,7 @@ def _checked(
         if array.shape != (num_rows,) or array.dtype.kind not in "iu":
             raise ValueError(f"{name} must be {num_rows} integers, not {array.dtype} {array.shape}")
     if graph.num_rows != num_rows:
-        raise ValueError(f"The graph has {graph.num_rows} rows, the vectors {num_rows}")
+        raise ValueError(f"The graph has {graph.num_rows} rows, the embeddings {num_rows}")
     if num_rows and not -1 <= labels.min() <= labels.max() < num_classes:
         raise ValueError(f"Labels must lie between -1 and {num_classes - 1}")
     return labels.astype(np.int64), groups.astype(np.int64)

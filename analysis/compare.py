@@ -1,4 +1,4 @@
-"""Comparisons of how well classes can be told apart: between embeddings and between slices.
+"""Comparisons of how well classes are separated: between embeddings and between slices.
 
 All intervals are 95 % and in closed form, so that they depend on no seed. Copies of a sample count
 once, and classes count alike, by the effective number of samples (Kish, "Survey Sampling", 1965).
@@ -161,7 +161,7 @@ def _judged_by_all(separabilities: list[Separability]) -> np.ndarray:
     ):
         raise refused
     labels = np.stack([other.samples.label for other in separabilities])
-    judged = (labels >= 0).all(axis=0)
+    judged = np.all(labels >= 0, axis=0)
     if (labels != labels[0])[:, judged].any():
         raise refused
     return judged

@@ -1,4 +1,4 @@
-"""Which pairs of pictures may be duplicates: what the vectors' neighbor graph proposes.
+"""Which pairs of images may be duplicates: what the vectors' neighbor graph proposes.
 
 Rank, not distance, decides: a gray or blurred copy is far away, but still the nearest.
 """
@@ -11,8 +11,8 @@ import numpy as np
 
 from .neighbors import NeighborGraph
 
-# Neighbors of each picture that are compared. On CIFAR-10 the first finds 75 % of the known
-# same-photo pairs, four find 93 %, eight 98 %.
+# Neighbors of each image that are compared. On CIFAR-10 the first finds 75 % of the known
+# same-image pairs, four find 93 %, eight 98 %.
 COMPARED_NEIGHBORS = 4
 
 # Correlation of details from which images are compared that no embedding proposes, and images of
@@ -25,7 +25,7 @@ MOST_ASKED = 50
 
 @dataclass(frozen=True)
 class Candidates:
-    """Pairs of pictures that may show the same.
+    """Pairs of images that may show the same.
 
     Attributes:
         pairs: (m, 2) int64 rows, the lower one first, sorted
@@ -75,8 +75,8 @@ def near_candidates(
     if images is not None:
         apart &= images[neighbors] != images[:, None]
     first = apart & (np.cumsum(apart, axis=1) <= COMPARED_NEIGHBORS)
-    row, column = np.nonzero(first)
-    other, distance = neighbors[row, column], graph.distances[row, column]
+    row, place = np.nonzero(first)
+    other, distance = neighbors[row, place], graph.distances[row, place]
     relative = _relative_distance(distance, row, other, graph)
     mutual = (neighbors[other] == row[:, None]).any(axis=1)
     chosen = mutual | (relative < 0.5)
@@ -142,7 +142,7 @@ def representative_pairs(
     graph: NeighborGraph,
     compared: np.ndarray,
 ) -> np.ndarray:
-    """Pairs (m, 2) of representatives with pictures that may belong to them, not compared yet.
+    """Pairs (m, 2) of representatives with images that may belong to them, not compared yet.
 
     A large group is not found by four neighbors each. Its representative, and no other member, is
     compared with all its neighbors and with the duplicates of its duplicates.
@@ -160,7 +160,7 @@ def representative_pairs(
         linked.setdefault(other, []).append(one)
     known = set(map(tuple, entity[compared].tolist()))
     known.update((one, other) for one, others in linked.items() for other in others)
-    wanted = set()
+    wanted: set[tuple[int, int]] = set()
     for row in entity[np.flatnonzero(keep & (group >= 0))].tolist():
         others = set(entity[graph.indices[row]].tolist())
         for direct in linked.get(row, ())[:MOST_ASKED]:

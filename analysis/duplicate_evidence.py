@@ -1,6 +1,6 @@
 """What speaks for pairs of duplicates: equal files, aligned pixels, or boxes that overlap.
 
-The vectors propose, the pictures prove; how far they must agree is read off the set itself.
+The vectors propose, the images prove; how far they must agree is read off the set itself.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ from .neighbors import NeighborGraph
 # CIFAR-10: known ones lie at 0.3 and 0.47 (medians), other neighbors at 0.7.
 NEAR, FAR, SURPRISE = 0.3, 1.0, 0.2
 
-# Without pictures, only a distance of a tenth of the neighborhood's is believed: no other pair of
+# Without images, only a distance of a tenth of the neighborhood's is believed: no other pair of
 # Caltech-101 comes below 0.12, and a third of the true ones do.
 OVERWHELMING = 0.1
 
-# What agreement means sameness depends on the pictures: digits aligned with their neighbors agree
-# by 0.7 (median), photos by 0.1. It is read off pairs of tenth neighbors, as the median plus this
+# What agreement means sameness depends on the images: digits aligned with their neighbors agree
+# by 0.7 (median), images by 0.1. It is read off pairs of tenth neighbors, as the median plus this
 # many times the way from there to the 90th percentile, in Fisher's z, within bounds. That gives the
 # lower bound for CIFAR-10, 0.86 and 0.91 for two parts of Caltech-101, and the upper bound for
 # digits; one agreement for all does worse (benchmarks/cross_validation.py). The draw of 2,000 pairs
 # moves it by less than 0.01; that of 500 by 0.02, which cost CIFAR-10 up to 4 % of its recall. Of
-# 60 pairs of CIFAR-10 at 0.86 to 0.90, looked at, nine in ten are one photo; of 38 between the
+# 60 pairs of CIFAR-10 at 0.86 to 0.90, looked at, nine in ten are one image; of 38 between the
 # lower bound and 0.86, three in four.
 CHANCE_PAIRS, CHANCE_RANK, CHANCE_REACH = 2000, 10, 4.0
 CHANCE_BOUNDS = (0.82, 0.95)
@@ -56,7 +56,7 @@ BY_EMBEDDING = "embedding"
 # Agreement from which a pair may be the same though this set asks for more: looking tells.
 WEAK_AGREEMENT = 0.6
 
-# Relative distance up to which a turn is looked for; of 60 photos that were turned by 15 to 75
+# Relative distance up to which a turn is looked for; of 60 images that were turned by 15 to 75
 # degrees, all lie below 0.8.
 TURNED = 0.8
 
@@ -68,7 +68,7 @@ class PairEvidence:
     Attributes:
         pairs: (m, 2) int64 rows, the lower one first, sorted
         similarity: (m,) float32 cosine similarity of the vectors; NaN without vectors
-        agreement: (m,) float32, agreement of the aligned pictures' details in [-1, 1]; NaN where
+        agreement: (m,) float32, agreement of the aligned images' details in [-1, 1]; NaN where
             they were not compared
         kind: m names of the change: "copy" (same bytes), "same pixels", "mirror", "rotation",
             "crop", "rescale", "gray", "tone", "blur", "recompression", "retouched", "unclear" (none
@@ -100,7 +100,7 @@ def directed(pairs: np.ndarray, order: np.ndarray) -> np.ndarray:
 
 
 def chance_agreement(small: SmallPictures, graph: NeighborGraph) -> float:
-    """The agreement from which pictures of this set are the same, read off their neighbors."""
+    """The agreement from which images of this set are the same, read off their neighbors."""
     readable = np.flatnonzero(small.readable)
     if len(readable) < MIN_CHANCE_PICTURES or graph.k == 0:
         return DEFAULT_AGREEMENT
@@ -126,14 +126,14 @@ def confirm_pairs(
     with_weak: bool = False,
     progress: Progress | None = None,
 ) -> PairEvidence:
-    """Compares the pictures of candidate pairs and keeps the pairs that are the same.
+    """Compares the images of candidate pairs and keeps the pairs that are the same.
 
-    A pair with an unreadable picture is believed by its vectors only when they are overwhelming.
+    A pair with an unreadable image is believed by its vectors only when they are overwhelming.
 
     Args:
-        small: the small versions of n pictures
+        small: the small versions of n images
         candidates: the pairs
-        order: (n,) int64 rows, the best ones first; the better picture is the one that the other
+        order: (n,) int64 rows, the best ones first; the better image is the one that the other
             is aligned with
         threshold: agreement from which a pair is believed that the vectors do not speak against
         with_weak: weak pairs, too
@@ -183,8 +183,8 @@ def compare_upright_and_turned(
     found = compare_pairs(small.gray, pairs, not small.whole, progress)
     if small.whole:
         agreement, orientation, placed = found
-        unlike = agreement < WEAK_AGREEMENT
-        unlike = np.flatnonzero(unlike if turnable is None else unlike & turnable)
+        weak = agreement < WEAK_AGREEMENT
+        unlike = np.flatnonzero(weak if turnable is None else weak & turnable)
         turned, maps = compare_turned(small, pairs[unlike])
         better = turned > agreement[unlike]
         agreement[unlike[better]], placed[unlike[better]] = turned[better], maps[better]
@@ -200,10 +200,11 @@ def same_boxes(
     Objects without a box (an empty tuple) overlap with nothing.
     """
     images = image_numbers(pictures)
+    assert images is not None, "boxes are compared"
     order = np.argsort(images, kind="stable")
     order = order[[pictures[row].box is None or len(pictures[row].box) > 0 for row in order]]
     parts = np.split(order, np.flatnonzero(np.diff(images[order])) + 1)
-    pairs = []
+    found: list[tuple[int, int]] = []
     for part in parts:
         if len(part) < 2:
             continue
@@ -215,8 +216,8 @@ def same_boxes(
             if labels is not None:
                 mine, theirs = labels[part[place]], labels[others]
                 needed[(mine >= 0) & (theirs >= 0) & (mine != theirs)] = SAME_BOX_OVERLAP
-            pairs += [(part[place], other) for other in others[overlap >= needed]]
-    pairs = np.sort(np.array(pairs, np.int64).reshape(-1, 2), axis=1)
+            found += [(part[place], other) for other in others[overlap >= needed]]
+    pairs = np.sort(np.array(found, np.int64).reshape(-1, 2), axis=1)
     not_compared = np.full(len(pairs), np.nan, np.float32)
     return PairEvidence(pairs, _similarity(pairs, rows), not_compared, ("box",) * len(pairs))
 
@@ -278,7 +279,7 @@ def copies_apart(copies: np.ndarray, apart: np.ndarray) -> np.ndarray:
 
 
 def image_numbers(pictures: Sequence[Picture]) -> np.ndarray | None:
-    """The image of each object as a number; None for whole pictures."""
+    """The image of each object as a number; None for whole images."""
     if all(picture.box is None for picture in pictures):
         return None
     numbers: dict[str, int] = {}

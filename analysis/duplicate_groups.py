@@ -31,7 +31,7 @@ def keep_order(
     order of the rows does not matter.
 
     Args:
-        small: the n pictures
+        small: the n images
         labels, splits: as of ``find_duplicates``
         preference: (n,) floats, the lowest ones are kept; NaN comes last; None: none
     """
@@ -126,9 +126,9 @@ def find_leaks(
     leaking = []
     if splits is not None:
         spanned: dict[int, set[str]] = {}
-        for row in np.flatnonzero(group >= 0):
-            if splits[row] is not None:
-                spanned.setdefault(int(group[row]), set()).add(splits[row])
+        for row in np.flatnonzero(group >= 0).tolist():
+            if (split := splits[row]) is not None:
+                spanned.setdefault(int(group[row]), set()).add(split)
         for number, names in sorted(spanned.items()):
             if len(names) > 1:
                 leaking.append(number)
@@ -156,5 +156,5 @@ def _split_places(splits: Sequence[str | None] | None, num_rows: int) -> np.ndar
     names = sorted({name for name in splits if name is not None})
     known = [name for usual in SPLIT_ORDER for name in names if name.lower() == usual]
     ordered = known + [name for name in names if name not in known]
-    places = {name: place for place, name in enumerate(ordered)}
+    places: dict[str | None, int] = {name: place for place, name in enumerate(ordered)}
     return np.array([places.get(name, len(ordered)) for name in splits], np.int64)

@@ -57,7 +57,7 @@ def look_at_pairs(small: SmallPictures, pairs: np.ndarray, order: np.ndarray) ->
     )
 
     def look(place: int) -> tuple[bool, bool, str]:
-        if not readable[place]:
+        if not readable[place] or small.frames is None:
             return True, False, BY_EMBEDDING
         left, right = (small.frames(row) for row in pairs[place].tolist())
         if not left or not right:
@@ -126,9 +126,9 @@ def settled(
             seen[tuple(pair)] = same, kind
         looked = [seen.get(near.pair(place), (True,))[0] for place in range(len(near.pairs))]
         near = near.chosen(np.array(looked, bool))
-    looked = [seen.get(near.pair(place)) for place in range(len(near.pairs))]
-    kinds = [one[1] if one else kind for one, kind in zip(looked, near.kind)]
+    verdicts = [seen.get(near.pair(place)) for place in range(len(near.pairs))]
+    kinds = [one[1] if one else kind for one, kind in zip(verdicts, near.kind)]
     near = replace(near, kind=tuple(kinds))
     # A weak pair that no group needs stays unproven.
-    proven = [bool(one) or kind != UNCLEAR for one, kind in zip(looked, near.kind)]
+    proven = [bool(one) or kind != UNCLEAR for one, kind in zip(verdicts, near.kind)]
     return near.chosen(np.array(proven, bool))

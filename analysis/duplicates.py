@@ -1,8 +1,8 @@
-"""Duplicates: copies of files, and pictures that show the same photo after some change.
+"""Duplicates: copies of files, and images that show the same image after some change.
 
-The vectors' neighbor graph proposes pairs, and comparing the pictures proves them. A group is a
-representative, the one picture to keep, and pictures that each resemble it; links alone do not
-chain pictures into a group.
+The vectors' neighbor graph proposes pairs, and comparing the images proves them. A group is a
+representative, the one image to keep, and images that each resemble it; links alone do not
+chain images into a group.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class Duplicates:
         leaks: number of groups with members in both splits, by pair of splits, most first
         leaking: numbers of the groups that span splits
         conflicts: numbers of the groups whose members have different labels
-        skipped: why a picture could not be compared, by its row
+        skipped: why an image could not be compared, by its row
     """
 
     group: np.ndarray
@@ -84,12 +84,12 @@ def find_duplicates(
     """Finds exact and near-duplicates.
 
     Args:
-        small: n pictures, or n objects, as ``read_small_pictures`` reads them
+        small: n images, or n objects, as ``read_small_pictures`` reads them
         copies: (n,) int64 number of the set of exact copies, -1 in none: ``exact_copies(small)``
         rows: (n, dim) float32 unit rows; None finds exact copies only
         graph: their neighbor graph
         threshold: agreement of details, in (0, 1), from which a pair is believed; None reads it off
-            the pictures
+            the images
         labels: (n,) int64 class numbers, -1 unlabeled
         splits: n names of splits, None for none
         preference: (n,) floats: of a group, the member with the lowest is kept, within a split;
@@ -153,8 +153,8 @@ def _near_evidence(
     candidates = near_candidates(graph, copies, image_numbers(small.pictures))
     if small.whole:
         alone = small.readable & (entities(copies) == np.arange(len(copies)))
-        alike = alike_candidates(small.gray, alone, candidates.pairs)
-        candidates = candidates.with_others(pair_candidates(alike, rows, graph))
+        others = alike_candidates(small.gray, alone, candidates.pairs)
+        candidates = candidates.with_others(pair_candidates(others, rows, graph))
     compared = candidates.pairs
     standing = merged(known)
     seen: dict[tuple[int, int], tuple[bool, str]] = {}
@@ -183,10 +183,10 @@ def _check(num_pictures, copies, rows, graph, threshold, labels, splits, prefere
     given["preference"] = preference
     for name, value in given.items():
         if value is not None and len(value) != num_pictures:
-            raise ValueError(f"{num_pictures} pictures, but {len(value)} {name}")
+            raise ValueError(f"{num_pictures} images, but {len(value)} {name}")
     if (rows is None) != (graph is None):
         raise ValueError("rows and graph come together: pass both or none")
     if graph is not None and graph.num_rows != num_pictures:
-        raise ValueError(f"{num_pictures} pictures, but a graph of {graph.num_rows} rows")
+        raise ValueError(f"{num_pictures} images, but a graph of {graph.num_rows} rows")
     if threshold is not None and not 0 < threshold < 1:
         raise ValueError(f"threshold must lie between 0 and 1, not be {threshold}")

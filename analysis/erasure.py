@@ -106,7 +106,7 @@ def erase_field(
     """
     chosen = _measured_rows(rows, values, seed)
     if len(np.unique(values[chosen])) < 2:
-        raise ValueError("A field needs at least two values to be taken out")
+        raise ValueError("A field needs at least two values to be removed")
     held_out = _HeldOut(rows[chosen], values[chosen], groups, chosen, seed)
     most = _most_cells(rows, values)
     tried = [1, most] if most > 1 else [1]
@@ -154,7 +154,7 @@ def fit_erasure(
     known = np.flatnonzero(values >= 0)
     present, codes = np.unique(values[known], return_inverse=True)
     if len(present) < 2:
-        raise ValueError("A field needs at least two values to be taken out")
+        raise ValueError("A field needs at least two values to be removed")
     cell = np.zeros(len(known), np.int64)
     if cells > 1:
         cell = _cells(rows, known, codes, cells, seed)
@@ -217,10 +217,10 @@ def _moments(
         block = rows[known[part]] - mean
         np.add.at(sums, joint[part], block)
         products += block.T @ block
-    sums = sums.reshape(num_cells, num_values, dim)
+    by_cell = sums.reshape(num_cells, num_values, dim)
     of_cells = count.sum(axis=1, keepdims=True)
-    within = sums - sums.sum(axis=1, keepdims=True) * (count / np.maximum(of_cells, 1))
-    columns = np.concatenate([sums.sum(axis=0), within.reshape(-1, dim)]) / len(known)
+    within = by_cell - by_cell.sum(axis=1, keepdims=True) * (count / np.maximum(of_cells, 1))
+    columns = np.concatenate([by_cell.sum(axis=0), within.reshape(-1, dim)]) / len(known)
     return mean, products / len(known), columns.T
 
 

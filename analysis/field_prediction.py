@@ -1,4 +1,4 @@
-"""How well a metadata field can be told from embeddings: a bias or leak where it should not be."""
+"""How well embeddings predict a metadata field: a bias or leak where they should not."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class FieldPrediction:
         from_classes: what knowing the class of a sample, and not its vector, reaches: above chance
             where classes are unevenly spread over the values; NaN without classes
         values: number of values
-        samples: number of samples judged
+        samples: number of samples evaluated
     """
 
     balanced_accuracy: float

@@ -45,7 +45,7 @@ __all__ = [
 MAX_AGAINST = 5
 
 # A label is flagged whatever the count when another one is seven times as likely. On Caltech-101
-# with planted issues, precision is 0.84 and recall 0.88, a flagged picture of clutter counting as
+# with planted issues, precision is 0.84 and recall 0.88, a flagged image of clutter counting as
 # wrong; between 0.10 and 0.14 they stay above 0.80 and 0.87. On CIFAR-10N cleanlab's count has all.
 SURE = 1 / 8
 

@@ -3,7 +3,7 @@
 Errors follow a power law of the number of training samples (Hestness et al., "Deep learning scaling
 is predictable, empirically", 2017). Its exponent is measured for all classes together, for single
 ones are too small, with ridge regression on a quarter, a half and three quarters of the samples,
-each judged on the others; it is applied to the held-out recall of each class.
+each evaluated on the others; it is applied to the held-out recall of each class.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ MIN_INDEPENDENT = 8
 # Ridge penalties that are tried, as shares of the mean squared length of the centered rows.
 PENALTIES = (0.1, 1.0, 10.0)
 
-# What is judged of each part, at most: half a percent of errors more or less.
+# What is evaluated of each part, at most: half a percent of errors more or less.
 MAX_JUDGED = 2500
 
 # Dimensions that regression sees: nearly the principal ones, of so many rows (Halko et al.,
@@ -51,14 +51,14 @@ def learning_exponent(
     """The exponent b of the law: errors fall as the number of samples of each class to the -b.
 
     Args:
-        rows: (n, d) float32 unit rows; zero rows are left out
+        rows: (n, d) float32 unit rows; zero rows are skipped
         labels: (n,) class numbers below ``num_classes``, -1 = unlabeled
         num_classes: c
         groups: (n,) duplicate group numbers, -1 = in none; a group is learned from as a whole
         seed: of the quarters, which follow the contents of the rows, not their order
 
     Returns:
-        b, at least 0; None where nothing can be told: fewer than two classes, or fewer than
+        b, at least 0; None where nothing can be determined: fewer than two classes, or fewer than
         ``MIN_INDEPENDENT`` samples a class
     """
     import torch
@@ -96,7 +96,7 @@ def gain(recall: float, count: int, exponent: float, more: int = MORE) -> float:
 
 
 class _Part:
-    """A quarter of the rows: what regression learns from it, and what others are judged on."""
+    """A quarter of the rows: what regression learns from it, and what others are evaluated on."""
 
     def __init__(self, rows: torch.Tensor, labels: np.ndarray, num_classes: int) -> None:
         import torch
@@ -136,7 +136,7 @@ def _errors_of_sizes(parts: list[_Part], pool: Executor) -> tuple[float, float, 
 
 
 def _wrong(parts: list[_Part], taught: tuple[int, ...], penalty: float) -> tuple[int, int]:
-    """Errors of ridge regression on some parts, and what it was judged on: the other parts."""
+    """Errors of ridge regression on some parts, and what it was evaluated on: the other parts."""
     weights, offset = _ridge([parts[one] for one in taught], penalty)
     wrong = judged = 0
     for other in set(range(len(parts))) - set(taught):

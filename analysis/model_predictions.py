@@ -59,10 +59,10 @@ def check_predictions(
     if broken.any():
         raise ValueError(
             f"The predictions of {broken.sum()} of {len(values)} samples hold NaN or infinite "
-            f"values, the first one in row {int(broken.argmax())}"
+            f"values, first in row {int(broken.argmax())}"
         )
     values = _as_probabilities(values)
-    probabilities = values.astype(np.float32)
+    probabilities: Probabilities = values.astype(np.float32)
     labels = np.asarray(labels, np.int64)
     if isinstance(evidence.probabilities, LikelyClasses):
         kept = LikelyClasses(labels, shape[1])

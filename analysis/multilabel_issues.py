@@ -72,7 +72,7 @@ def find_multilabel_issues(
     quality[at], issues[at] = _judged(label_sets[at], probabilities[at].astype(np.float64))
     # cleanlab counts per class; an answer that the evidence agrees with is no issue.
     issues &= label_sets != (probabilities > 0.5)
-    flagged = issues.any(axis=1)
+    flagged = np.any(issues, axis=1)
     return MultilabelIssues(
         quality=quality,
         flagged=flagged,
@@ -89,7 +89,7 @@ def _judged(label_sets: np.ndarray, held_out: np.ndarray) -> tuple[np.ndarray, n
     from cleanlab.multilabel_classification.rank import get_label_quality_scores
 
     issues = np.zeros(label_sets.shape, bool)
-    # Only labels that some rows have and others have not can be judged.
+    # Only labels that some rows have and others have not can be evaluated.
     told = np.flatnonzero(label_sets.any(axis=0) & ~label_sets.all(axis=0))
     if len(told) == 0:
         return np.ones(len(label_sets)), issues

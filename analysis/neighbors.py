@@ -104,7 +104,7 @@ def neighbor_graph(
         progress: called with the share of the work that is done, in [0, 1]
 
     Raises:
-        ValueError: if vectors hold NaN or infinite values, or an argument is out of range
+        ValueError: if embeddings hold NaN or infinite values, or an argument is out of range
     """
     if k < 1:
         raise ValueError(f"k must be at least 1, not {k}")
@@ -180,7 +180,7 @@ def nearest_rows(
     new, searched = unit_rows(queries), unit_rows(vectors)
     if new.rows.shape[1] != searched.rows.shape[1]:
         raise ValueError(
-            f"The new vectors have {new.rows.shape[1]} dimensions, the existing ones "
+            f"The new embeddings have {new.rows.shape[1]} dimensions, the existing ones "
             f"{searched.rows.shape[1]}; both must come from the same model"
         )
     own = np.full(len(new.rows), -1, np.int32)
@@ -226,7 +226,7 @@ def _approximate_neighbors(
     wanted = k + 1 + EXTRA_NEIGHBORS
     if len(rows) <= wanted:
         raise ValueError(
-            f"{len(rows)} vectors that are not zero are too few for approximate search; "
+            f"{len(rows)} embeddings that are not zero are too few for approximate search; "
             "use method='exact'"
         )
     # On unit rows the Euclidean order is the cosine order. More neighbors than asked for and

@@ -67,7 +67,7 @@ def find_new(rows: np.ndarray, others: np.ndarray) -> Novelty:
         ValueError: if there are fewer than two others, or the dimensions differ
     """
     if len(others) < 2:
-        raise ValueError("what is new is asked of at least two other vectors")
+        raise ValueError("novelty needs at least two reference embeddings")
     k = min(NEIGHBORS, len(others) - 1)
     near = nearest_rows(rows, others, k)
     own = neighbor_graph(others, k).distances.mean(axis=1)

@@ -2,8 +2,8 @@
 
 Tkachenko, Thyagarajan and Mueller, "ObjectLab: automated diagnosis of mislabeled images in object
 detection data" (2023), through the scores of cleanlab. What is ours is that each given box is
-compared with the one prediction that it is matched with, as a picture of its own: in crowded
-pictures, ObjectLab compares an object that the detector missed with a neighbor's prediction, and
+compared with the one prediction that it is matched with, as an image of its own: in crowded
+images, ObjectLab compares an object that the detector missed with a neighbor's prediction, and
 takes no object for missing that touches a labeled one.
 """
 
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-# cleanlab measures distances in pixels; boxes are scaled to pictures of this size.
+# cleanlab measures distances in pixels; boxes are scaled to images of this size.
 PICTURE_SIZE = 640
 
 # Boxes that overlap less have nothing to do with each other.
@@ -28,16 +28,16 @@ FLAGGED = 0.5
 # cleanlab's, where no prediction agrees with a label from which it can be learned.
 SURE = 0.95
 
-# No detector meets more of the labels than this share, this closely, on pictures it has not seen.
+# No detector meets more of the labels than this share, this closely, on images it has not seen.
 IN_SAMPLE_SHARE, IN_SAMPLE_OVERLAP = 0.99, 0.9
 
 
 @dataclass(frozen=True)
 class Boxes:
-    """Boxes on several pictures.
+    """Boxes on several images.
 
     Attributes:
-        picture: (n,) int64, the picture of each
+        picture: (n,) int64, the image of each
         corners: (n, 4) float64 in [0, 1], left, top, right and bottom
         labels: (n,) int64, class numbers
         confidence: (n,) float64 in [0, 1], of predicted ones; None for given ones
@@ -73,7 +73,7 @@ class ObjectIssues:
 
 
 def find_object_issues(given: Boxes, predicted: Boxes) -> ObjectIssues:
-    """Compares given boxes with those that a detector predicts, which has not seen the pictures.
+    """Compares given boxes with those that a detector predicts, which has not seen the images.
 
     A prediction speaks against a label when it is as sure as those that agree with labels are on
     average, as in confident learning.
@@ -123,7 +123,8 @@ def find_object_issues(given: Boxes, predicted: Boxes) -> ObjectIssues:
 def _pairs(
     given: Boxes, rows: np.ndarray, predicted: Boxes, columns: np.ndarray
 ) -> dict[str, list]:
-    """Pairs of boxes as cleanlab wants them, one in each picture; class 0 is that of the label."""
+    """Pairs of boxes as cleanlab wants them, one in each image; class 0 is that of the label."""
+    assert predicted.confidence is not None, "checked before"
     table = np.column_stack([predicted.corners * PICTURE_SIZE, predicted.confidence])[columns]
     nothing, predictions = np.zeros((0, 5)), []
     for row, same in zip(table[:, None], given.labels[rows] == predicted.labels[columns]):
@@ -166,7 +167,7 @@ def _covered(given: Boxes, predicted: Boxes) -> np.ndarray:
 
 
 def _overlaps(boxes: Boxes, others: Boxes) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """The rows of both on each picture that has some of both, and their overlaps."""
+    """The rows of both on each image that has some of both, and their overlaps."""
     parts = []
     shared = np.intersect1d(boxes.picture, others.picture)
     for of in (boxes, others):
@@ -194,7 +195,7 @@ def _in_sample_warning(overlap: np.ndarray, num_given: int) -> str | None:
     if met < IN_SAMPLE_SHARE:
         return None
     return (
-        f"{100 * met:.1f} % of the boxes are predicted almost exactly, which is not plausible on "
-        "pictures that the detector has not seen in training. In-sample predictions hide label "
-        "errors; use cross-validated ones, or leave predictions_field out"
+        f"{100 * met:.1f} % of the boxes are predicted almost exactly, which is not plausible "
+        "for images not seen in training. In-sample predictions hide label "
+        "errors; use cross-validated ones, or omit predictions_field"
     )

@@ -2,7 +2,7 @@
 
 What speaks for an outlier, each measured against a typical row of the same set:
 
-- distance: it is far from its neighbors, and these are far from each other (a picture that is
+- distance: it is far from its neighbors, and these are far from each other (an image that is
   like nothing else has neighbors of every kind), compared with the whole set and, half and half,
   with its own class.
 - doubt: the held-out class probabilities are spread over many classes.
@@ -10,7 +10,7 @@ What speaks for an outlier, each measured against a typical row of the same set:
   without doubt, for another class claims the row: that is a label issue, not an outlier.
 
 A logistic regression turns them into a score. Near-duplicates of a row say nothing about it: ten
-copies of a strange picture are still strange.
+copies of an unusual image are still unusual.
 """
 
 from __future__ import annotations
@@ -50,14 +50,14 @@ BLOCK_ROWS = 2048
 
 @dataclass(frozen=True)
 class Outliers:
-    """How strange every row is, and which rows are worth a look.
+    """How unusual every row is, and which rows are worth a look.
 
     Attributes:
         score: (num_rows,) float32 in [0, 1], 0 typical: the probability that the row is an
             outlier, as far as rows with the same evidence were outliers in sets with known ones
         flagged: (num_rows,) bool, the score reaches the threshold
         reason: (num_rows,) int8: NOT_FLAGGED; OF_THE_SET, farther from its neighbors than nine
-            of ten rows; or OF_ITS_CLASS, not so far, but strange for a row of its class
+            of ten rows; or OF_ITS_CLASS, not so far, but unusual for a row of its class
         threshold: the lowest score that is flagged
     """
 
@@ -99,7 +99,7 @@ def find_outliers(
 
     distance = distance_evidence(rows, graph, groups)
     log_odds = _log_odds(DISTANCE_ONLY, distance)
-    if probabilities is not None and probabilities.shape[1] > 1:
+    if labels is not None and probabilities is not None and probabilities.shape[1] > 1:
         taught = labels >= 0
         sizes = np.bincount(labels[taught], minlength=probabilities.shape[1])
         taught[taught] = sizes[labels[taught]] >= SMALLEST_CLASS
@@ -189,14 +189,16 @@ def _check(
 ) -> None:
     num_rows = len(rows)
     if graph.num_rows != num_rows:
-        raise ValueError(f"The neighbor graph has {graph.num_rows} rows for {num_rows} vectors")
+        raise ValueError(f"The neighbor graph has {graph.num_rows} rows for {num_rows} embeddings")
     if (labels is None) != (probabilities is None):
         raise ValueError("labels and probabilities must be given together")
     aligned = {"groups": groups, "labels": labels, "probabilities": probabilities}
     for name, values in aligned.items():
         if values is not None and len(values) != num_rows:
-            raise ValueError(f"{name} has {len(values)} entries for {num_rows} vectors")
-    if labels is not None and num_rows and labels.max() >= probabilities.shape[1]:
+            raise ValueError(f"{name} has {len(values)} entries for {num_rows} embeddings")
+    if labels is None or probabilities is None:
+        return
+    if num_rows and labels.max() >= probabilities.shape[1]:
         raise ValueError(
             f"labels name class {labels.max()}, but probabilities has {probabilities.shape[1]}"
         )

@@ -59,12 +59,12 @@ def pca_layout(vectors: np.ndarray, num_dims: int = 2) -> PcaMap:
     components = np.zeros((num_dims, dim), np.float32)
     variance_share = np.zeros(num_dims, np.float32)
     found = min(num_dims, num_rows - 1, dim)
-    notes = ()
+    notes: tuple[str, ...] = ()
     if found < num_dims:
         found = max(found, 0)
         note = (
-            f"{num_rows} samples of {dim} dimensions vary in at most {found} directions; the other "
-            "coordinates of the map are 0."
+            f"{num_rows} samples of {dim} dimensions vary in at most {found} directions; the "
+            "other coordinates of the plot are 0."
         )
         notes = (note,)
     centered = vectors - mean.astype(np.float32)

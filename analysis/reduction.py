@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -94,7 +95,7 @@ class Reducer:
         Raises:
             KeyError: if some are missing
         """
-        parts = {
+        parts: dict[str, Any] = {
             name: kind(
                 **{one.name: arrays[f"{name}_{one.name}"] for one in dataclasses.fields(kind)}
             )

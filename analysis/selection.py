@@ -6,7 +6,7 @@ typicality and its distance to what is chosen (k-center greedy: Sener and Savare
 for convolutional neural networks", 2018; typical ones first: Hacohen et al., "Active learning on a
 budget", 2022). So every prefix of the order is a good choice by itself.
 
-Balanced accuracy of a classifier trained on 51, 102 and 204 of Caltech-101's photos: see
+Balanced accuracy of a classifier trained on 51, 102 and 204 of Caltech-101's images: see
 ``benchmarks/curation.py``.
 """
 
@@ -24,7 +24,7 @@ from .vectors import unit_rows
 NEIGHBORS = 10
 
 # Weight of a row whose similarity to its neighbors is a standard deviation above the median:
-# e to this power. Chosen on half the classes of Caltech-101 and on CIFAR-10; judged on the other
+# e to this power. Chosen on half the classes of Caltech-101 and on CIFAR-10; evaluated on the other
 # half and on scikit-learn's digits.
 TYPICALITY = 1 / 3
 
@@ -59,7 +59,7 @@ class Selection:
     """The chosen rows and how far they cover the others.
 
     Attributes:
-        order: (m,) int64 rows, the first choice first
+        order: (m,) int64 rows, most important first
         distance: (n,) float32, cosine distance to the nearest row that is chosen or was before
         radius: the distance within which a row is covered: at which the median row has its 10th
             neighbor

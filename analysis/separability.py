@@ -1,8 +1,8 @@
-"""How well the classes of a dataset can be told apart by their vectors.
+"""How well the classes of a dataset are separated by their embeddings.
 
 Everything is measured in the original space, not on a map, and on samples that the measure has not
 seen: predictions are held out, and neighbors of the own duplicate group do not count. Samples
-without a label or without a direction (zero vectors) are not judged, and not counted as neighbors.
+without a label or a direction (zero vectors) are not evaluated, and do not count as neighbors.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ __all__ = [
 
 # The variance of a held-out recall about that of the classifier, in units of the binomial one:
 # another training set, another classifier. Measured on CIFAR-10 (30, 100 and 300 per class: 1.2 to
-# 1.5) and judged on Caltech-101 (20 per class), ``benchmarks/recall_intervals.py``.
+# 1.5) and evaluated on Caltech-101 (20 per class), ``benchmarks/recall_intervals.py``.
 HELD_OUT_SPREAD = 1.5
 
 # Classes that are put in order by clustering, whose time grows with the cube: 0.2 s.
@@ -65,10 +65,10 @@ def class_separability(
     probabilities: Probabilities,
     groups: np.ndarray | None = None,
 ) -> Separability:
-    """Measures how well each class can be told from the others, and with which it mixes.
+    """Measures how well each class is separated from the others, and with which it is confused.
 
     Args:
-        rows: (num_rows, dim) float32 unit rows; zero rows are not judged
+        rows: (num_rows, dim) float32 unit rows; zero rows are not evaluated
         labels: (num_rows,) class numbers, -1 for unlabeled
         class_names: their names
         graph: the nearest neighbors of the rows
@@ -81,7 +81,7 @@ def class_separability(
     """
     num_rows, num_classes = len(rows), len(class_names)
     _check(rows, labels, num_classes, graph, probabilities, groups)
-    zero, unlabeled = ~rows.any(axis=1), labels < 0
+    zero, unlabeled = ~np.any(rows, axis=1), labels < 0
     labels = np.where(zero, -1, labels).astype(np.int64)
     units = unit_numbers(num_rows, groups)
 

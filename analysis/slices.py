@@ -1,7 +1,8 @@
-"""Comparisons between slices of a metadata field: how well classes can be told apart in each."""
+"""Comparisons between slices of a metadata field: how well classes are separated in each."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,11 +21,11 @@ from ._statistics import (
 
 @dataclass(frozen=True)
 class Slices:
-    """How well the classes can be told apart within slices; all arrays are (num_slices,).
+    """How well the classes are separated within slices; all arrays are (num_slices,).
 
     Attributes:
         names: the value of each slice
-        count: int64, judged samples
+        count: int64, evaluated samples
         balanced_accuracy, low, high: mean held-out recall of the classes in the slice
         purity, silhouette: means over its samples; both look at all samples, not at the slice alone
         difference, difference_low, difference_high: of the accuracy to that of the other slices on
@@ -50,7 +51,7 @@ class Slices:
     def as_dicts(self) -> list[dict[str, Any]]:
         """One dict of JSON types per slice; None for what is not defined."""
         labels = dict(enumerate(self.class_names))
-        columns = {
+        columns: dict[str, Iterable[Any]] = {
             key: [as_json(value) for value in values]
             for key, values in vars(self).items()
             if key not in ("names", "class_names", "worst_class")
@@ -66,7 +67,7 @@ class Slices:
 def measure_slices(
     separability: Separability, values: np.ndarray, value_names: tuple[str, ...]
 ) -> Slices:
-    """Measures how well the classes can be told apart within each slice of a metadata field.
+    """Measures how well the classes are separated within each slice of a metadata field.
 
     The predictions are those for all samples; only which are counted differs. Slices may hold
     different classes, so a slice is compared with the others class by class (weights of Mantel and

@@ -44,7 +44,7 @@ PRIOR, PRIOR_PRECISION = np.array([-0.3, 0.8]), np.array([1.0, 8.0])
 
 # How known a row looks: per unit of log odds, of likeness, and of the logarithm of its mass beside
 # the labeled rows of its class. Fitted on half the classes of Caltech-101 among the others, on five
-# classes of CIFAR-10 and six of scikit-learn's digits among the rest; judged on the other halves
+# classes of CIFAR-10 and six of scikit-learn's digits among the rest; evaluated on the other halves
 # and on the clutter of Caltech-101.
 KNOWN_WEIGHTS = (0.4, 0.25, 0.85)
 
@@ -114,7 +114,7 @@ def suggest_labels(
         graph: neighbors of the same rows
         groups: (n,) int64, duplicate group, -1 = in none; None: none known
         probabilities: (n, c) class probabilities, of labeled rows held-out, or None
-        precision: the share of accepted suggestions that shall be right, in (0, 1)
+        precision: the share of accepted suggestions that must be right, in (0, 1)
 
     Raises:
         ValueError: if the arrays do not fit each other, a class has no row with a direction, or

@@ -71,7 +71,7 @@ def find_text_duplicates(
     if threshold is not None and not 0 < threshold < 1:
         raise ValueError(f"threshold must lie between 0 and 1, not be {threshold}")
     apart = np.empty((0, 2), np.int64) if apart is None else apart
-    words = [read_words(text) if (text or "").strip() else None for text in texts]
+    words = [read_words(text) if text and text.strip() else None for text in texts]
     told = TextSet.of(found for found in words if found is not None)
     copies = copies_apart(same_texts(words), apart)
     order = order_by(
@@ -116,17 +116,18 @@ def same_texts(words: Sequence[Words | None]) -> np.ndarray:
 
 def chance_agreement(words: Sequence[Words | None], told: TextSet, graph: NeighborGraph) -> float:
     """The agreement from which texts of this set are the same, read off their tenth neighbors."""
-    present = [row for row, found in enumerate(words) if found is not None]
+    known = {row: found for row, found in enumerate(words) if found is not None}
+    present = list(known)
     if len(present) < MIN_CHANCE_TEXTS:
         return DEFAULT_AGREEMENT
     # By a hash of the text: a random choice that does not depend on the order of the rows.
-    present.sort(key=lambda row: (zlib.crc32(words[row].normalized.encode()), row))
+    present.sort(key=lambda row: (zlib.crc32(known[row].normalized.encode()), row))
     rank = min(CHANCE_RANK, graph.k) - 1
     pairs = [(row, int(graph.indices[row, rank])) for row in present[:CHANCE_PAIRS]]
     agreement = [
-        told.agreement(words[one], words[other])
+        told.agreement(known[one], known[other])
         for one, other in pairs
-        if words[other] is not None and words[one].all != words[other].all
+        if other in known and known[one].all != known[other].all
     ]
     if not agreement:
         return DEFAULT_AGREEMENT

@@ -2,7 +2,7 @@
 
 Venna and Kaski, "Neighborhood preservation in nonlinear projection methods" (2001), as in
 ``sklearn.manifold.trustworthiness``, on a sample of the rows when there are many: the ranks are
-among all rows, but only the sampled rows are judged, so nothing n x n is held.
+among all rows, but only the sampled rows are evaluated, so nothing n x n is held.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class MapTrust:
             map, in [0, 1]; by chance k / num_rows
         k: neighbors that were compared, fewer than asked for in small sets; 0 when there are too
             few rows (less than 3) to say anything, and both figures are 1
-        num_sampled: rows that were judged
+        num_sampled: rows that were evaluated
     """
 
     trustworthiness: float
@@ -62,7 +62,7 @@ def map_trust(
     points = np.asarray(points, np.float64)
     num_rows = len(units.rows)
     if len(points) != num_rows:
-        raise ValueError(f"The map has {len(points)} points for {num_rows} vectors")
+        raise ValueError(f"The plot has {len(points)} points for {num_rows} embeddings")
     if k < 1 or sample < 1:
         raise ValueError(f"k and sample must be at least 1, not {k} and {sample}")
     k = min(k, (num_rows - 1) // 2)
@@ -72,7 +72,7 @@ def map_trust(
     judged = np.arange(num_rows)
     if num_rows > sample:
         judged = np.sort(np.random.default_rng(seed).choice(num_rows, sample, replace=False))
-    # Rounding moves ranks by a few, which matters only where all rows are judged.
+    # Rounding moves ranks by a few, which matters only where all rows are evaluated.
     precision = np.float64 if len(judged) == num_rows else np.float32
     rows = np.asarray(vectors, np.float64) if precision is np.float64 else units.rows
     if precision is np.float64:
@@ -96,7 +96,7 @@ def map_trust(
 
 
 def _ranks(rows: np.ndarray, judged: np.ndarray, nearby: np.ndarray) -> np.ndarray:
-    """Which neighbor of a judged row each nearby one is in truth, 1 for the nearest.
+    """Which neighbor of an evaluated row each nearby one is in truth, 1 for the nearest.
 
     Args:
         rows: (num_rows, dim) unit rows

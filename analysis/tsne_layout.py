@@ -54,7 +54,7 @@ def tsne_layout(
     units = unit_rows(vectors)
     num_rows = len(units.rows)
     if graph.num_rows != num_rows:
-        raise ValueError(f"The neighbor graph has {graph.num_rows} rows for {num_rows} vectors")
+        raise ValueError(f"The neighbor graph has {graph.num_rows} rows for {num_rows} embeddings")
     if num_dims not in (2, 3):
         raise ValueError(f"num_dims must be 2 or 3, not {num_dims}")
     if perplexity <= 1:
@@ -74,7 +74,7 @@ def tsne_layout(
     if k < tsne_neighbors(perplexity):
         lowered = max(k / NEIGHBORS_PER_PERPLEXITY, 1.0)
         note = (
-            f"perplexity is {lowered:.3g} instead of {perplexity:g}: it takes "
+            f"perplexity is {lowered:.3g} instead of {perplexity:g}: it needs "
             f"{NEIGHBORS_PER_PERPLEXITY} neighbors each, and the graph has {k} per sample."
         )
         notes = (note, *notes)

@@ -74,7 +74,7 @@ def umap_layout(
     num_rows = len(units.rows)
     _check(num_rows, graph, num_dims, n_neighbors, min_dist)
     if labels is not None and np.shape(labels) != (num_rows,):
-        raise ValueError(f"There are {np.size(labels)} labels for {num_rows} vectors")
+        raise ValueError(f"There are {np.size(labels)} labels for {num_rows} embeddings")
     if seed is None:
         seed = int(np.random.SeedSequence().generate_state(1)[0])
 
@@ -84,8 +84,8 @@ def umap_layout(
     notes = start.notes
     if graph.k < n_neighbors - 1:
         note = (
-            f"n_neighbors is {graph.k + 1} instead of {n_neighbors}: so many samples are there "
-            "for each, itself included."
+            f"n_neighbors is {graph.k + 1} instead of {n_neighbors}, the number of samples "
+            "available, itself included."
         )
         notes = (note, *notes)
     points = np.zeros((num_rows, 3), np.float32)
@@ -127,7 +127,7 @@ def umap_transform(
     num_rows, num_dims = reference_points.shape
     if num_rows == 0 or num_rows != len(reference_vectors):
         raise ValueError(
-            f"The map has {num_rows} points for {len(reference_vectors)} vectors; compute it again"
+            f"The plot has {num_rows} points for {len(reference_vectors)} embeddings; run it again"
         )
     if seed is None:
         seed = int(np.random.SeedSequence().generate_state(1)[0])
@@ -182,7 +182,7 @@ def _check(
     num_rows: int, graph: NeighborGraph, num_dims: int, n_neighbors: int, min_dist: float
 ) -> None:
     if graph.num_rows != num_rows:
-        raise ValueError(f"The neighbor graph has {graph.num_rows} rows for {num_rows} vectors")
+        raise ValueError(f"The neighbor graph has {graph.num_rows} rows for {num_rows} embeddings")
     if num_dims not in (2, 3):
         raise ValueError(f"num_dims must be 2 or 3, not {num_dims}")
     if n_neighbors < 2:

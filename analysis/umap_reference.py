@@ -29,13 +29,10 @@ def check_options(options: Mapping[str, Any]) -> None:
     for name in options:
         if name == "metric":
             raise ValueError(
-                "options: metric cannot be chosen: neighbors are those of the stored graph, which "
-                "is of cosine distances"
+                "options: metric cannot be chosen: the stored neighbor graph uses cosine distances"
             )
         if name in TAKEN:
-            raise ValueError(
-                f"options: {name} is a parameter of its own, or follows from the graph"
-            )
+            raise ValueError(f"options: {name} is a separate parameter or determined by the graph")
         if name not in known:
             raise ValueError(f"options: umap-learn has no {name!r}; it has {', '.join(known)}")
 
@@ -69,9 +66,11 @@ def umap_learn_layout(
     notes: tuple[str, ...] = ()
     if graph.k < n_neighbors - 1:
         n_neighbors = graph.k + 1
-        notes = (f"n_neighbors is {n_neighbors}: so many samples are there for each, with itself.",)
+        notes = (
+            f"n_neighbors is {n_neighbors}, the number of samples available, itself included.",
+        )
     if n_neighbors < 2 or len(rows) < num_dims + 2:
-        raise ValueError(f"umap-learn needs more than {max(num_dims + 1, 2)} vectors")
+        raise ValueError(f"umap-learn needs more than {max(num_dims + 1, 2)} embeddings")
     itself = np.arange(len(rows))[:, None]
     indices = np.hstack([itself, graph.indices[:, : n_neighbors - 1]])
     distances = np.hstack([np.zeros_like(itself), graph.distances[:, : n_neighbors - 1]])

@@ -1,9 +1,9 @@
-"""Pictures without information: all dark, all bright, of one color, extremely blurred, odd shapes.
+"""Images without information: all dark, all bright, of one color, extremely blurred, odd shapes.
 
 The definitions follow cleanvision (Apache-2.0, github.com/cleanlab/cleanvision): percentiles of the
 perceived brightness, edges at a small size, quartiles of the sizes. It is not called itself: it
 loads files in its own way and in processes, needs pandas and matplotlib, knows no boxes, and of
-COCO photos blurred by 4 or 15 % of a side (standard deviation) it finds 38 and 25 %, because it
+COCO images blurred by 4 or 15 % of a side (standard deviation) it finds 38 and 25 %, because it
 looks at edges without the contrast; relative to the contrast they find 97 and 100 %.
 """
 
@@ -16,19 +16,19 @@ import numpy as np
 
 from ..pictures.measures import FileMeasures
 
-DARK, BRIGHT, ONE_COLOR, BLURRED = "dark", "bright", "one color", "blurred"
-ODD_SIZE, ODD_ASPECT = "odd size", "odd aspect ratio"
+DARK, BRIGHT, ONE_COLOR, BLURRED = "dark", "bright", "uniform color", "blurred"
+ODD_SIZE, ODD_ASPECT = "unusual size", "unusual aspect ratio"
 
-# The brightest hundredth of a dark picture is darker than this and the darkest hundredth of a
-# bright one brighter. Of 628 photos of Caltech-101 and COCO the darkest reaches 0.30, and the
+# The brightest hundredth of a dark image is darker than this and the darkest hundredth of a
+# bright one brighter. Of 628 images of Caltech-101 and COCO the darkest reaches 0.30, and the
 # brightest, a drawing on white, has 0.55.
 DARK_BELOW, BRIGHT_ABOVE = 0.25, 0.85
 
-# Channels of a picture of one color differ by less across the picture. The least of the photos
+# Channels of an image of one color differ by less across the image. The least of the images
 # above is 0.35.
 ONE_COLOR_BELOW = 0.12
 
-# The least sharpness of the photos above is 0.44; blurred by 4 % of the shorter side (standard
+# The least sharpness of the images above is 0.44; blurred by 4 % of the shorter side (standard
 # deviation of the Gaussian), 0.11 at the median, by 2 %, 0.28. A pyramid in a sandstorm has 0.25.
 BLURRED_BELOW = 0.22
 
@@ -36,21 +36,21 @@ BLURRED_BELOW = 0.22
 # quartiles from them (as in cleanvision), and by at least a factor of two.
 QUARTILE_DISTANCES, SMALLEST_FACTOR = 3.0, 2.0
 
-# Quartiles and shares of fewer pictures say nothing.
+# Quartiles and shares of fewer images say nothing.
 FEWEST_PICTURES = 10
 
-# What holds for more of the pictures than this is how the set was made: enlarged, at night, …
+# What holds for more of the images than this is how the set was made: enlarged, at night, …
 COMMON_SHARE = 0.2
 
 
 @dataclass(frozen=True)
 class Uninformative:
-    """Which pictures or objects hold no information, in their order.
+    """Which images or objects hold no information, in their order.
 
     Attributes:
         reasons: why it is without information (DARK, BRIGHT, ONE_COLOR, BLURRED, ODD_SIZE or
             ODD_ASPECT, the first that holds), or None; None, too, where it could not be measured
-        common: what was found in more than COMMON_SHARE of the pictures, and so is no reason
+        common: what was found in more than COMMON_SHARE of the images, and so is no reason
     """
 
     reasons: list[str | None]
@@ -58,11 +58,11 @@ class Uninformative:
 
 
 def find_uninformative(measures: FileMeasures) -> Uninformative:
-    """Finds pictures, or objects in pictures, that hold no information.
+    """Finds images, or objects in images, that hold no information.
 
     Args:
-        measures: of n pictures or objects. Sizes and shapes of objects vary by nature and are not
-            judged
+        measures: of n images or objects. Sizes and shapes of objects vary by nature and are not
+            evaluated
     """
     reasons = _reasons(measures)
     num_measured = int(measures.measured.sum())

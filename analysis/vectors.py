@@ -44,12 +44,12 @@ def unit_rows(vectors: np.ndarray) -> UnitRows:
     vectors = np.asarray(vectors)
     if vectors.ndim != 2 or vectors.dtype.kind not in "fiu":
         raise ValueError(
-            "Vectors must be numbers in an array of shape (samples, dimensions), not "
+            "Embeddings must be numbers in an array of shape (samples, dimensions), not "
             f"{vectors.dtype} of shape {vectors.shape}"
         )
     num_rows, dim = vectors.shape
     if dim == 0:
-        raise ValueError("Vectors must have at least one dimension")
+        raise ValueError("Embeddings must have at least one dimension")
 
     wide = vectors.dtype.kind != "f" or vectors.dtype.itemsize > 4
     rows = np.empty((num_rows, dim), np.float32)
@@ -71,8 +71,8 @@ def unit_rows(vectors: np.ndarray) -> UnitRows:
             rows[part] = block / length[:, None]
     if broken.any():
         raise ValueError(
-            f"{broken.sum()} of {num_rows} vectors hold NaN or infinite values, the first one in "
-            f"row {int(broken.argmax())}; compute these embeddings again or leave them out"
+            f"{broken.sum()} of {num_rows} embeddings hold NaN or infinite values, first in row "
+            f"{int(broken.argmax())}; recompute these embeddings or exclude them"
         )
     return UnitRows(rows, zero)
 

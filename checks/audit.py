@@ -50,14 +50,14 @@ class Audit:
 
     Attributes:
         steps: the result of each check, by its name
-        left_out: why a check was left out, by its name
+        left_out: why a check was skipped, by its name
     """
 
     steps: dict[str, dict[str, Any]] = field(default_factory=dict)
     left_out: dict[str, str] = field(default_factory=dict)
 
     def step(self, name: str, work: Callable[[], dict[str, Any]]) -> None:
-        """Does a step; what is at fault with it is its reason to be left out."""
+        """Does a step; what is at fault with it is its reason to be skipped."""
         try:
             self.steps[name] = work()
         except UserError as error:
@@ -69,7 +69,7 @@ class Audit:
         self.left_out |= {check.name: why for check in checks if need in check.needs}
 
     def reasons(self) -> list[tuple[list[str], str]]:
-        """The checks that were left out for the same reason, and the reason."""
+        """The checks that were skipped for the same reason, and the reason."""
         names: dict[str, list[str]] = {}
         for name, why in self.left_out.items():
             names.setdefault(why, []).append(name)
@@ -125,7 +125,7 @@ def audit(
     if name is not None:
         _steps_on_embeddings(inputs, labels, several, check_pictures, done)
     else:
-        done.leave_out(NEEDS_EMBEDDINGS, "there are no vectors")
+        done.leave_out(NEEDS_EMBEDDINGS, "there are no embeddings")
     if similarity_index is not None and name is not None:
         made = (target, name, similarity_index, progress)
         done.step(SEARCH, lambda: index_embeddings(*made))
@@ -195,7 +195,7 @@ def _fields_of_texts(target: Target) -> list[str]:
 def _labels(target: Target, label_field: str | None) -> tuple[str | None, str]:
     """The field of the labels, or None and why there is none."""
     if label_field == NO_LABELS:
-        return None, "without labels, as asked"
+        return None, "label_field='none' was passed"
     if target.patches_field is not None:
         return target.patches_field, ""
     if label_field is not None:
@@ -206,7 +206,7 @@ def _labels(target: Target, label_field: str | None) -> tuple[str | None, str]:
     if len(fields) == 1:
         return fields[0], ""
     if not fields:
-        return None, "no field holds a Classification for each sample; name one as label_field="
+        return None, "no field holds a Classification for each sample; pass label_field="
     return None, f"which labels? label_field= can be {', '.join(fields)}"
 
 
@@ -257,7 +257,7 @@ def default_patches(
 
 
 def _check_named(target: Target, label_field: str | None, split: str | list | None) -> None:
-    """Refuses what the user has named and is not there; what nobody named is left out instead."""
+    """Refuses what the user has named and is not there; what nobody named is skipped instead."""
     ids = target.ids()
     if label_field not in (None, NO_LABELS):
         read_label_texts(target, label_field, ids)
@@ -298,7 +298,7 @@ def _embeddings(
         before = _before(target, name)
         if before is None:
             done.left_out[EMBEDDINGS.name] = (
-                f"{missing:,} {target.noun} have no vector in {name!r}, which this plugin did "
+                f"{missing:,} {target.noun} have no embedding in {name!r}, which this plugin did "
                 "not compute"
             )
             return name

@@ -1,4 +1,4 @@
-"""The check ``find_caption_issues``: captions that do not fit their images."""
+"""The check ``find_caption_issues``: captions that do not match their images."""
 
 import time
 from collections.abc import Mapping
@@ -27,19 +27,17 @@ FOUND = (
     Column(
         "score",
         fo.FloatField,
-        "The share of other pairings of image and caption that fit at least as well, from 0 to 1",
+        "The share of other pairings of image and caption that match at least as well, from 0 to 1",
     ),
-    Column(
-        "rank", fo.IntField, "The place by how well captions fit, 1 for the one that fits worst"
-    ),
+    Column("rank", fo.IntField, "The rank of the caption, 1 for the worst match"),
     FLAGGED,
 )
 
 NO_CAPTION = "no embedding of both image and caption"
 
 TELLS_TOO_LITTLE = (
-    "captions fit their images hardly better than those of other images, as far as these "
-    "embeddings tell: none is flagged"
+    "in these embeddings, captions match their own images hardly better than other images: none "
+    "is flagged"
 )
 
 
@@ -56,7 +54,7 @@ CAPTION_ISSUES = Check(
     name="find_caption_issues",
     needs=frozenset({EMBEDDINGS}),
     columns=(*FOUND, REVIEW),
-    views={"flagged": "Captions that do not fit their images, the worst first"},
+    views={"flagged": "Captions that do not match their images, worst first"},
     finding=Finding(
         kind="caption issue",
         column="flagged",
@@ -64,7 +62,7 @@ CAPTION_ISSUES = Check(
         reported=("score", "caption"),
         read=_reported,
     ),
-    would_find="captions that do not fit their images",
+    would_find="captions that do not match their images",
     count=("flagged", "flagged"),
 )
 
@@ -72,7 +70,7 @@ CAPTION_ISSUES = Check(
 def find_caption_issues(
     images: Inputs, captions: Inputs, *, run_key: str | None = None
 ) -> dict[str, Any]:
-    """Finds captions that do not fit their images, stores them, and returns what was found.
+    """Finds captions that do not match their images, stores them, and returns what was found.
 
     Args:
         images: the samples or patches with embeddings of their images

@@ -40,7 +40,7 @@ def groups_view(dataset: fo.Dataset, run: Run) -> Any:
         UserError: if they are patches, which FiftyOne does not group
     """
     if run.facts.about.patches_field is not None or run.facts.about.frames:
-        raise UserError("Only whole images are shown in groups; use the saved view of the run")
+        raise UserError("Only whole images can be shown in groups; use the run's saved view")
     group = path_of(dataset, run.facts.about, f"{run.key}_group")
     if dataset.get_field(group) is None:
         raise UserError(f"The run {run.key!r} was deleted")

@@ -45,13 +45,15 @@ CLUSTERS = Check(
     name="find_clusters",
     needs=frozenset({EMBEDDINGS}),
     columns=(
-        Column("cluster", fo.EmbeddedDocumentField, "The cluster of images that are alike", LABEL),
-        Column("topic", fo.EmbeddedDocumentField, "The topic: several clusters", LABEL),
-        Column("rank", fo.IntField, "The place in its cluster, 1 for the most typical"),
+        Column("cluster", fo.EmbeddedDocumentField, "The cluster of similar samples", LABEL),
+        Column(
+            "topic", fo.EmbeddedDocumentField, "The topic, which groups similar clusters", LABEL
+        ),
+        Column("rank", fo.IntField, "The rank in its cluster, 1 for the most typical"),
     ),
     views={
-        "groups": "One group for each cluster, the most typical first",
-        "worse": "Clusters in which held-out predictions are worse than in the rest",
+        "groups": "One group per cluster, most typical first",
+        "worse": "Clusters with worse held-out predictions than the rest",
     },
     count=("num_clusters", "clusters"),
 )
@@ -136,7 +138,7 @@ def find_clusters(
     facts = inputs.facts(parameters, *((READ_FILES, GROUPS) if check_pictures else (GROUPS,)))
     read = facts.inputs
     if by is not None:
-        read = read | {f"{SLICES} {by}": texts_fingerprint(inputs.ids, sliced.values)}
+        read = {**read, f"{SLICES} {by}": texts_fingerprint(inputs.ids, sliced.values)}
     facts = replace(
         facts,
         inputs=read,
@@ -219,7 +221,7 @@ def _vocabulary(inputs: Inputs, names: str | list[str]) -> Any:
     if model is None:
         if words is not None:
             raise UserError(
-                f"names= needs the text tower of the model, and which one computed "
+                f"names= needs the text encoder, and which model computed "
                 f"{inputs.embeddings!r} is not known"
             )
         return None

@@ -37,12 +37,12 @@ def compared_texts(inputs: Inputs, text_field: str | None, keep: str) -> str | N
         whose = f"the texts in {known!r}" if known is not None else "images"
         raise UserError(
             f"text_field={text_field!r}: the embeddings in {inputs.embeddings!r} are of {whose}; "
-            f"leave embeddings= out to find equal texts, or run compute_embeddings(text_field="
+            "omit embeddings= to find equal texts, or run compute_embeddings(text_field="
             f"{text_field!r}) and name its field"
         )
     if keep in ("oldest", "newest"):
         raise UserError(
-            f"keep={keep!r} reads the dates of image files; of texts, choose 'auto' or 'largest'"
+            f"keep={keep!r} uses the dates of image files; for texts, choose 'auto' or 'largest'"
         )
     return name
 
@@ -155,5 +155,5 @@ def _preference(
         return -small.num_pixels.astype(np.float64), []
     dates = taken_at(files)
     undated = int(np.isnan(dates).sum())
-    told = [f"{undated:,} of {len(dates):,} without a date in the file's EXIF data, kept last"]
+    told = [f"{undated:,} of {len(dates):,} without an EXIF date, ranked last"]
     return dates if keep == "oldest" else -dates, told if undated else []

@@ -33,15 +33,17 @@ COMPARISON = Check(
     name="compare_datasets",
     needs=frozenset({EMBEDDINGS}),
     columns=(
-        Column("novelty", fo.FloatField, "How far from the other set: 0 (known) to 1 (new)"),
-        Column("new", fo.BooleanField, "Whether the other set has nothing like it"),
-        Column("nearest", fo.StringField, "The id of the nearest in the other set"),
-        Column("duplicate", fo.StringField, "The id of its duplicate in the other set"),
+        Column(
+            "novelty", fo.FloatField, "The distance to the other dataset, from 0 (known) to 1 (new)"
+        ),
+        Column("new", fo.BooleanField, "Whether the other dataset has nothing similar"),
+        Column("nearest", fo.StringField, "The id of the nearest sample in the other dataset"),
+        Column("duplicate", fo.StringField, "The id of its duplicate in the other dataset"),
     ),
     views={
-        "new": "What the other set has nothing like, the farthest first",
-        "duplicates": "What is in the other set already",
-        "missing": "What the other set has and these lack",
+        "new": "Samples unlike anything in the other dataset, most novel first",
+        "duplicates": "Samples already in the other dataset",
+        "missing": "Samples of the other dataset that are missing here",
     },
     finding=Finding(
         kind="new",
@@ -85,7 +87,7 @@ def compare_datasets(
     if mine.shape[1] != others.shape[1]:
         raise UserError(
             f"other={other!r}: its embeddings {inputs.embeddings!r} have length {others.shape[1]}, "
-            f"those here {mine.shape[1]}; compute them with one model"
+            f"those here {mine.shape[1]}; compute both with the same model"
         )
     if min(len(mine), len(others)) < 2:
         raise UserError(f"other={other!r}: a comparison needs at least two {target.noun} of each")
@@ -145,7 +147,7 @@ def _told(drift: "Drift") -> dict[str, Any]:
 def _duplicates(
     inputs: Inputs, of_other: Target, vectors: VectorSet, found: "Novelty"
 ) -> tuple[dict[int, int], dict[str, int]]:
-    """Which of these are in the other set already, proved by the pixels.
+    """Which of these are in the other set already, verified on the pixels.
 
     Returns:
         a row of the other set for each row that has a duplicate there, and what could not be read

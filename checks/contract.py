@@ -70,6 +70,6 @@ class Check:
     count: tuple[str, str] | None = None
 
 
-FLAGGED = Column("flagged", fo.BooleanField, "Whether this is worth a look")
+FLAGGED = Column("flagged", fo.BooleanField, "Whether this should be reviewed")
 
-REVIEW = Column("review", fo.StringField, "What a person has decided about this")
+REVIEW = Column("review", fo.StringField, "The review decision")

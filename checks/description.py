@@ -70,7 +70,7 @@ class Description:
             if text is None:
                 continue
             if not text.strip():
-                raise UserError(f"{name}={text!r} is empty; say what it is")
+                raise UserError(f"{name}={text!r} is empty; pass a text")
             if len(text) > MAX_LENGTH or not text.isprintable():
                 raise UserError(
                     f"{name}= must be one line of at most {MAX_LENGTH} characters, without tabs"
@@ -99,7 +99,7 @@ def plan_description(target: Target, embeddings: str) -> tuple[Run, Run | None]:
     if before is not None and before.operator in (COMPUTING, REDUCING):
         raise UserError(
             f"embeddings={embeddings!r} was filled by {before.operator} with "
-            f"{before.facts.model}, which is known; only embeddings that were made elsewhere "
+            f"{before.facts.model}, which is known; only embeddings that were computed elsewhere "
             "are described"
         )
     if before is not None and before.operator != DESCRIBING:
@@ -115,8 +115,9 @@ def plan_description(target: Target, embeddings: str) -> tuple[Run, Run | None]:
     )
     if before is not None and before.facts.special.get("described") not in (None, path):
         raise UserError(
-            f"embeddings={embeddings!r}: {before.facts.special['described']!r} is described under "
-            f"the same name {key!r}; delete that first with delete_run(run_key={key!r})"
+            f"embeddings={embeddings!r}: {before.facts.special['described']!r} is already "
+            f"described under the same name {key!r}; delete that first with "
+            f"delete_run(run_key={key!r})"
         )
     return Run(key, DESCRIBING, (), facts), before
 
@@ -188,11 +189,11 @@ def describe_embeddings(
 
 def _check_one_length(vectors: VectorSet, embeddings: str) -> None:
     """Refuses embeddings of which one model cannot have made all."""
-    if others := [why for why in vectors.skipped if why.startswith(("vector of", "array"))]:
+    if others := [why for why in vectors.skipped if why.startswith(("embedding of", "array"))]:
         told = ", ".join(f"{vectors.skipped[why]:,} × {why}" for why in others)
         raise UserError(
-            f"embeddings={embeddings!r} is not of one model: {told}; clear these or store them in "
-            "a field of their own"
+            f"embeddings={embeddings!r} is not from one model: {told}; clear these or store them "
+            "in a separate field"
         )
 
 
@@ -234,10 +235,10 @@ def check_not_described(target: Target, field: str) -> None:
         return
     way_out = "choose another field"
     if not target.has_field(field):
-        way_out += f", or forget the description with delete_run(run_key={run.key!r})"
+        way_out += f", or delete the description with delete_run(run_key={run.key!r})"
     raise UserError(
-        f"embeddings={field!r} is described as embeddings of {run.facts.model} that were made "
-        f"elsewhere, with which no others are mixed; {way_out}"
+        f"embeddings={field!r} is described as embeddings of {run.facts.model} that were "
+        f"computed elsewhere, and no others are added to it; {way_out}"
     )
 
 

@@ -55,14 +55,14 @@ def with_detector(
     warnings = [*boxes.warnings, *filter(None, [told.warning])]
     if boxes.num_unpredicted:
         warnings.append(
-            f"{counted(boxes.num_unpredicted, 'sample')} without predictions judged by the vectors "
-            "alone"
+            f"{counted(boxes.num_unpredicted, 'sample')} without predictions evaluated on the "
+            "embeddings alone"
         )
-    values = {
+    values: dict[str, Mapping[str, Any]] = {
         "reason": {id_: " and ".join(why) for id_, why in reasons.items()},
         "missing": _unlabeled_boxes(boxes, told.missing),
     }
-    result = {
+    result: dict[str, Any] = {
         "misplaced": int(told.misplaced[of].sum()),
         "missing": int(told.missing.sum()),
         "warnings": warnings,

@@ -31,19 +31,23 @@ if TYPE_CHECKING:
 APART = Column(
     "apart",
     fo.ListField,
-    "The ids of those of its group of which a person says that they are no duplicates of this",
+    "The ids of samples in its group that were reviewed as not being duplicates of this one",
     {"subfield": fo.StringField},
 )
 
 FOUND = (
-    Column("group", fo.IntField, "The number of the group of duplicates; empty outside groups"),
+    Column("group", fo.IntField, "The number of the duplicate group; empty outside groups"),
     Column(
         "kind",
         fo.StringField,
         "exact: the same bytes or pixels as another of the group; near: verified on the pixels",
     ),
-    Column("keep", fo.BooleanField, "Whether this represents its group; others are redundant"),
-    Column("change", fo.StringField, "What tells this from the representative of its group"),
+    Column(
+        "keep",
+        fo.BooleanField,
+        "Whether this is the representative of its group; the others are redundant",
+    ),
+    Column("change", fo.StringField, "How this differs from the representative of its group"),
     Column(
         "similarity",
         fo.FloatField,
@@ -52,15 +56,15 @@ FOUND = (
     Column(
         "agreement",
         fo.FloatField,
-        "How far the pixels agree with those of the representative, from 0 to 1",
+        "Agreement of the pixels with the representative, from 0 to 1",
     ),
 )
 
 # What the columns hold where texts are compared.
 MEANINGS_OF_TEXTS = {
-    "kind": "exact: the same text as another of the group, but for case, punctuation and spaces; "
-    "near: a few words differ",
-    "agreement": "How far the words agree with those of the representative, from 0 to 1",
+    "kind": "exact: the same text as another of the group, except for case, punctuation and "
+    "spaces; near: a few words differ",
+    "agreement": "Agreement of the words with the representative, from 0 to 1",
 }
 
 # The default name of a run that compares texts: both kinds of duplicates can stand side by side.
@@ -74,8 +78,8 @@ DUPLICATES = Check(
     needs=frozenset({FILES}),
     columns=(*FOUND, REVIEW, APART),
     views={
-        "groups": "All duplicates, group by group, the representative first",
-        "redundant": "Duplicates that are represented by another of their group",
+        "groups": "All duplicates by group, representative first",
+        "redundant": "Redundant duplicates: all but the representative of each group",
         "leaks": "Groups of duplicates with members in several splits",
     },
     finding=Finding(
@@ -295,7 +299,7 @@ def _values(
 ) -> Values:
     members = np.flatnonzero(groups >= 0).tolist()
 
-    def measured(place: int) -> dict[str, float]:
+    def measured(place: int) -> dict[str, Any]:
         known = {ids[row]: change[place] for row, change in changes.items()}
         return {id_: value for id_, value in known.items() if not np.isnan(value)}
 

@@ -78,7 +78,7 @@ def store_embeddings(
     if wanted and len(reasons) == wanted == total:
         worst = failures[0]
         raise UserError(
-            f"None of the {total:,} {target.noun} could be embedded. Most often "
+            f"None of the {total:,} {target.noun} could be embedded. Most frequent reason "
             f"({worst['count']:,} times): {worst['reason']}, for example {worst['examples'][0]}"
         )
     return Embedded(total, wanted, failures, small, notes, time.monotonic() - started)

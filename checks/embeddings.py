@@ -33,7 +33,9 @@ EMBEDDINGS = Check(
     columns=(
         # Called as the field itself and ``<field>_error``; the run is named after the field.
         Column("", fo.VectorField, "Embeddings of {model}"),
-        Column("error", fo.StringField, "Why there is no embedding; empty where there is one"),
+        Column(
+            "error", fo.StringField, "The reason for a missing embedding; empty where there is one"
+        ),
     ),
 )
 
@@ -148,7 +150,7 @@ def compute_embeddings(
         check_index_key(target, plan.field, similarity_index)
     progress.say(f"Loading the model {model}")
     if texts is None:
-        network = load_model(model, weights, device)
+        network: Any = load_model(model, weights, device)
     else:
         given = (text for text in texts.values() if text)
         network = load_text_model(model, text_field, given, weights, device)
@@ -183,7 +185,7 @@ def compute_embeddings(
         index = next(iter([*made, *kept]), None)
         notes = [*getattr(network, "notes", ()), *counted_notes(done.notes, target.noun)]
         if edited:
-            notes.append(f"{counted(edited, 'text')} edited since, and embedded again")
+            notes.append(f"{counted(edited, 'text')} edited since and embedded again")
         more = {
             "similarity_index": index,
             "text_search": index is not None and known_tower(target, plan.field)[0] is not None,
@@ -259,17 +261,15 @@ def _without_identity(result: dict[str, Any]) -> dict[str, Any]:
 
 def _begin(target: Target, plan: Plan, identity: Any, overwrite: bool) -> RunFacts:
     """What the run says of itself from the beginning; removes embeddings of another model."""
+    before = dict(plan.before.special) if plan.before is not None else {}
+    before.pop(UNDER_REMOVAL, None)
     facts = replace(
         plan.run.facts,
         parameters={"embeddings": plan.field, "patches_field": target.patches_field},
         whole=target.is_whole,
         model=identity.name,
-        special={
-            **(plan.before.special if plan.before is not None else {}),
-            "identity": identity.to_dict(),
-        },
+        special={**before, "identity": identity.to_dict()},
     )
-    facts.special.pop(UNDER_REMOVAL, None)
     # Of texts the name tells of which field.
     other_texts = (
         " of " in identity.name and plan.identity and identity.name != plan.identity["name"]
@@ -277,7 +277,7 @@ def _begin(target: Target, plan: Plan, identity: Any, overwrite: bool) -> RunFac
     if plan.identity and (other_texts or not identity.same_vectors(plan.identity)):
         if not overwrite:
             raise _mixing_error(plan, _describe(identity.to_dict()))
-        # Until the old embeddings are gone, the run says that they are those of the old model.
+        # Until the old embeddings are removed, the run says that they are those of the old model.
         write_run(target.dataset, replace(plan.run, facts=plan.before))
         with guard:
             target.clear(plan.field)
@@ -294,7 +294,7 @@ def _declare(target: Target, plan: Plan, identity: Any, text_field: str | None) 
     with guard:
         meaning = vector.meaning.format(model=identity.name)
         model = identity.to_dict()
-        of_texts = {"text_field": text_field} if text_field is not None else {}
+        of_texts: dict[str, Any] = {"text_field": text_field} if text_field is not None else {}
         declare_marked(
             target, plan.field, vector.field_type, meaning, plan.run, identity=model, **of_texts
         )
@@ -309,7 +309,7 @@ def _kept_indexes(target: Target, plan: Plan) -> list[Run]:
 
 def _mixing_error(plan: Plan, model: str) -> UserError:
     return UserError(
-        f"The field {plan.field!r} holds vectors of {_describe(plan.identity)}, not of "
+        f"The field {plan.field!r} holds embeddings of {_describe(plan.identity)}, not of "
         f"{model}; pass overwrite=True (in the App: Recompute existing embeddings) to replace them "
         "all, or another field name as embeddings="
     )

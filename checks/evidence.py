@@ -246,7 +246,7 @@ def _labels(target: Target, label_field: str | None, ids: Sequence[str]) -> list
         return [None] * len(ids)
     try:
         return [shown_text(text) for text in read_label_texts(target, label_field, ids)]
-    except UserError:  # none of them has a label, or the field is gone
+    except UserError:  # none of them has a label, or the field no longer exists
         return [None] * len(ids)
 
 

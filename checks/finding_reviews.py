@@ -2,7 +2,7 @@
 
 ``<run_key>_review`` holds the decision. One that is no outlier, or fits, loses its flag; one that
 is no duplicate is kept, and ``<run_key>_apart`` names those of its group, with which the next run
-does not put it together again. What shall be removed gets the tag ``<run_key>_remove``, nothing
+does not put it together again. What must be removed gets the tag ``<run_key>_remove``, nothing
 else.
 """
 
@@ -67,7 +67,7 @@ def _review(target: Target, run: Run, decision: str) -> int:
     else:
         chosen = {id_: row for id_, row in found.items() if row[0] == (flag != "keep") or row[1]}
     if not chosen:
-        why = "nothing was decided about it" if decision == "undo" else "it is not flagged"
+        why = "it was not reviewed" if decision == "undo" else "it is not flagged"
         raise UserError(f"Nothing was changed: {why}")
     columns = (REVIEW, APART) if run.operator == DUPLICATES.name else (REVIEW,)
     check_decidable(target, run, columns)
@@ -93,7 +93,7 @@ def _decide(target: Target, run: Run, decision: str, chosen: dict[str, tuple]) -
     before = {id_: review for id_, (_, review, _) in chosen.items()}
     if decision != "undo":
         _write(target, run, REVIEW, dict.fromkeys(chosen, decision))
-    # What an earlier decision did is taken back first.
+    # What an earlier decision did is undone first.
     _tag(target, run, [id_ for id_, review in before.items() if review == REMOVE], add=False)
     if decision == DISTINCT:
         others = {id_: _others_of(target, run, chosen[id_][2], id_) for id_ in grouped}

@@ -75,7 +75,7 @@ def image_slices(inputs: Inputs, check_pictures: bool, by: str | None) -> ImageS
     if check_pictures:
         measures = inputs.measures
         measured = properties.image_properties(measures)
-        skipped = Counter(f"pixels not judged: {error}" for error in measures.errors.values())
+        skipped = Counter(f"pixels not evaluated: {error}" for error in measures.errors.values())
         notes = counted_notes(measures.notes.values(), inputs.target.noun)
     about = inputs.codes, len(inputs.class_names), inputs.groups
     predicted = inputs.evidence.probabilities.argmax(axis=1)

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from ..analysis.outliers import Outliers
     from ..pictures.measures import FileMeasures
 
-AMBIGUOUS = "label id that another patch of its sample has, too"
+AMBIGUOUS = "label id shared with another patch of its sample"
 
 
 class Inputs:
@@ -184,8 +184,8 @@ class Inputs:
 
         if not (self.rows.any(axis=1) & (self.codes >= 0)).any():
             raise UserError(
-                f"embeddings={self.embeddings!r}: all vectors of labeled {self.target.noun} are "
-                "zero; choose another field of embeddings"
+                f"embeddings={self.embeddings!r}: all embeddings of labeled {self.target.noun} "
+                "are zero; choose another field of embeddings"
             )
         count, noun = len(self.vectors.ids), self.target.noun
         with self.progress.share("Predicting held-out labels", count, noun) as report:
@@ -208,7 +208,7 @@ class Inputs:
         """Outliers, from the neighbors and, with labels, from the held-out evidence."""
         from ..analysis.outliers import find_outliers
 
-        classes = {}
+        classes: dict[str, Any] = {}
         if self.label_field is not None and len(self.class_names) > 1:
             classes = {"labels": self.codes, "probabilities": self.evidence.probabilities}
         return find_outliers(self.rows, self.graph, self.groups, threshold=threshold, **classes)
@@ -292,7 +292,7 @@ class Inputs:
 
 
 def restrict_to_common(inputs: list[Inputs]) -> int:
-    """Leaves what has an embedding in all fields; returns how many of the first are left out.
+    """Leaves what has an embedding in all fields; returns how many of the first are skipped.
 
     Raises:
         UserError: if nothing has
@@ -301,7 +301,7 @@ def restrict_to_common(inputs: list[Inputs]) -> int:
         return 0
     common = set.intersection(*(set(each.vectors.ids) for each in inputs))
     if not common:
-        raise UserError("embeddings: nothing has a vector in all of these fields")
+        raise UserError("embeddings: no sample has an embedding in all of these fields")
     left_out = len(inputs[0].vectors.ids) - len(common)
     for each in inputs:
         if len(each.vectors.ids) > len(common):

@@ -15,28 +15,28 @@ _A_LABEL = {"embedded_doc_type": fo.Classification}
 _A_LIST = {"subfield": fo.StringField}
 
 QUALITY = Column(
-    "quality", fo.FloatField, "How well the label is supported, from 0 (wrong) to 1 (right)"
+    "quality", fo.FloatField, "The quality of the label, from 0 (wrong) to 1 (correct)"
 )
 SUGGESTED, PROBE, NEIGHBORS = (
     Column(name, fo.EmbeddedDocumentField, meaning, _A_LABEL)
     for name, meaning in (
-        ("suggested", "The label that the evidence prefers to the present one"),
-        ("probe", "The likeliest label to the held-out classifier alone"),
-        ("neighbors", "The likeliest label to the nearest neighbors alone"),
+        ("suggested", "The suggested label, where the evidence favors another one"),
+        ("probe", "The label predicted by the held-out classifier alone"),
+        ("neighbors", "The label predicted by the nearest neighbors alone"),
     )
 )
-AGAINST = Column(
-    "against", fo.ListField, "The ids of the neighbors that speak against the label", _A_LIST
+AGAINST = Column("against", fo.ListField, "The ids of neighbors with another label", _A_LIST)
+CONFIDENCE = Column(
+    "confidence", fo.FloatField, "The confidence of the suggested label, from 0 to 1"
 )
-CONFIDENCE = Column("confidence", fo.FloatField, "Of the suggested label, from 0 to 1")
-REASON = Column("reason", fo.StringField, "What is likely wrong: class, box")
+REASON = Column("reason", fo.StringField, "What is likely wrong: class or box")
 WRONG = Column("wrong", fo.ListField, "Labels that are likely wrong", _A_LIST)
 ABSENT = Column("missing", fo.ListField, "Labels that are likely missing", _A_LIST)
 # A field of the samples, although the check is of patches.
 UNLABELED_BOXES = Column(
     "missing",
     fo.EmbeddedDocumentField,
-    "Predicted boxes of objects that likely lack a label",
+    "Predicted boxes that are likely missing a label",
     {"embedded_doc_type": fo.Detections},
     of_samples=True,
 )
@@ -91,8 +91,8 @@ LABEL_ISSUES = Check(
     needs=frozenset({EMBEDDINGS, LABELS}),
     columns=(*ONE_LABEL, CONFIDENCE, REASON, WRONG, ABSENT, UNLABELED_BOXES, *REVIEW_COLUMNS),
     views={
-        "flagged": "Labels that are likely wrong, the worst first",
-        "missing": "Images with predicted boxes of objects that likely lack a label",
+        "flagged": "Labels that are likely wrong, worst first",
+        "missing": "Images with predicted boxes that are likely missing a label",
     },
     finding=Finding(
         kind="label issue",

@@ -66,11 +66,11 @@ def find_label_issues(
     reviews = _reviews_before(inputs, run)
     if several and predictions_field is not None:
         raise UserError(
-            f"predictions_field= is for one label per sample; {inputs.label_field!r} holds several"
+            f"predictions_field= needs one label per sample; {inputs.label_field!r} holds several"
         )
     if several and wanted is not None:
         raise UserError(
-            f"threshold= is for one label per sample; {inputs.label_field!r} has several"
+            f"threshold= needs one label per sample; {inputs.label_field!r} holds several"
         )
     if several:
         found = judge_sets(inputs, reviews)
@@ -87,7 +87,7 @@ def find_label_issues(
     facts = replace(
         facts,
         judged=facts.judged - found.unlabeled,
-        skipped=facts.skipped | ({"no label": found.unlabeled} if found.unlabeled else {}),
+        skipped={**facts.skipped, **({"no label": found.unlabeled} if found.unlabeled else {})},
         seconds=round(time.monotonic() - started, 2),
         special=special,
     )
@@ -157,7 +157,7 @@ def _views(inputs: Inputs, run: Run, pairs: Mapping[tuple[str, str], int], detec
         # A label may look like the name of a field to the database.
         given = F(kind.path) == ViewExpression.literal(kind.value(label))
         pair = condition & given & (F(suggested) == ViewExpression.literal(other))
-        shows = f"Labeled {label}, but more like {other}, the worst first"
+        shows = f"Labeled {label}, but closer to {other}, worst first"
         views[f"{label} → {other}"] = (matching_view(target, pair, worst), shows)
     return views
 
@@ -191,8 +191,8 @@ def _judge(
     if not apart:
         found = replace(found, flagged=np.zeros(len(codes), bool))
         warnings.append(
-            f"The vectors in {inputs.embeddings!r} do not tell these classes apart, or there are "
-            "too few samples of each: they flag no label. Other embeddings may"
+            f"The embeddings in {inputs.embeddings!r} do not separate these classes, or there "
+            "are too few samples of each: no label is flagged. Other embeddings may separate them"
         )
     more: dict[str, Any] = {}
     of_detector: dict[str, Mapping[str, Any]] = {}

@@ -1,5 +1,7 @@
 """Label issues of samples with several labels each."""
 
+from typing import Any
+
 import numpy as np
 
 from ..storage.labels import read_label_sets
@@ -52,7 +54,7 @@ def judge_sets(inputs: Inputs, reviews: Reviews) -> FoundIssues:
         "shared": [],
         "warnings": [],
     }
-    values = {
+    values: dict[str, dict[str, Any]] = {
         "quality": numbers(ids, found.quality, judged),
         "flagged": {ids[row]: bool(is_flagged[row]) for row in judged},
         "wrong": chosen(found.wrong),

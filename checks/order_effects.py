@@ -64,7 +64,7 @@ def find_order_effects(
     facts = inputs.facts({"order_by": order_by}, GROUPS)
     read, placed = facts.inputs, found.part >= 0
     if order_by is not None:
-        read = read | {f"{ORDER} {order_by}": texts_fingerprint(inputs.ids, texts)}
+        read = {**read, f"{ORDER} {order_by}": texts_fingerprint(inputs.ids, texts)}
     skipped = dict(facts.skipped)
     if lost := int((~placed).sum()):
         skipped[f"no value in {order_by}"] = lost

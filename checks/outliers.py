@@ -20,16 +20,16 @@ from .parameters import checked_threshold
 from .progress import counted_notes
 
 FOUND = (
-    Column("score", fo.FloatField, "How unlike the others this is, from 0 (typical) to 1"),
+    Column("score", fo.FloatField, "How unusual this is, from 0 (typical) to 1"),
     FLAGGED,
-    Column("reason", fo.StringField, "Why this is flagged"),
+    Column("reason", fo.StringField, "The reason for the flag"),
 )
 
 OUTLIERS = Check(
     name="find_outliers",
     needs=frozenset({EMBEDDINGS}),
     columns=(*FOUND, REVIEW),
-    views={"flagged": "Outliers and images without content, the strangest first"},
+    views={"flagged": "Outliers and images with low information, most unusual first"},
     finding=Finding(
         kind="outlier",
         column="flagged",
@@ -40,7 +40,7 @@ OUTLIERS = Check(
     count=("flagged", "flagged"),
 )
 
-OF_THE_SET, OF_ITS_CLASS = "unlike the whole set", "unlike its class"
+OF_THE_SET, OF_ITS_CLASS = "unlike the rest of the dataset", "unlike its class"
 
 
 def find_outliers(
@@ -72,7 +72,8 @@ def find_outliers(
     names = {outliers.OF_THE_SET: OF_THE_SET, outliers.OF_ITS_CLASS: OF_ITS_CLASS}
     reasons = [names.get(int(reason)) for reason in found.reason]
     skipped: dict[str, int] = {}
-    common, notes = [], []
+    common: list[str] = []
+    notes: list[str] = []
     if check_pictures:
         reasons, common, skipped, notes = _look_at_pixels(inputs, reasons)
     typical = {id_ for id_, review in finding_reviews(target, run).items() if review == TYPICAL}
@@ -94,7 +95,7 @@ def find_outliers(
     )
     progress.say("Storing the scores")
     ids = inputs.ids
-    values = {
+    values: dict[str, dict[str, Any]] = {
         "score": {id_: round(float(score), 6) for id_, score in zip(ids, found.score)},
         "flagged": {id_: reason is not None for id_, reason in zip(ids, reasons)},
         "reason": {id_: reason for id_, reason in zip(ids, reasons) if reason},
@@ -121,7 +122,7 @@ def _look_at_pixels(
     measures = inputs.measures
     seen = find_uninformative(measures)
     reasons = [reason or other for reason, other in zip(seen.reasons, reasons)]
-    failed = Counter(f"pixels not judged: {error}" for error in measures.errors.values())
+    failed = Counter(f"pixels not evaluated: {error}" for error in measures.errors.values())
     notes = counted_notes(measures.notes.values(), inputs.target.noun)
     return reasons, list(seen.common), dict(failed), notes
 

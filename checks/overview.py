@@ -20,7 +20,7 @@ from .comparison import COMPARISON
 from .duplicates import DUPLICATES
 from .label_issue_columns import LABEL_ISSUES
 from .outliers import OUTLIERS
-from .progress import counted
+from .progress import counted, percent
 from .queues import Queue, has_queue, queue_of
 from .separability import SEPARABILITY, weak_classes
 
@@ -79,14 +79,15 @@ def findings_of(steps: Mapping[str, Mapping[str, Any]]) -> list[Found]:
         if issues.get("threshold") is not None:
             sure = f"of quality {issues['threshold']:.2f} or less"
         if share is not None:
-            sure += f", about {share:.0%} of them real" if share >= 0.01 else ", hardly any real"
+            expected = f"about {percent(share)}" if share >= 0.01 else "hardly any"
+            sure += f", {expected} of them correct"
         what = counted(issues["flagged"], "label issue")
         one = _found("label issues", LABEL_ISSUES.name, issues, what, sure, issues["flagged"])
         found.append(one)
     if captions := steps.get(CAPTION_ISSUES.name):
-        sure = "how many of them are real is not estimated"
+        sure = "the share of correct flags is not estimated"
         verb = "does" if captions["flagged"] == 1 else "do"
-        what = f"{counted(captions['flagged'], 'caption')} that {verb} not fit the image"
+        what = f"{counted(captions['flagged'], 'caption')} that {verb} not match the image"
         one = _found("captions", CAPTION_ISSUES.name, captions, what, sure, captions["flagged"])
         found.append(one)
     if outliers := steps.get(OUTLIERS.name):
@@ -98,7 +99,9 @@ def findings_of(steps: Mapping[str, Mapping[str, Any]]) -> list[Found]:
         found += _of_comparison(comparison)
     if clusters := steps.get(CLUSTERS.name):
         worse = [row for row in clusters["clusters"] if row.get("worse")]
-        named = "; ".join(f"{row['cluster']}: {row['accuracy']:.0%} right" for row in worse[:NAMED])
+        named = "; ".join(
+            f"{row['cluster']}: {percent(row['accuracy'])} right" for row in worse[:NAMED]
+        )
         what = f"{counted(len(worse), 'cluster')} worse than the rest"
         found.append(
             _found("clusters", CLUSTERS.name, clusters, what, named, len(worse), shown_in="worse")
@@ -160,11 +163,11 @@ def _of_duplicates(result: Mapping[str, Any]) -> list[Found]:
     beside = f"; {copies:,} of the redundant ones are exact copies" if copies else ""
     of_texts = result.get("parameters", {}).get("text_field") is not None
     copied, equal, proved = (
-        ("exact copies", "the same bytes or pixels", "proved by comparing the images")
+        ("exact copies", "the same bytes or pixels", "verified by comparing the pixels")
         if not of_texts
         else (
             "equal texts",
-            f"{result['compared']}, but for case and punctuation",
+            f"{result['compared']}, except for case and punctuation",
             "a few words differ",
         )
     )
@@ -172,15 +175,15 @@ def _of_duplicates(result: Mapping[str, Any]) -> list[Found]:
         (
             "leaks",
             f"{counted(leaks, 'group')} of duplicates across {between}",
-            f"{'equal or nearly equal texts' if of_texts else 'proved by the pixels'}; a score on "
-            "such a split is too good",
+            f"{'equal or nearly equal texts' if of_texts else 'verified on the pixels'}; metrics "
+            "on such a split are too optimistic",
             leaks,
             "leaks",
         ),
         (
             "conflicts",
             f"{counted(result['conflicts'], 'group')} of duplicates with different labels",
-            "at least one label of each is wrong",
+            "at least one label in each is wrong",
             result["conflicts"],
             "groups",
         ),
@@ -238,8 +241,7 @@ def read_cards(dataset: fo.Dataset) -> list[Card]:
     cards = []
     runs = [run for run in plugin_runs(dataset) if run.finished and run.unreadable is None]
     checks = (DUPLICATES, LABEL_ISSUES, CAPTION_ISSUES, OUTLIERS, COMPARISON, CLUSTERS)
-    checks = (*checks, SEPARABILITY)
-    order = [check.name for check in checks]
+    order = [check.name for check in (*checks, SEPARABILITY)]
     runs = [run for run in runs if run.operator in order]
     runs.sort(key=lambda run: (order.index(run.operator), run.key))
     for run in runs:
@@ -289,7 +291,7 @@ def read_history(runs: Iterable[Run]) -> dict[tuple[str, str], list[tuple[str, f
     """How what the runs tell has changed: by run and kind, when it was told and how much.
 
     Counts of each kind of finding, and ``accuracy``, in [0, 1]; the earliest first. Runs that have
-    replaced none are left out.
+    replaced none are skipped.
 
     Args:
         runs: finished runs of a dataset

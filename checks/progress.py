@@ -93,9 +93,14 @@ def duration(seconds: float) -> str:
 
 
 def counted(count: int, noun: str) -> str:
-    """A number of things as people say it: ``1 group``, ``1,200 groups``."""
+    """A count with its noun: ``1 group``, ``1,200 groups``."""
     plural = f"{noun}es" if noun.endswith(("class", "box", "patch")) else f"{noun}s"
     return f"{count:,} {noun if count == 1 else plural}"
+
+
+def percent(share: float | None) -> str:
+    """A share as text: ``54 %``; ``unknown`` for None."""
+    return "unknown" if share is None else f"{100 * share:.0f} %"
 
 
 def counted_notes(notes: Iterable[str], noun: str) -> list[str]:

@@ -68,7 +68,7 @@ class Queue:
         """The next one that is not decided, the first again after the last; None if there is none.
 
         Args:
-            id_: the one that is looked at, which is left out
+            id_: the one that is looked at, which is skipped
         """
         place = self.place(id_)
         order = self.ids if place is None else self.ids[place + 1 :] + self.ids[:place]

@@ -24,7 +24,7 @@ class Reduction:
     Attributes:
         method: ``pca``, ``svd`` or ``autoencoder``; None leaves the dimensions as they are
         num_dims: of the result; None leaves them as they are
-        remove: a metadata field that shall not be read off the result, or None
+        remove: a metadata field that must not be read off the result, or None
 
     Raises:
         UserError: that names a parameter that is out of range
@@ -43,8 +43,8 @@ class Reduction:
         if not self.reduces and self.remove is None:
             name = "method" if self.method is None else "num_dims"
             raise UserError(
-                f"{name}=None leaves the dimensions as they are, which needs remove=, a field to "
-                "be taken out"
+                f"{name}=None keeps the dimensions, which needs remove=, the field to remove "
+                "information on"
             )
 
     @property
@@ -80,16 +80,16 @@ def check_reduction(inputs: Inputs, reduction: Reduction) -> None:
     """Refuses what cannot be computed before anything takes long."""
     if inputs.label_field is not None and len(inputs.class_names) < 2:
         raise UserError(
-            f"label_field={inputs.label_field!r} holds one class only, so there is nothing to "
-            "tell apart; leave it out"
+            f"label_field={inputs.label_field!r} holds only one class, so there is nothing to "
+            "separate; omit it"
         )
     if not reduction.reduces:
         return
     (count, dim), noun = inputs.vectors.matrix.shape, inputs.target.noun
     if reduction.num_dims > dim:
         raise UserError(
-            f"num_dims={reduction.num_dims}: the embeddings {inputs.embeddings!r} have {dim} "
-            "dimensions only"
+            f"num_dims={reduction.num_dims}: the embeddings {inputs.embeddings!r} have only "
+            f"{dim} dimensions"
         )
     if reduction.num_dims >= count:
         raise UserError(
@@ -146,11 +146,11 @@ def _erase(inputs: Inputs, field: str, slices: list[str | None]) -> tuple[Any, d
     directed = inputs.rows.any(axis=1)
     if len(np.unique(codes[directed & (codes >= 0)])) < 2:
         raise UserError(
-            f"remove={field!r}: the embeddings of all values but one are zero; choose another "
-            "field of embeddings"
+            f"remove={field!r}: the embeddings of all values but one are zero; choose other "
+            "embeddings"
         )
     count, noun = len(inputs.ids), inputs.target.noun
-    with inputs.progress.share(f"Taking out {field}", count, noun) as report:
+    with inputs.progress.share(f"Removing {field}", count, noun) as report:
         erased = erase_field(
             inputs.rows, np.where(directed, codes, -1), inputs.groups, inputs.seed, report
         )
@@ -173,5 +173,5 @@ def _fingerprint(reducer: "Reducer") -> str:
     digest = hashlib.blake2b(digest_size=16)
     for name, array in reducer.arrays().items():
         digest.update(f"{name} {array.shape}".encode())
-        digest.update(np.ascontiguousarray(array))
+        digest.update(np.ascontiguousarray(array).data)
     return digest.hexdigest()

@@ -136,7 +136,7 @@ def _before(run: Run, before: Run | None, inputs: Inputs) -> tuple[Reduction, St
     """
     if before is None or before.unreadable is not None:
         raise UserError(
-            f"update=True: there are no reduced embeddings {run.key!r} yet; compute them without "
+            f"update=True: there are no reduced embeddings {run.key!r} yet; run it without "
             "update first"
         )
     source = before.facts.parameters["embeddings"]
@@ -154,7 +154,7 @@ def reduction_of(run: Run) -> Reduction:
 
 
 def _widened(inputs: Inputs, before: Run, known: Sequence[str]) -> Inputs:
-    """What is reduced already together with what shall be placed beside it."""
+    """What is reduced already together with what must be placed beside it."""
     target, parameters = inputs.target, before.facts.parameters
     left = [id_ for id_ in known if id_ in target.everything.sample_ids]
     return Inputs(
@@ -178,14 +178,14 @@ def _refitted(inputs: Inputs, before: Run, reduction: Reduction, stored: StoredR
     changed, part = stored.changed(inputs.vectors), reducer.erasure or reducer.encoder
     if changed or len(part.mean) != inputs.vectors.matrix.shape[1]:
         raise UserError(
-            f"update=True: {changed:,} of the embeddings that were reduced before have changed "
-            "since; compute it again, without update"
+            f"update=True: {changed:,} of the embeddings reduced before have changed since; run "
+            "it again without update"
         )
     values = removed_values(inputs, reduction)
     if moved := stored.moved(inputs.ids, values):
         raise UserError(
-            f"update=True: {moved:,} values of {reduction.remove!r} have changed since; compute it "
-            "again, without update"
+            f"update=True: {moved:,} values of {reduction.remove!r} have changed since; run it "
+            "again without update"
         )
     kept = ("explained", "removed", "epochs", "reducer")
     return Fitted(reducer, {name: before.facts.special.get(name) for name in kept}, values)
@@ -226,7 +226,7 @@ def _store(
 
 
 def _index(inputs: Inputs, field: str, wanted: str | None) -> str | None:
-    """Makes the index that is wanted, and anew those that are there; returns the first one."""
+    """Makes the index that is wanted, and again those that are there; returns the first one."""
     target = inputs.target
     kept = [run.key for run in indexes_of(target.dataset, [target.dataset_path(field)])]
     names = list(dict.fromkeys([*([wanted] if wanted else []), *kept]))
@@ -262,7 +262,7 @@ def _kept(inputs: Inputs, field: str) -> dict[str, Any]:
 
 
 def reduce_again(inputs: Inputs, run: Run) -> dict[str, Any]:
-    """Repeats a run: places what is new, and learns anew where what was there has changed."""
+    """Repeats a run: places what is new, and learns again where what was there has changed."""
     field = run.facts.parameters["field"]
     try:
         return reduce_embeddings(inputs, field=field, update=True)

@@ -42,16 +42,16 @@ def redundant_ids(
     if run is None or run.operator != DUPLICATES.name or not run.finished:
         names = ", ".join(one.key for one in duplicate_runs(dataset)) or "none"
         raise UserError(
-            f"run_key={run_key!r} is no finished run of find_duplicates; there are: {names}"
+            f"run_key={run_key!r} is not a finished run of find_duplicates; there are: {names}"
         )
     if run.facts.about.frames:
-        raise UserError(f"run_key={run_key!r} is about frames of videos, which are not removed")
+        raise UserError(f"run_key={run_key!r} covers frames of videos, which cannot be removed")
     about = run.facts.about
     keep, kind, review = (f"{run_key}_{name}" for name in ("keep", "kind", "review"))
     if confirmed and dataset.get_field(path_of(dataset, about, review)) is None:
         return run, []
-    names = [kind, *([review] if confirmed else [])]
-    rows = rows_where(dataset, about, {keep: [False]}, *names)
+    columns = [kind, *([review] if confirmed else [])]
+    rows = rows_where(dataset, about, {keep: [False]}, *columns)
     return run, sorted(
         id_
         for id_, kind_of, *said in rows

@@ -1,7 +1,7 @@
 """Reads what a report tells of a dataset: finished runs, each with what it found, and plots.
 
 Only what was found is read, not the rest of the dataset. What a check found is read by its
-declaration; what cannot be read in the terms of the given view is left out with a reason.
+declaration; what cannot be read in the terms of the given view is skipped with a reason.
 """
 
 import contextlib
@@ -79,12 +79,12 @@ def plan_report(dataset: fo.Dataset, run_keys: Sequence[str] | None) -> tuple[li
     if run_keys is not None:
         if unknown := [key for key in run_keys if key not in names]:
             raise UserError(
-                f"run_keys: {unknown[0]!r} is no finished run or visualization of this plugin; "
+                f"run_keys: {unknown[0]!r} is not a finished run or visualization of this plugin; "
                 f"there are: {', '.join(names)}"
             )
         if not set(run_keys) & set(found):
             raise UserError(
-                f"run_keys={list(run_keys)} names nothing that found something; name some of "
+                f"run_keys={list(run_keys)} selects no run with findings; choose from "
                 f"{', '.join(found)}"
             )
         runs = [run for run in runs if run.key in run_keys]
@@ -125,8 +125,8 @@ def read_contents(samples: Any, runs: Sequence[Run], maps: Sequence[Run]) -> Con
         except UserError as error:
             left_out[run.key] = str(error)
     if not plots and not any(one.run.operator not in WITHOUT_FINDINGS for one in reported):
-        reasons = "; ".join(f"{key}: {reason}" for key, reason in left_out.items())
-        raise UserError(f"Nothing can be reported of this view ({reasons}); pass the dataset")
+        why = "; ".join(f"{key}: {reason}" for key, reason in left_out.items())
+        raise UserError(f"There is nothing to report for this view ({why}); pass the dataset")
     told = [run for run in (*runs, *maps) if run.key not in left_out]
     stale = {run.key: reasons for run in told if (reasons := stale_reasons(run, reader))}
     return Contents(
@@ -155,12 +155,12 @@ def _target_of(samples: Any, about: About) -> Target:
     if isinstance(samples, fop.PatchesView):
         shown = resolve_target(samples)
         if shown.about != about:
-            raise UserError(f"it is about {about.words}, which this view does not show")
+            raise UserError(f"it covers {about.words}, which this view does not contain")
         return shown
     if about.frames and samples.media_type == fo.core.media.VIDEO:
         samples = samples.to_frames()
     if about.frames != isinstance(samples, fovi.FramesView):
-        raise UserError(f"it is about {about.words}, which this view does not show")
+        raise UserError(f"it covers {about.words}, which this view does not contain")
     return resolve_target(samples, about.patches_field)
 
 
@@ -204,8 +204,8 @@ def _found(target: Target, run: Run, declared: Declaration) -> Target | None:
     known = evaluated_ids(target.dataset, run)
     if known is not None:
         # Samples that were merged into this dataset bring values of another run.
-        known = set(known)
-        ids = [id_ for id_ in ids if id_ in known]
+        judged = set(known)
+        ids = [id_ for id_ in ids if id_ in judged]
     return target.only(ids) if ids else None
 
 
@@ -286,7 +286,7 @@ def _read_map(target: Target, run: Run, reported: Sequence[ReportedRun]) -> Repo
     present = target.sample_ids
     rows = np.array([row for row, id_ in enumerate(stored.ids) if id_ in present], np.int64)
     if not len(rows):
-        raise UserError("it shows nothing of this view")
+        raise UserError("it shows no samples of this view")
     total = len(rows)
     if total > MAX_POINTS:
         rows = np.sort(np.random.default_rng(SEED).choice(rows, MAX_POINTS, replace=False))

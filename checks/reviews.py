@@ -120,13 +120,13 @@ def reviewed_run(samples: Any, run_key: str) -> tuple[Run, Target]:
     run = read_run(dataset, run_key)
     if run is not None and run.operator == LABEL_ISSUES.name and not run.finished:
         raise UserError(
-            f"run_key={run_key!r}: find_label_issues was interrupted, or is still running; run it "
+            f"run_key={run_key!r}: find_label_issues was interrupted or is still running; run it "
             "again first. Its reviews are kept"
         )
     if run is None or run.operator != LABEL_ISSUES.name:
         names = ", ".join(one.key for one in reviewable_runs(dataset)) or "none"
         raise UserError(
-            f"run_key={run_key!r} is no finished run of find_label_issues; there are: {names}"
+            f"run_key={run_key!r} is not a finished run of find_label_issues; there are: {names}"
         )
     target = given or resolve_target(samples, run.facts.about.patches_field)
     if target.about != run.facts.about:
@@ -150,7 +150,7 @@ def known_classes(target: Target, label_field: str) -> list[str]:
 def _stripped(label: Any) -> str:
     """A label that a person gave as a text, or a number, without blanks around it."""
     if not isinstance(label, (str, int)):
-        raise UserError(f"label={label!r} must be a text, or a list of texts")
+        raise UserError(f"label={label!r} must be a string or a list of strings")
     return str(label).strip()
 
 
@@ -177,7 +177,9 @@ class _Labels:
         """
         if not isinstance(label, str):
             if len(label) != 1:
-                raise UserError(f"label={list(label)!r}: {self.field.name!r} holds one label each")
+                raise UserError(
+                    f"label={list(label)!r}: {self.field.name!r} holds one label per sample"
+                )
             label = label[0]
         # As it will be read: "true" and "02" are True and 2.
         text = self.field.text(self.field.value(_stripped(label)))
@@ -294,7 +296,7 @@ def plan_review(
         elif not seen.was_flagged and (decision == "accept" or not unflagged):
             outcome.skipped["not flagged"] += 1
         elif decision == "accept" and not seen.is_flagged:
-            outcome.skipped["reviewed already"] += 1
+            outcome.skipped["already reviewed"] += 1
         elif new is None:
             outcome.skipped["no suggestion"] += 1
         else:
@@ -336,7 +338,7 @@ def _seen(id_: str, current: str | None, is_flagged: bool, before: Reviews, kept
     first, reviewed = kept.text_of(original), before.reviewed.get(id_)
     if current in (first, reviewed):
         return _Seen(current, first, original, decided, is_flagged, was_flagged)
-    # Edited by hand since: undo goes back to the edited label, which may have been flagged itself.
+    # Edited manually since: undo goes back to the edited label, which may have been flagged itself.
     judged = current if is_flagged else first
     return _Seen(current, judged, None, None, is_flagged, was_flagged)
 

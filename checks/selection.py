@@ -36,16 +36,20 @@ SELECTION = Check(
     name="select_samples",
     needs=frozenset({EMBEDDINGS}),
     columns=(
-        Column("rank", fo.IntField, "The order of choice, 1 for the first; empty if not chosen"),
+        Column(
+            "rank",
+            fo.IntField,
+            "The rank of the selection, 1 for the most important; empty if not selected",
+        ),
         Column(
             "distance",
             fo.FloatField,
-            "Cosine distance to the nearest one that was chosen, or was there before",
+            "Cosine distance to the nearest selected sample",
         ),
     ),
     views={
-        "selected": "What was chosen, the first choice first",
-        "uncovered": "What is far from everything that was chosen, the farthest first",
+        "selected": "The selected samples, most important first",
+        "uncovered": "Samples far from every selected one, farthest first",
     },
     finding=Finding(kind="selected", column="rank", order=(("rank", 1),), reported=()),
     count=("selected", "selected"),
@@ -101,8 +105,8 @@ def select_samples(
     )
     if not len(found.order):
         raise UserError(
-            f"There is nothing left to choose from: all {target.noun} are in start_from or around, "
-            "or are duplicates of these"
+            f"Nothing is left to select: all {target.noun} are in start_from or around, or "
+            "duplicates of these"
         )
     parameters = {
         "num_samples": num_samples,
@@ -127,9 +131,9 @@ def select_samples(
             "duplicates": inputs.duplicates.run_key if inputs.duplicates else None,
         },
     )
-    progress.say("Storing the choice")
+    progress.say("Storing the selection")
     ids = inputs.ids
-    stored = {
+    stored: dict[str, dict[str, Any]] = {
         "rank": {ids[row]: rank for rank, row in enumerate(found.order.tolist(), 1)},
         "distance": {id_: round(float(value), 6) for id_, value in zip(ids, found.distance)},
     }
@@ -154,7 +158,7 @@ def checked_strategy(strategy: str, around: Any) -> str:
     if strategy not in STRATEGIES:
         raise UserError(f"strategy={strategy!r} must be one of {', '.join(STRATEGIES)}")
     if strategy == "around" and around is None:
-        raise UserError('strategy="around" needs around=: a saved view, a tag or a list of ids')
+        raise UserError('strategy="around" needs around=, a saved view, a tag or a list of ids')
     if around is not None and strategy not in ("auto", "around"):
         raise UserError(f'around= goes with strategy="around", not {strategy!r}')
     return "around" if around is not None else strategy
@@ -189,7 +193,11 @@ def _start(inputs: Inputs, start_from: str | Sequence[str] | None) -> tuple[np.n
         return none, None
     fields = [*label_fields(target), *label_fields(target, several=True)]
     path = start_from.split(".")[0] if isinstance(start_from, str) else None
-    if path not in fields or target.dataset.has_saved_view(start_from):
+    if (
+        not isinstance(start_from, str)
+        or path not in fields
+        or target.dataset.has_saved_view(start_from)
+    ):
         return _meant(inputs, start_from, "start_from"), None
     field = label_field_of(target, start_from, "start_from")
     values = target.values(field.path)
@@ -207,7 +215,7 @@ def _values_of(inputs: Inputs, by: str) -> np.ndarray:
     return np.array(class_codes(texts)[1], np.int64)
 
 
-def _counts(values: np.ndarray, inputs: Inputs, by: str, order: np.ndarray) -> dict[str, int]:
+def _counts(values: np.ndarray, inputs: Inputs, by: str, order: np.ndarray) -> dict[str, Any]:
     """How many of each value were chosen."""
     counts = np.bincount(values[order], minlength=int(values.max()) + 1)
     least, most = int(counts.min()), int(counts.max())
@@ -233,13 +241,12 @@ def _doubt(inputs: Inputs) -> np.ndarray:
     """
     if inputs.label_field is None:
         raise UserError(
-            'strategy="uncertain" needs labels to learn from: pass label_field=, or the field as '
-            "start_from="
+            'strategy="uncertain" needs labels: pass label_field=, or the field as start_from='
         )
     if len(inputs.class_names) < 2:
         raise UserError(
-            f"label_field={inputs.label_field!r} holds one class only; nothing is uncertain yet: "
-            'choose strategy="representative"'
+            f"label_field={inputs.label_field!r} holds only one class, so nothing is uncertain "
+            'yet; choose strategy="representative"'
         )
     from ..analysis.likely_classes import blocks
 

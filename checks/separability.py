@@ -1,4 +1,4 @@
-"""The check ``compute_separability``: which classes the embeddings tell apart, and confuse."""
+"""The check ``compute_separability``: which classes the embeddings separate, and confuse."""
 
 import time
 from collections.abc import Sequence
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 SEPARABILITY = Check(
     name="compute_separability",
     needs=frozenset({EMBEDDINGS, LABELS}),
-    would_find="classes that are mixed up",
+    would_find="classes that are confused",
 )
 
 # A class is called weak if chance alone makes one so seldom.
@@ -112,8 +112,8 @@ def _facts(
     skipped = dict(facts.skipped)
     for reason, count in (
         ("no label", overall["unlabeled"]),
-        ("vector of zeros", overall["zero_vectors"]),
-        ("no vector in all of the fields", left_out),
+        ("all-zero embedding", overall["zero_vectors"]),
+        ("no embedding in all of the fields", left_out),
     ):
         if count:
             skipped[reason] = count
@@ -161,7 +161,7 @@ def _measure(inputs: Inputs) -> "Separability":
 
 
 def _gains(inputs: Inputs, separability: "Separability") -> dict[str, float]:
-    """What more samples would bring the recall of each class of which that can be told."""
+    """What more samples would bring the recall of each class of which that can be determined."""
     from ..analysis.learning_curve import MIN_INDEPENDENT, gain, learning_exponent
 
     names = inputs.class_names

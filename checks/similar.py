@@ -73,7 +73,7 @@ def find_similar(
     if vector.shape != (dim,):
         raise UserError(
             f"embeddings={inputs.embeddings!r} have length {dim}, and its model makes "
-            f"{len(vector)} numbers; compute them anew with compute_embeddings(overwrite=True)"
+            f"{len(vector)} numbers; recompute them with compute_embeddings(overwrite=True)"
         )
     query = unit_rows(vector[None]).rows
     near = nearest_rows(query, inputs.rows, count)
@@ -146,7 +146,7 @@ def _embedded(inputs: Inputs, path: str, similar_to: str) -> np.ndarray:
     if identity and not network.identity.same_vectors(identity):
         raise UserError(
             f"embeddings={name!r}: the model {model} has other weights now than when they were "
-            "computed; compute them anew with compute_embeddings(overwrite=True)"
+            "computed; recompute them with compute_embeddings(overwrite=True)"
         )
     for batch in embed_pictures(network, [Item(path, path, (path,), None)]):
         if path in batch.failures:

@@ -28,13 +28,15 @@ MANY_LABELS = 10
 LABEL = Column(
     "label",
     fo.EmbeddedDocumentField,
-    "The suggested label, with its confidence; empty if it may be of none of the classes",
+    "The suggested label with its confidence; empty if it may belong to none of the classes",
     {"embedded_doc_type": fo.Classification},
 )
-ACCEPTED = Column("accepted", fo.BooleanField, "Whether the suggestion is sure enough")
+ACCEPTED = Column("accepted", fo.BooleanField, "Whether the suggestion is accepted")
 # A label cannot be an attribute of a patch, which has the name of the class instead.
 LABEL_OF_PATCH = replace(LABEL, field_type=fo.StringField, options={})
-CONFIDENCE = Column("confidence", fo.FloatField, "Of the suggested label, from 0 to 1")
+CONFIDENCE = Column(
+    "confidence", fo.FloatField, "The confidence of the suggested label, from 0 to 1"
+)
 
 
 def columns_of(target: Target) -> tuple[Column, ...]:
@@ -56,8 +58,8 @@ SUGGESTIONS = Check(
     needs=frozenset({EMBEDDINGS, LABELS}),
     columns=(LABEL, ACCEPTED, CONFIDENCE),
     views={
-        "accepted": "Suggested labels that are sure enough, the least sure first",
-        "to review": "Suggested labels that are not sure enough, the surest first",
+        "accepted": "Accepted suggestions, least certain first",
+        "to review": "Suggestions to review, most certain first",
     },
     finding=Finding(
         kind="suggestion",
@@ -92,9 +94,9 @@ def suggest_labels(
     planned = (*columns, *REVIEW_COLUMNS)
     run = plan_findings(target, SUGGESTIONS.name, run_key, planned, [*SUGGESTIONS.views])
     codes = inputs.codes
-    directed = inputs.rows.any(axis=1)
+    directed = np.any(inputs.rows, axis=1)
     _check_labels(inputs, codes, directed)
-    # A class whose only labels are on zero vectors cannot be learned.
+    # A class whose only labels are on zero embeddings cannot be learned.
     present, numbered = np.unique(codes[(codes >= 0) & directed], return_inverse=True)
     labels = np.full(len(codes), -1)
     labels[(codes >= 0) & directed] = numbered
@@ -105,7 +107,7 @@ def suggest_labels(
     found = analysis.suggest_labels(
         inputs.rows, labels, len(names), inputs.graph, inputs.groups, probabilities, precision
     )
-    # What has a label on a vector of zeros is labeled all the same.
+    # What has a label on an embedding of zeros is labeled all the same.
     rows = np.flatnonzero((found.label >= 0) & (codes < 0))
     facts = inputs.facts({"precision": precision}, GROUPS)
     facts = replace(
@@ -144,12 +146,12 @@ def _check_labels(inputs: Inputs, codes: np.ndarray, directed: np.ndarray) -> No
     if len(inputs.class_names) < 2:
         raise UserError(
             f"{told} holds only the class {inputs.class_names[0]!r} for these {noun}; label at "
-            "least one of another class, and suggestions can tell them apart"
+            "least one sample of another class"
         )
     if len(set(codes[(codes >= 0) & directed].tolist())) < 2:
         raise UserError(
-            f"embeddings={inputs.embeddings!r}: the vectors of labeled {noun} are zero in all "
-            "classes but one; choose another field of embeddings"
+            f"embeddings={inputs.embeddings!r}: the embeddings of labeled {noun} are zero in all "
+            "classes but one; choose other embeddings"
         )
 
 
@@ -180,12 +182,12 @@ def _warnings(inputs: Inputs, found: "Suggestions", names: list[str]) -> list[st
     if not found.calibrated:
         what = "label" if found.held_out == 1 else "labels"
         warnings.append(
-            f"Only {found.held_out} {what} could be predicted from others of their class, too few "
-            "to know how often suggestions are right: few are accepted. Label some more of each "
+            f"Only {found.held_out} {what} could be predicted from others of their class, too "
+            "few to know how often suggestions are correct: few are accepted. Label more of each "
             "class"
         )
     if lost := sorted(set(inputs.class_names) - set(names)):
-        warnings.append(f"Labeled on zero vectors only, so never suggested: {', '.join(lost)}")
+        warnings.append(f"All labeled embeddings are zero, so never suggested: {', '.join(lost)}")
     return warnings
 
 

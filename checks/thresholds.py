@@ -209,8 +209,8 @@ def move_threshold(dataset: fo.Dataset, run_key: str, threshold: float | None) -
         run = read_run(dataset, run_key)
         if run is None or not has_threshold(run):
             raise UserError(
-                f"run_key={run_key!r} is no finished run of find_outliers, or of find_label_issues "
-                "with one label each; run that first"
+                f"run_key={run_key!r} is not a finished run of find_outliers, or of "
+                "find_label_issues with one label per sample; run that first"
             )
         return _move(about_of(dataset, run.facts.about), run, threshold)
 
@@ -230,7 +230,7 @@ def _move(target: Target, run: Run, threshold: float | None) -> dict[str, Any]:
     }
     parameter = moved["parameter"] if threshold is None else threshold
     # The audit that is updated repeats the check with the threshold that was chosen. What it was
-    # before is written first: a move that is interrupted can be taken back.
+    # before is written first: a move that is interrupted can be undone.
     facts = dataclasses.replace(
         run.facts,
         parameters={**run.facts.parameters, "threshold": parameter},

@@ -47,7 +47,7 @@ def repeatable(dataset: fo.Dataset) -> list[Run]:
 
 
 def stale_runs(dataset: fo.Dataset) -> dict[str, list[str]]:
-    """Why runs are out of date, by their keys; those that are not are left out."""
+    """Why runs are out of date, by their keys; those that are not are skipped."""
     reader = Reader(dataset)
     reasons = {run.key: stale_reasons(run, reader) for run in repeatable(dataset)}
     return {key: why for key, why in reasons.items() if why}
@@ -57,7 +57,7 @@ def update_audit(dataset: fo.Dataset, progress: Progress | None = None) -> dict[
     """Repeats what is out of date with the parameters with which it was called.
 
     Whether a run is out of date is asked when its turn comes: what was repeated before it may have
-    made it so, as duplicates that were found anew do.
+    made it so, as duplicates that were found again do.
 
     Args:
         dataset: the dataset
@@ -120,7 +120,7 @@ class _Shared:
             target = _target_of(dataset, run, ids)
             self._known[of] = Inputs(target, self.progress, embeddings=embeddings, seed=seed)
         made = self._known[of].with_labels(facts.label_field)
-        # Groups that were found anew are read anew.
+        # Groups that were found again are read again.
         made.__dict__.pop("duplicates", None)
         return made
 
@@ -131,10 +131,10 @@ def _target_of(dataset: fo.Dataset, run: Run, ids: tuple[str, ...] | None) -> Ta
     if run.facts.whole:
         return dataclasses.replace(everything, view=everything.view.view())
     if ids is None:
-        raise UserError("it is of a part of the dataset that is not known; run it again")
+        raise UserError("the part of the dataset it covers is not known; run it again")
     left = [id_ for id_ in ids if id_ in everything.sample_ids]
     if not left:
-        raise UserError("nothing is left of what it is about; delete it")
+        raise UserError("nothing it covers is left; delete it")
     return everything.only(left)
 
 
@@ -149,7 +149,7 @@ def _again_embeddings(dataset: fo.Dataset, run: Run, shared: _Shared) -> dict[st
     target = _target_of(dataset, run, tuple(ids))
     plan = plan_embeddings(target, _first(run))
     if plan.before is None:
-        raise UserError("what computed it is not known; run compute_embeddings again")
+        raise UserError("the model that computed it is not known; run compute_embeddings again")
     given = model_parameters(plan.before, plan.before.parameters.get("model") or "")
     return compute_embeddings(target, shared.progress, embeddings=plan.field, **given)
 

@@ -13,6 +13,7 @@ import numpy as np
 from ..analysis.label_issues import SMALL_CLASS, UNTOLD_SHARE
 from ..analysis.learning_curve import FACTOR, MORE
 from ..analysis.separability import MIN_CONFUSION
+from .progress import percent
 
 if TYPE_CHECKING:
     from ..analysis.compare import EmbeddingComparison, FieldPrediction, Slices
@@ -58,12 +59,12 @@ def class_verdicts(separability: Separability) -> dict[str, str]:
         if count == 0:
             verdict = ""
         elif alone:
-            verdict = "the only class: nothing to tell it from"
+            verdict = "the only class: nothing to compare it with"
         elif count == 1:
-            verdict = "too few to tell (only one)"
+            verdict = "too few samples (only one)"
         elif independent < MIN_COUNT:
             copies = ", without copies" if independent < count else ""
-            verdict = f"too few to tell (only {independent}{copies})"
+            verdict = f"too few samples (only {independent}{copies})"
         elif i in outward:
             verdict = _mixing(outward[i], inward.get(i, []))
         else:
@@ -86,32 +87,30 @@ def class_advice(row: Mapping[str, Any], classes: Mapping[str, Mapping[str, Any]
     if flagged >= max(FEW_FLAGS, FLAGGED_SHARE * count):
         return f"fix labels first: {flagged:,} of {count:,} flagged"
     if twin in classes and _twin(classes[twin]) == row["label"]:
-        return "merge, or define the boundary"
+        return "merge, or clarify the boundary"
     more = row.get("more")
     if row["recall"] is not None and row["recall"] < GOOD:
         if more is not None and more >= WORTH_IT:
-            return f"collect more: {MORE} bring {_between(more)} points"
+            return f"collect more: {MORE} would add {_between(more)} points of recall"
         if more is None and count < FEW_SAMPLES:
             return "collect more samples"
-    return "define the boundary" if twin else ""
+    return "clarify the boundary" if twin else ""
 
 
 def _between(gain: float) -> str:
-    """What is gained, as far as it can be told, in points."""
+    """What is gained, as far as it can be determined, in points."""
     low, high = round(100 * gain / FACTOR), round(100 * gain * FACTOR)
     return f"{low} to {high}"
 
 
 def more_sentence(row: Mapping[str, Any]) -> str:
-    """What more samples would bring a class; empty where that cannot be told."""
+    """What more samples would bring a class; empty where that cannot be determined."""
     more = row.get("more")
     if more is None or row["recall"] is None or row["recall"] >= GOOD:
         return ""
     if more < WORTH_IT:
-        return f"{MORE} more samples of each class would hardly raise its recall"
-    return (
-        f"with {MORE} more samples of each class, its recall would rise by {_between(more)} points"
-    )
+        return f"{MORE} more samples per class would hardly raise its recall"
+    return f"with {MORE} more samples per class, its recall would rise by {_between(more)} points"
 
 
 def _twin(row: Mapping[str, Any]) -> str | None:
@@ -123,8 +122,8 @@ def _twin(row: Mapping[str, Any]) -> str | None:
 def _mixing(outward: Shares, inward: Shares) -> str:
     """Of a class that is taken for others beyond chance."""
     (first, share), *further = outward
-    verdict = f"confused with {first} ({_percent(share)} of its held-out predictions)"
-    verdict += "".join(f" and {other} ({_percent(share)})" for other, share in further[:1])
+    verdict = f"confused with {first} ({percent(share)} of its held-out predictions)"
+    verdict += "".join(f" and {other} ({percent(share)})" for other, share in further[:1])
     return f"{verdict}; {_received(inward)}" if inward else verdict
 
 
@@ -133,34 +132,34 @@ def _apart(i: int, classes: ClassMeasures, names: tuple[str, ...], inward: Share
     recall, precision = classes.recall[i], classes.precision[i]
     low, high = classes.recall_low[i], classes.recall_high[i]
     if high - low > MAX_INTERVAL:
-        return f"too few to tell (recall between {_percent(low)} and {_percent(high)})"
+        return f"too few samples (recall between {percent(low)} and {percent(high)})"
     if recall >= GOOD:
         if inward:
-            return f"recognized (recall {_percent(recall)}), but {_received(inward)}"
+            return f"recognized (recall {percent(recall)}), but {_received(inward)}"
         if precision >= GOOD:
-            return f"well separated (recall {_percent(recall)})"
+            return f"well separated (recall {percent(recall)})"
         return (
-            f"recognized (recall {_percent(recall)}), but only {_percent(precision)} of what is "
+            f"recognized (recall {percent(recall)}), but only {percent(precision)} of what is "
             "predicted as this class belongs to it"
         )
     rate = classes.confused_rate[i]
     if rate >= MIN_CONFUSION:
         partner = names[classes.confused_with[i]]
-        verdict = f"recall {_percent(recall)}: mostly predicted as {partner} ({_percent(rate)})"
+        verdict = f"recall {percent(recall)}: mostly predicted as {partner} ({percent(rate)})"
     else:
-        verdict = f"recall {_percent(recall)}: errors spread over several classes"
+        verdict = f"recall {percent(recall)}: errors spread over several classes"
     return f"{verdict}; {_received(inward)}" if inward else verdict
 
 
 def _received(inward: Shares) -> str:
-    taken = [f"{_percent(share)} of {other}" for other, share in inward[:2]]
+    taken = [f"{percent(share)} of {other}" for other, share in inward[:2]]
     return f"{' and '.join(taken)} predicted as this class"
 
 
 def comparison_verdict(comparison: EmbeddingComparison) -> str:
     """Which embedding separates the classes best, and how sure that is."""
     best, second = comparison.scores[:2]
-    reached = f"balanced accuracy {_percent(best.balanced_accuracy)}"
+    reached = f"balanced accuracy {percent(best.balanced_accuracy)}"
     level = [score.name for score in comparison.scores[1:] if not score.worse]
     if not level:
         return (
@@ -168,8 +167,7 @@ def comparison_verdict(comparison: EmbeddingComparison) -> str:
             f"{_points(-second.difference)} points more than {second.name})"
         )
     return (
-        f"{best.name} comes first ({reached}), but the samples do not prove it better than "
-        f"{', '.join(level)}"
+        f"{best.name} ranks first ({reached}), but not significantly better than {', '.join(level)}"
     )
 
 
@@ -189,7 +187,7 @@ def _slice_verdict(slices: Slices, i: int) -> str:
         return f"worse than the other slices ({points} less on the same classes, most on {worst})"
     if slices.difference_low[i] > 0:
         return f"better than the other slices ({points} more on the same classes)"
-    return "no difference to the other slices beyond chance"
+    return "no difference from the other slices beyond chance"
 
 
 def field_verdict(prediction: FieldPrediction, way_out: str | None = None) -> str:
@@ -199,18 +197,18 @@ def field_verdict(prediction: FieldPrediction, way_out: str | None = None) -> st
         prediction: how well it is predicted
         way_out (None): the call that takes it out of the embeddings
     """
-    reached, known = _percent(prediction.balanced_accuracy), prediction.from_classes
-    chance = _percent(prediction.chance)
+    reached, known = percent(prediction.balanced_accuracy), prediction.from_classes
+    chance = percent(prediction.chance)
     if prediction.low <= prediction.chance:
-        return f"the vectors do not tell it beyond chance ({reached}, chance {chance})"
+        return f"the embeddings do not predict it beyond chance ({reached}, chance {chance})"
     if not np.isnan(known) and prediction.low <= known:
         return (
-            f"the vectors tell it ({reached}, chance {chance}), but no better than the class does "
-            f"({_percent(known)})"
+            f"the embeddings predict it ({reached}, chance {chance}), but no better than the "
+            f"class alone ({percent(known)})"
         )
-    beyond = "" if np.isnan(known) else f", {_percent(known)} from the class alone"
-    advice = f"; to take it out of them, run {way_out}" if way_out else ""
-    return f"the vectors tell it ({reached}, chance {chance}{beyond}){advice}"
+    beyond = "" if np.isnan(known) else f", {percent(known)} from the class alone"
+    advice = f"; to remove it from them, run {way_out}" if way_out else ""
+    return f"the embeddings predict it ({reached}, chance {chance}{beyond}){advice}"
 
 
 def in_sample_warning(predictions: CheckedPredictions) -> str | None:
@@ -218,18 +216,14 @@ def in_sample_warning(predictions: CheckedPredictions) -> str | None:
     if not predictions.in_sample:
         return None
     return (
-        f"The predictions agree with {100 * predictions.agreement:.1f} % of the labels, surer than "
-        "is plausible for samples that the model has not seen in training. In-sample predictions "
-        "hide label errors; use cross-validated ones, or leave predictions_field out"
+        f"The predictions agree with {100 * predictions.agreement:.1f} % of the labels, with "
+        "more certainty than is plausible for samples not seen in training. In-sample predictions "
+        "hide label errors; use cross-validated ones, or omit predictions_field"
     )
 
 
 def _points(share: float) -> str:
     return f"{100 * share:.1f}"
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.0f} %"
 
 
 def evidence_warnings(found: LabelIssues, names: tuple[str, ...], count: int) -> list[str]:
@@ -242,18 +236,18 @@ def evidence_warnings(found: LabelIssues, names: tuple[str, ...], count: int) ->
     warnings = []
     if count and not found.noise_told:
         warnings.append(
-            "Too few to tell how many of the flags are real: the labels disagree with the "
-            "embeddings no more than the classifier's own mistakes explain. Only what the "
-            "classifier and the neighbors agree on is flagged, at most "
-            f"{UNTOLD_SHARE * 100:.0f} % of the labels and those on which they are unanimous"
+            "The share of correct flags cannot be estimated: the labels disagree with the "
+            "embeddings no more than the classifier's own mistakes explain. Only labels against "
+            "which classifier and neighbors agree are flagged, at most "
+            f"{UNTOLD_SHARE * 100:.0f} % of the labels and those where the evidence is unanimous"
         )
     elif count and np.isnan(found.expected_precision):
         warnings.append(
-            "Too few to tell how many of the flags are real: most are labels of classes with fewer "
-            f"than {SMALL_CLASS} samples"
+            "The share of correct flags cannot be estimated: most flags are in classes with "
+            f"fewer than {SMALL_CLASS} samples"
         )
     for classes, why in (
-        (found.class_small, f"fewer than {SMALL_CLASS} samples, too few to judge their labels"),
+        (found.class_small, f"fewer than {SMALL_CLASS} samples, too few to evaluate their labels"),
         (found.class_unrecognized, "labels that the embeddings hardly predict"),
     ):
         few = [names[label] for label in np.flatnonzero(classes)]
@@ -261,8 +255,8 @@ def evidence_warnings(found: LabelIssues, names: tuple[str, ...], count: int) ->
             listed = ", ".join(few[:MAX_NAMED]) + (", …" if len(few) > MAX_NAMED else "")
             what = "1 class has" if len(few) == 1 else f"{len(few):,} classes have"
             warnings.append(
-                f"{what} {why}: only what the classifier and the neighbors agree on is flagged "
-                f"({listed})"
+                f"{what} {why}: only labels against which classifier and neighbors agree are "
+                f"flagged ({listed})"
             )
     for pair in found.shared:
         warnings.append(

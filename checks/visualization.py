@@ -16,6 +16,7 @@ from ..storage.target import Target
 from ..storage.vectors import VectorSet
 from .contract import EMBEDDINGS, Check
 from .inputs import Inputs
+from .progress import percent
 
 IMPLEMENTATIONS = ("auto", "umap-learn")
 
@@ -67,16 +68,14 @@ class Layout:
         if self.seed is not None and not 0 <= self.seed < 2**32:
             raise UserError(f"seed={self.seed} must be between 0 and 2**32 - 1, or None")
         if self.label_field is not None and self.method != "umap":
-            raise UserError(
-                f"label_field= pulls labels together in UMAP only, not in {self.method!r}"
-            )
+            raise UserError(f"label_field= is supported by UMAP only, not by {self.method!r}")
         if self.implementation not in IMPLEMENTATIONS:
             names = " or ".join(map(repr, IMPLEMENTATIONS))
             raise UserError(f"implementation={self.implementation!r} must be {names}")
         if self.implementation != "auto" and self.method != "umap":
-            raise UserError(f"implementation= is of UMAP, not of {self.method!r}")
+            raise UserError(f"implementation= is for UMAP, not for {self.method!r}")
         if self.options and self.implementation != "umap-learn":
-            raise UserError("options= are umap-learn's; pass implementation='umap-learn' as well")
+            raise UserError("options= are for umap-learn; also pass implementation='umap-learn'")
 
 
 def default_brain_key(target: Target, embeddings: str, method: str) -> str:
@@ -164,7 +163,7 @@ def _lay_out(inputs: Inputs, layout: Layout) -> tuple[np.ndarray, dict[str, Any]
     is_tsne = layout.method == "tsne"
     k = tsne_neighbors(layout.perplexity) if is_tsne else layout.n_neighbors - 1
     graph, stored = inputs.graph_of(k)
-    inputs.progress.say(f"Laying out by {METHODS[layout.method]}")
+    inputs.progress.say(f"Computing the layout: {METHODS[layout.method]}")
     if is_tsne:
         made = tsne_layout(matrix, graph, layout.num_dims, layout.perplexity, layout.seed)
     else:
@@ -209,15 +208,14 @@ def _principal_components(inputs: Inputs, num_dims: int) -> tuple[np.ndarray, di
 
 
 def _widened(inputs: Inputs, brain_key: str, before: StoredMap | None) -> Inputs:
-    """What is shown already together with what shall be placed beside it.
+    """What is shown already together with what must be placed beside it.
 
     Raises:
         UserError: if there is nothing to place it beside
     """
     if before is None:
         raise UserError(
-            f"update=True: there is no visualization {brain_key!r} yet; compute it without update "
-            "first"
+            f"update=True: there is no visualization {brain_key!r} yet; run it without update first"
         )
     shown = before.facts.parameters["embeddings"]
     if shown != inputs.embeddings:
@@ -226,7 +224,7 @@ def _widened(inputs: Inputs, brain_key: str, before: StoredMap | None) -> Inputs
             f"{inputs.embeddings!r}"
         )
     if before.facts.parameters["method"] == "tsne":
-        raise UserError("update=True: t-SNE cannot place new samples; compute it again")
+        raise UserError("update=True: t-SNE cannot add new samples; run it again without update")
     target = inputs.target
     left = [id_ for id_ in before.ids if id_ in target.everything.sample_ids]
     widened = target.only(sorted({*left, *target.ids()}))
@@ -236,15 +234,17 @@ def _widened(inputs: Inputs, brain_key: str, before: StoredMap | None) -> Inputs
 def _place(inputs: Inputs, before: StoredMap) -> tuple[np.ndarray, dict[str, Any]]:
     """The points that are shown, where they were, and new ones; and what there is to say."""
     vectors = inputs.vectors
-    inputs.progress.say("Placing the new samples")
+    inputs.progress.say("Adding the new samples")
     old_points = dict(zip(before.ids, before.points))
     old = np.array([id_ in old_points for id_ in vectors.ids])
     if not old.any():
-        raise UserError("update=True: the samples that are shown are gone; compute it again")
+        raise UserError(
+            "update=True: the samples shown no longer exist; run it again without update"
+        )
     if changed := before.changed(vectors.take(old)):
         raise UserError(
-            f"update=True: {changed:,} vectors of samples that are shown have changed since; "
-            "compute it again"
+            f"update=True: {changed:,} embeddings of the samples shown have changed since; run "
+            "it again without update"
         )
     points = np.zeros((len(old), before.points.shape[1]), np.float32)
     points[old] = [old_points[id_] for id_, known in zip(vectors.ids, old) if known]
@@ -279,13 +279,13 @@ def _new_points(
 def trust_verdict(trust: MapTrust) -> str:
     """What the two figures mean, in a sentence."""
     if trust.k == 0:
-        return "too few points to tell"
-    share = f"{trust.neighbor_preservation:.0%} of the nearest neighbors are the same"
+        return "too few points to evaluate"
+    share = f"{percent(trust.neighbor_preservation)} of the nearest neighbors are preserved"
     if trust.trustworthiness >= 0.95:
-        return f"what lies together is alike; {share}"
+        return f"points close together are similar; {share}"
     if trust.trustworthiness >= 0.8:
-        return f"a fair picture, in which some neighbors are not alike; {share}"
+        return f"fair: some neighbors in the plot are not similar; {share}"
     return (
-        f"do not read clusters into this plot, its neighbors are hardly alike (noise has 0.5); "
-        f"{share}"
+        "do not interpret clusters in this plot: its neighbors are hardly similar (noise has "
+        f"0.5); {share}"
     )

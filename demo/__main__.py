@@ -1,7 +1,7 @@
 """Runs the main job and prints what was found; ``--app`` opens FiftyOne's App on it instead.
 
-The dataset is scikit-learn's handwritten digits, written out as pictures, unless one of these
-environment variables names another: ``IMAGES`` (a folder with a folder of pictures per class),
+The dataset is scikit-learn's handwritten digits, written out as images, unless one of these
+environment variables names another: ``IMAGES`` (a folder with a folder of images per class),
 ``DATASET`` (a dataset that FiftyOne already has) or ``ZOO`` (a dataset of FiftyOne's zoo).
 """
 
@@ -70,7 +70,7 @@ def load_digits() -> fo.Dataset:
 
 
 def load_folder(folder: str) -> fo.Dataset:
-    """A folder that has one folder of pictures for each class."""
+    """A folder that has one folder of images for each class."""
     root = Path(folder).expanduser().resolve()
     if not root.is_dir():
         sys.exit(f"IMAGES={folder}: there is no such folder")
@@ -83,7 +83,7 @@ def load_folder(folder: str) -> fo.Dataset:
     dataset = fo.Dataset.from_dir(str(root), fot.ImageClassificationDirectoryTree, name=name)
     if not len(dataset):
         dataset.delete()
-        sys.exit(f"IMAGES={folder}: no folder of pictures in it")
+        sys.exit(f"IMAGES={folder}: it has no subfolder with images")
     dataset.persistent = True
     return dataset
 

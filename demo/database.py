@@ -20,12 +20,13 @@ def main() -> None:
         return
     # Found without importing fiftyone, which would look for the database.
     package = importlib.util.find_spec("fiftyone")
+    assert package is not None and package.submodule_search_locations, "FiftyOne is installed"
     folder = Path(package.submodule_search_locations[0]) / "db" / "bin"
     if any(folder.glob("mongod*")):
         return
     if sys.platform != "linux" or platform.machine() != "x86_64":
         sys.exit(
-            "FiftyOne was installed without its database, because its download was out of reach. "
+            "FiftyOne was installed without its database, because its download was not reachable. "
             "Install MongoDB and set FIFTYONE_DATABASE_URI=mongodb://localhost:27017"
         )
     print(f"FiftyOne was installed without its database; installing {CARRIES_MONGOD}")

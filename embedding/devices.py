@@ -3,6 +3,7 @@
 import contextlib
 import logging
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -14,7 +15,7 @@ from .identity import EmbeddingModel
 logger = logging.getLogger(__name__)
 
 
-OTHER_DEVICES = "Leave device out for the best there is, or choose device='cpu'"
+OTHER_DEVICES = "Omit device for the fastest available, or pass device='cpu'"
 
 # Devices of torch that hold shapes only.
 WITHOUT_VALUES = ("meta",)
@@ -36,7 +37,7 @@ def resolve_device(device: str | None) -> str:
         return "cpu"
     device = "cuda" if named == "gpu" else named
     if device in WITHOUT_VALUES:
-        raise UserError(f"device={device!r} computes nothing. {OTHER_DEVICES}")
+        raise UserError(f"device={device!r} cannot compute. {OTHER_DEVICES}")
     try:
         torch.zeros(1, device=device)
     except (NotImplementedError, ImportError) as error:
@@ -83,7 +84,7 @@ class FallbackModel:
         self._largest: int | None = None
         fault = None
         try:
-            self._model = load(device)
+            self._model: Any = load(device)
         except Exception as error:
             if device_fault(error) is None:
                 raise
@@ -145,7 +146,7 @@ class FallbackModel:
 def _reason(error: BaseException) -> str:
     said = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
     # torch lists every kind of device that it was ever built for.
-    return "PyTorch knows no such device" if said.startswith("Expected one of") else said
+    return "PyTorch does not know this device" if said.startswith("Expected one of") else said
 
 
 def _empty_cache(device: str) -> None:

@@ -57,19 +57,21 @@ class EmbeddingModel(Protocol):
     Attributes:
         identity: see ``ModelIdentity``
         batch_size: a size at which the model is fast on its device
-        min_side: the shorter side in pixels of the pictures it wants; 0 if it wants them in full
+        min_side: the shorter side in pixels of the images it wants; 0 if it wants them in full
         parallel: whether several threads may compute at once, and one core each suits them best
-        notes: what the user has to know, in sentences, such as that the device was full
     """
 
     identity: ModelIdentity
     batch_size: int
     min_side: int
     parallel: bool
-    notes: Sequence[str]
+
+    @property
+    def notes(self) -> Sequence[str]:
+        """What the user has to know, in sentences, such as that the device was full."""
 
     def prepare(self, image: Image.Image) -> np.ndarray:
-        """One RGB picture to one input array; called from several threads."""
+        """One RGB image to one input array; called from several threads."""
 
     def embed(self, inputs: list[np.ndarray]) -> np.ndarray:
         """Input arrays to ``(num_inputs, dim)`` float32 vectors, as the model gives them."""

@@ -1,9 +1,9 @@
-"""Picture files through a model, batch by batch, in bounded memory.
+"""Image files through a model, batch by batch, in bounded memory.
 
-Each thread decodes a batch of pictures and then computes it by itself: threads that share a batch
+Each thread decodes a batch of images and then computes it by itself: threads that share a batch
 wait for one another after each layer, the longer the busier the machine is. Processes cannot be
 started from within a plugin, and decoding and computing let go of Python's lock. At any time one
-batch of prepared inputs and one decoded picture per thread are in memory.
+batch of prepared inputs and one decoded image per thread are in memory.
 """
 
 import contextlib
@@ -25,22 +25,24 @@ SMALL_SIDE = 8
 
 
 class Picture(Protocol):
-    """One file and what is wanted of it: one vector for the whole, or one for each box.
+    """One file and what is wanted of it: one vector for the whole, or one for each box."""
 
-    Attributes:
-        filepath: the picture file
-        ids: one id for the whole picture, or the ids of its objects
-        boxes: None for the whole picture, or the relative ``(x, y, width, height)`` of the objects
-    """
+    @property
+    def filepath(self) -> str:
+        """The image file."""
 
-    filepath: str
-    ids: tuple[str, ...]
-    boxes: tuple[Box, ...] | None
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """One id for the whole image, or the ids of its patches."""
+
+    @property
+    def boxes(self) -> tuple[Box, ...] | None:
+        """None for the whole image, or the relative ``(x, y, width, height)`` of the patches."""
 
 
 @dataclass(frozen=True)
 class EmbeddedBatch:
-    """What became of some pictures or objects.
+    """What became of some images or objects.
 
     Attributes:
         vectors: finite float32 vectors of shape ``(dim,)`` by id
@@ -58,7 +60,7 @@ class EmbeddedBatch:
 def embed_pictures(
     model: EmbeddingModel, pictures: Iterable[Picture], batch_size: int | None = None
 ) -> Iterator[EmbeddedBatch]:
-    """Embeds pictures or the objects on them.
+    """Embeds images or the objects on them.
 
     Batches have the same size, so that the embedding of an image does not depend on how many came
     with it: the last one of a thread is filled up, to the size that suits the model at most, for
@@ -108,7 +110,7 @@ def _embedded(
 
 @dataclass(frozen=True)
 class _Shared:
-    """What the threads take pictures from and put results into."""
+    """What the threads take images from and put results into."""
 
     pictures: Iterator[Picture]
     results: queue.Queue
@@ -117,7 +119,7 @@ class _Shared:
     stop: threading.Event = field(default_factory=threading.Event)
 
     def take(self, number: int) -> list[Picture]:
-        """The next pictures, for that number of inputs or a little more."""
+        """The next images, for that number of inputs or a little more."""
         taken: list[Picture] = []
         with self.lock:
             while number > 0 and not self.stop.is_set():
@@ -159,7 +161,7 @@ def _work(model: EmbeddingModel, shared: _Shared, batch_size: int) -> None:
 def _prepare(
     model: EmbeddingModel, picture: Picture
 ) -> tuple[list[tuple[str, np.ndarray]], EmbeddedBatch]:
-    """The inputs of a picture by their ids, and what is to be told of it beside its vectors."""
+    """The inputs of an image by their ids, and what is to be told of it beside its vectors."""
     whole = picture.boxes is None
     try:
         # Twice the size that the model resizes to: its own resizing then decides what it sees.
@@ -169,8 +171,9 @@ def _prepare(
     inputs, failures, small = [], {}, 0
     for id_, box in zip(picture.ids, picture.boxes or [None]):
         try:
-            inputs.append((id_, model.prepare(image if whole else crop_square(image, box))))
-            small += not whole and min(box[2] * image.width, box[3] * image.height) < SMALL_SIDE
+            inputs.append((id_, model.prepare(image if box is None else crop_square(image, box))))
+            if box is not None:
+                small += min(box[2] * image.width, box[3] * image.height) < SMALL_SIDE
         except UnreadableImageError as error:
             failures[id_] = str(error)
         except Exception as error:  # one input that the model cannot take must not end the run

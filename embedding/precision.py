@@ -1,7 +1,7 @@
 """A network in the fastest form whose vectors agree with its plain float32 ones.
 
 16-bit numbers where the device computes them in hardware, batch norms folded into convolutions,
-and oneDNN's own layers on CPUs. Each is tried on photos and taken only if it agrees.
+and oneDNN's own layers on CPUs. Each is tried on images and taken only if it agrees.
 """
 
 import copy
@@ -57,7 +57,7 @@ def fast_dtypes(device: str) -> list:
 
     if device.startswith("cuda"):
         return [torch.float16, torch.bfloat16]
-    features = {}
+    features: dict[str, Any] = {}
     # What the processor can does not help where torch was told to do without (ATEN_CPU_CAPABILITY).
     if device == "cpu" and torch.backends.cpu.get_cpu_capability() == "AVX512":
         features = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
@@ -104,7 +104,7 @@ def use_onednn_layers(module: Any) -> None:
 
     operators = torch.ops.mkldnn
     limits = {nn.ReLU: ("relu", []), nn.ReLU6: ("hardtanh", [0.0, 6.0])}
-    before = None
+    before: Any = None
     for child in module.children():
         use_onednn_layers(child)
         if type(child) is nn.Linear:
@@ -137,7 +137,7 @@ def _limited_convolution(layer: Any, name: str, values: list, batch, weight, bia
 
 
 def probe_photos() -> list[Image.Image]:
-    """Eight crops of the two photos that scikit-learn carries."""
+    """Eight crops of the two images that scikit-learn carries."""
     from sklearn.datasets import load_sample_images
 
     photos = [Image.fromarray(photo) for photo in load_sample_images().images]

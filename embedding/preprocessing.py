@@ -18,10 +18,10 @@ class FastPreprocessing:
     """Resize the short side, crop the center, normalize: the usual preprocessing, on bytes.
 
     The same as the torchvision transforms that it is made of, up to rounding, but only the
-    pixels inside the crop of a large picture are resized, one of extreme aspect ratio needs no
+    pixels inside the crop of a large image are resized, one of extreme aspect ratio needs no
     more memory than any other, small ones are resized by torch (half of Pillow's time), and the
     normalization runs on the batch.
-    ``rounded`` is what the longer side of the resized picture and the crop's corner are brought
+    ``rounded`` is what the longer side of the resized image and the crop's corner are brought
     to whole pixels by: False as torchvision does it (floor, round), True the other way about.
     """
 
@@ -41,7 +41,7 @@ class FastPreprocessing:
         from torchvision.transforms.functional import InterpolationMode, pil_modes_mapping
 
         steps = {type(step).__name__: step for step in getattr(transform, "transforms", ())}
-        # open_clip converts to RGB by a step of its own; our pictures are RGB already.
+        # open_clip converts to RGB by a step of its own; our images are RGB already.
         known = {"Resize", "CenterCrop", "Normalize", "ToTensor", "MaybeToTensor"}
         known |= {"MaybeConvertMode", "function"}
         resize, crop, normalize = map(steps.get, ("Resize", "CenterCrop", "Normalize"))
@@ -68,10 +68,11 @@ class FastPreprocessing:
         )
 
     def __call__(self, image: Image.Image) -> np.ndarray:
-        """An RGB picture to ``(crop, crop, 3)`` uint8."""
+        """An RGB image to ``(crop, crop, 3)`` uint8."""
         width, height = image.size
         whole, corner = (round, math.floor) if self.rounded else (int, round)
-        resized = tuple(whole(self.size * side / min(width, height)) for side in image.size)
+        shorter = min(width, height)
+        resized = whole(self.size * width / shorter), whole(self.size * height / shorter)
         left, top = (corner((side - self.crop) / 2) for side in resized)
         if self.interpolation in TORCH_MODES and max(*image.size, *resized) <= 3 * self.crop:
             return self._resize_small(image, resized)[
@@ -101,7 +102,7 @@ class FastPreprocessing:
     def normalize(self, batch: Any, dtype: Any) -> Any:
         """``(n, crop, crop, 3)`` uint8 to ``(n, 3, crop, crop)`` of a type in channels_last.
 
-        Whole rows of pixels at once, and on a CPU picture by picture, within its cache.
+        Whole rows of pixels at once, and on a CPU image by image, within its cache.
         """
         import torch
 
@@ -121,10 +122,8 @@ def steps_of(transform: Any) -> str:
 
     torchvision's own words change between versions, and an embedding does not.
     """
-    if isinstance(transform, FastPreprocessing):
-        fast = transform
-    else:
-        fast = FastPreprocessing.of(transform)
+    is_fast = isinstance(transform, FastPreprocessing)
+    fast = transform if is_fast else FastPreprocessing.of(transform)
     if fast is not None:
         mean, std = (
             " ".join(f"{value:.6g}" for value in values) for values in (fast.mean, fast.std)

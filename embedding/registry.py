@@ -1,6 +1,7 @@
 """The models by their names: ``load_model`` makes an ``EmbeddingModel`` of a name."""
 
 import os
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -48,11 +49,15 @@ def load_model(name: str, weights: str | None = None, device: str | None = None)
         embeds in smaller batches or on the CPU, and its ``notes`` say so
 
     Raises:
-        UserError: if the name, the device or the file is wrong, or the weights cannot be had
+        UserError: if the name, the device or the file is wrong, or the weights cannot be loaded
     """
     check_model(name)
     library, _, architecture = full_name(name).partition(":")
-    loaders = {"open_clip": _load_open_clip, "timm": _load_timm, "zoo": _load_zoo}
+    loaders: dict[str, Callable[..., EmbeddingModel]] = {
+        "open_clip": _load_open_clip,
+        "timm": _load_timm,
+        "zoo": _load_zoo,
+    }
     if name == "cnn" and weights is None:
         loaders["timm"] = _load_packaged_cnn
     if weights is not None:
@@ -80,7 +85,7 @@ def _load_open_clip(architecture: str, weights: str | None, device: str) -> Embe
     import open_clip
 
     name = f"open_clip:{architecture}"
-    architecture, pretrained = open_clip_config(name, weights)
+    architecture, pretrained = open_clip_config(name, weights) or (architecture, "")
     if architecture not in open_clip.list_models():
         raise UserError(
             f"open_clip has no architecture {architecture!r}; open_clip.list_models() lists them"
@@ -117,7 +122,7 @@ def _open_clip_settings(architecture: str, tag: str) -> dict[str, Any]:
     if tag and tags and tag not in tags:
         raise UserError(
             f"open_clip has no weights {tag!r} for {architecture!r}, whose preprocessing those in "
-            f"a file could share; choose one of {', '.join(tags)}, or leave the tag out"
+            f"a file could share; choose one of {', '.join(tags)}, or omit the tag"
         )
     known = [open_clip.get_pretrained_cfg(architecture, one) for one in ([tag] if tag else tags)]
     shared: dict[str, Any] = {}
@@ -151,7 +156,7 @@ def _load_timm(architecture: str, weights: str | None, device: str) -> Embedding
     return TorchModel(f"timm:{architecture}", weights, model, model, transform, device)
 
 
-def _load_packaged_cnn(architecture: str, weights: None, device: str) -> EmbeddingModel:
+def _load_packaged_cnn(architecture: str, _weights: None, device: str) -> EmbeddingModel:
     import timm
 
     model = timm.create_model(architecture, pretrained=False, num_classes=0)
@@ -166,7 +171,7 @@ def _load_zoo(name: str, weights: str | None, device: str) -> EmbeddingModel:
     import fiftyone.zoo as foz
 
     if weights is not None:
-        raise UserError("weights= is for open_clip and timm models; a zoo model brings its own")
+        raise UserError("weights= is for open_clip and timm models; zoo models have their own")
     if name not in foz.list_zoo_models():
         raise UserError(
             f"FiftyOne's model zoo has no {name!r}; fiftyone.zoo.list_zoo_models() lists them"

@@ -55,11 +55,13 @@ class TextModel(Protocol):
 
     Attributes:
         identity: see ``ModelIdentity``
-        notes: what the user has to know, in sentences
     """
 
     identity: ModelIdentity
-    notes: Sequence[str]
+
+    @property
+    def notes(self) -> Sequence[str]:
+        """What the user has to know, in sentences."""
 
     def embed(
         self, texts: Sequence[str], batch_size: int | None
@@ -91,7 +93,9 @@ def load_text_model(
         return WordModel(called, os.path.expanduser(rest), texts)
     if (clip := open_clip_config(name, weights)) is not None:
         return ClipTexts(called, *clip, resolve_device(device))
-    raise UserError(f"model={name!r} has no text side; for text_field= choose {TEXT_MODEL_HELP}")
+    raise UserError(
+        f"model={name!r} does not embed texts; for text_field= choose {TEXT_MODEL_HELP}"
+    )
 
 
 class SentenceModel:
@@ -267,7 +271,7 @@ def _read_words(
         dim, rank = 0, 0
         for rank, (word, vector) in enumerate(_entries(file), 1):
             if vector is None or not np.isfinite(vector).all():
-                raise ValueError(f"entry {rank} is no word with numbers")
+                raise ValueError(f"entry {rank} is not a word with numbers")
             if dim not in (0, len(vector)):
                 raise ValueError(f"entry {rank} has {len(vector)} numbers, those before {dim}")
             dim = len(vector)
@@ -278,7 +282,7 @@ def _read_words(
     return vectors, ranks, rank, dim, digest.hexdigest()
 
 
-def _entries(file: IO[bytes]) -> Iterator[tuple[str, np.ndarray | None]]:
+def _entries(file: Any) -> Iterator[tuple[str, np.ndarray | None]]:
     """Words and vectors; None where a line holds none."""
     first = next(_lines(file), None)
     if first is None:
@@ -287,8 +291,8 @@ def _entries(file: IO[bytes]) -> Iterator[tuple[str, np.ndarray | None]]:
     if len(head) == 2 and all(part.isdigit() for part in head):
         count, dim = map(int, head)
         if not 0 < dim <= 1 << 16:
-            raise ValueError(f"its first line tells of {dim} numbers for each word")
-        start = file.peek(1 << 12)[: 1 << 12]  # type: ignore[attr-defined]
+            raise ValueError(f"its first line declares {dim} numbers for each word")
+        start = file.peek(1 << 12)[: 1 << 12]
         if _is_text(start, dim):
             yield from map(_of_line, _lines(file))
         else:
@@ -365,7 +369,7 @@ def embed_texts(
             for place, id_ in enumerate(given):
                 reason = reasons.get(place)
                 if reason is None and not np.isfinite(rows[place]).all():
-                    reason = "the model's vector is not finite"
+                    reason = "the embedding is not finite"
                 if reason is None:
                     vectors[id_] = rows[place]
                 else:

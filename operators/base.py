@@ -202,7 +202,8 @@ class QualityOperator(foo.Operator):
         Raises:
             UserError: that names the parameter at fault
         """
-        known = _run_parameters(type(self))
+        operator_type: Any = type(self)
+        known = _run_parameters(operator_type)
         if from_form:
             given = self.from_form(dict(given))
         for name in given:
@@ -218,8 +219,8 @@ class QualityOperator(foo.Operator):
             if value is inspect.Parameter.empty:
                 raise UserError(f"{self.name} needs the parameter {name!r}")
             if value == "" and isinstance(value, str):
-                optional = "" if default is inspect.Parameter.empty else "leave it out, or "
-                raise UserError(f"{name}='' is empty; {optional}say what it is")
+                optional = "" if default is inspect.Parameter.empty else "omit it or "
+                raise UserError(f"{name}='' is empty; {optional}pass a value")
             parameters[name] = _checked(name, value, hint)
         return self.shown(parameters) if from_form else parameters
 
@@ -273,7 +274,8 @@ def _call_like(run: Any) -> Any:
     delegate = inspect.Parameter(
         "delegate", inspect.Parameter.KEYWORD_ONLY, default=False, annotation=bool
     )
-    __call__.__signature__ = signature.replace(parameters=[*shown, delegate])
+    typed: Any = __call__
+    typed.__signature__ = signature.replace(parameters=[*shown, delegate])
     text = "delegate (False): queue it for a delegated run; the result then names the operation"
     __call__.__doc__ = run.__doc__.replace(
         "\n\n        Returns:", f"\n            {text}\n\n        Returns:"
@@ -282,7 +284,7 @@ def _call_like(run: Any) -> Any:
 
 
 @functools.cache
-def _run_parameters(operator_type: type) -> dict[str, tuple[Any, Any]]:
+def _run_parameters(operator_type: Any) -> dict[str, tuple[Any, Any]]:
     """Type and default of each keyword argument of an operator's ``run``."""
     hints = typing.get_type_hints(operator_type.run)
     parameters = inspect.signature(operator_type.run).parameters.values()

@@ -29,8 +29,8 @@ class CompareDatasets(QualityOperator):
     name = COMPARISON.name
     label = "Quality: compare datasets"
     description = (
-        "Compare these samples with another dataset or a saved view: what is in both, what is new "
-        "here, what is missing here, and whether the two differ beyond chance"
+        "Compare these samples with another dataset or a saved view: what is in both, what is "
+        "new, what is missing, and whether the two differ beyond chance"
     )
     icon = "compare"
 
@@ -79,7 +79,7 @@ class CompareDatasets(QualityOperator):
         options = {name: f"Saved view {name}" for name in target.dataset.list_saved_views()}
         options |= {name: name for name in fo.list_datasets() if name != target.dataset.name}
         if not options:
-            raise UserError("There is neither another dataset nor a saved view to compare with")
+            raise UserError("There is no other dataset and no saved view to compare with")
         choice_input(inputs, "other", options, label="Compare with")
         inputs.bool(
             "check_pictures",
@@ -104,7 +104,7 @@ class CompareDatasets(QualityOperator):
             ""
             if drift["auc"] is None
             else (
-                f" (a classifier tells them apart with AUC {drift['auc']:.2f}, "
+                f" (a classifier separates them with AUC {drift['auc']:.2f}, "
                 f"{drift['auc_low']:.2f} to {drift['auc_high']:.2f}; 0.5 is chance)"
             )
         )
@@ -119,5 +119,5 @@ class CompareDatasets(QualityOperator):
         else:
             lines.append(f"- no difference beyond chance{auc}")
         lines += skipped_lines(result)
-        lines.append(f"- {duration(result['seconds'])} in all")
+        lines.append(f"- {duration(result['seconds'])} in total")
         return "\n".join(lines)

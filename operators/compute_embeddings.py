@@ -45,7 +45,7 @@ class ComputeEmbeddings(QualityOperator):
     label = "Quality: compute embeddings"
     description = (
         "Compute CLIP (open_clip), CNN (timm) or zoo model embeddings of images, patches or texts "
-        "and store them in a field; the other Quality operators work on them"
+        "and store them in a field that the other Quality operators use"
     )
     icon = "scatter_plot"
 
@@ -64,27 +64,27 @@ class ComputeEmbeddings(QualityOperator):
         similarity_index: str | None = None,
         text_field: str | None = None,
     ) -> dict[str, Any]:
-        """Computes the vectors that are missing and stores them batch by batch.
+        """Computes the embeddings that are missing and stores them batch by batch.
 
         Args:
             samples: a dataset or view of images; a grouped dataset stands for its active slice
-            embeddings (None): the field for the vectors, by default ``clip``, ``cnn`` or the
-                model's name; reasons for missing vectors go to ``<embeddings>_error``
-            patches_field (None): a Detections or Polylines field; the vectors are then computed
+            embeddings (None): the field for the embeddings, by default ``clip``, ``cnn`` or the
+                model's name; reasons for missing embeddings go to ``<embeddings>_error``
+            patches_field (None): a Detections or Polylines field; the embeddings are then computed
                 of its objects, each within the square around its box, and stored on them
             model ("clip"): ``clip``, ``cnn``, ``open_clip:<architecture>/<pretrained>``,
                 ``timm:<name>`` or ``zoo:<name of a FiftyOne zoo model>``
             weights (None): a local file with the model's weights (safetensors or torch)
-            batch_size (None): pictures per forward pass; by default what suits the device
+            batch_size (None): images per forward pass; by default what suits the device
             device (None): ``cpu``, ``cuda``, …; by default a GPU if there is one
-            overwrite (False): compute all vectors of these samples anew; with another model
-                than before, all vectors in the field are removed first
+            overwrite (False): compute all embeddings of these samples again; with another model
+                than before, all embeddings in the field are removed first
             similarity_index (None): a brain key; FiftyOne's similarity index of the embeddings is
                 created under it, which for open_clip models searches by text, too
             text_field (None): a field of strings, captions say, of the samples or patches, whose
                 texts are embedded instead of images. The model is then
                 ``text:<sentence-transformers name or local folder>``, ``words:<file>`` of Word2Vec
-                or GloVe vectors, or the text tower of ``clip`` or ``open_clip:…``
+                or GloVe embeddings, or the text tower of ``clip`` or ``open_clip:…``
 
         Returns:
             a dict with ``run_key``, ``embeddings``, ``model``, ``dim``, ``read``, ``computed``,
@@ -128,7 +128,7 @@ class ComputeEmbeddings(QualityOperator):
             "overwrite",
             default=False,
             label="Recompute existing embeddings",
-            description="Otherwise only what has no embeddings yet is computed",
+            description="Otherwise only missing embeddings are computed",
         )
         target = resolve_target(samples, patches_field)
         text = open_clip_config(model, params["weights"]) is not None
@@ -144,8 +144,9 @@ class ComputeEmbeddings(QualityOperator):
                     "text_field",
                     texts,
                     label="Texts",
-                    description="Embed the texts of a field, with text:<sentence-transformers name "
-                    "or folder>, words:<file>, clip or open_clip:… as the model",
+                    description="Embed the texts of a field; the model is "
+                    "text:<sentence-transformers name or folder>, words:<file>, clip "
+                    "or open_clip:…",
                     none="None: embed the images",
                 )
             inputs.str(
@@ -153,8 +154,17 @@ class ComputeEmbeddings(QualityOperator):
                 label="Weights file",
                 description="A local safetensors or torch file instead of downloaded weights",
             )
-            inputs.int("batch_size", min=1, label="Batch size", description="Default: by device")
-            inputs.str("device", label="Device", description="cpu, cuda, cuda:1, …; default: best")
+            inputs.int(
+                "batch_size",
+                min=1,
+                label="Batch size",
+                description="Default: depends on the device",
+            )
+            inputs.str(
+                "device",
+                label="Device",
+                description="cpu, cuda, cuda:1, …; default: the fastest available",
+            )
 
         plan = plan_embeddings(target, field)
         overwrite = params["overwrite"]
@@ -180,12 +190,14 @@ class ComputeEmbeddings(QualityOperator):
             "dimensions)",
         ]
         if result["reused"]:
-            lines.append(f"- {result['reused']:,} had embeddings already")
+            lines.append(f"- {result['reused']:,} already had embeddings")
         if result["images_per_second"]:
             took = duration(result["seconds"])
-            lines.append(f"- {result['images_per_second']:,} {noun}/s, {took} in all")
+            lines.append(f"- {result['images_per_second']:,} {noun}/s, {took} in total")
         if result["small_objects"]:
-            lines.append(f"- {result['small_objects']:,} patches are under 8 pixels wide or high")
+            lines.append(
+                f"- {result['small_objects']:,} patches are less than 8 pixels wide or high"
+            )
         lines += [f"- {markdown(note)}" for note in result["notes"]]
         if result["failed"]:
             lines.append(
@@ -217,8 +229,8 @@ def _forecast(target: Target, plan: Plan, called: str, overwrite: bool) -> str:
     if overwrite and present:
         text += f", the embeddings in {plan.field} are replaced"
     if total == done:
-        return f"All {total:,} {target.noun} have embeddings already; nothing will be computed"
-    rate = plan.before.special.get("images_per_second") if ours else None
+        return f"All {total:,} {target.noun} already have embeddings; nothing will be computed"
+    rate = plan.before.special.get("images_per_second") if ours and plan.before else None
     if rate is None:
         # Importing torch to ask it for a GPU would freeze the form for seconds.
         rate = (
@@ -226,4 +238,4 @@ def _forecast(target: Target, plan: Plan, called: str, overwrite: bool) -> str:
             if shutil.which("nvidia-smi")
             else RATES.get(called, 500 if " of " in called else 20)
         )
-    return f"{text}, which takes roughly {duration(LOADING_SECONDS + (total - done) / rate)}"
+    return f"{text}, which takes about {duration(LOADING_SECONDS + (total - done) / rate)}"

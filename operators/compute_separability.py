@@ -1,11 +1,11 @@
-"""``compute_separability``: which classes the embeddings tell apart, and which they confuse."""
+"""``compute_separability``: which classes the embeddings separate, and which they confuse."""
 
 from typing import Any
 
 import fiftyone.operators.types as types
 
 from ..checks.inputs import Inputs
-from ..checks.progress import Progress, counted, duration
+from ..checks.progress import Progress, counted, duration, percent
 from ..checks.separability import SEPARABILITY, compute_separability
 from ..errors import UserError
 from ..markup import code, markdown
@@ -36,9 +36,9 @@ class ComputeSeparability(QualityOperator):
     name = SEPARABILITY.name
     label = "Quality: compute class separability"
     description = (
-        "Measure for each class how well the embedding tells it from the others (held-out recall, "
-        "neighbor purity, silhouette, Fisher ratio), which classes it confuses with which and "
-        "which samples are to blame; compare embeddings, and slices of a metadata field"
+        "Measure how well the embeddings separate each class from the others (held-out recall, "
+        "neighbor purity, silhouette, Fisher ratio), which classes are confused with which, and "
+        "which samples cause it; compare embeddings and the slices of a metadata field"
     )
     icon = "scatter_plot"
 
@@ -54,9 +54,9 @@ class ComputeSeparability(QualityOperator):
         run_key: str | None = None,
         seed: int = 51,
     ) -> dict[str, Any]:
-        """Measures how well the classes can be told apart, in the original space.
+        """Measures how well the classes are separated, in the original space.
 
-        Every sample is judged by what was learned without it and without its duplicates, if
+        Every sample is evaluated by what was learned without it and without its duplicates, if
         ``find_duplicates`` was run before. The panel "Class separability" shows the stored run.
 
         Args:
@@ -80,16 +80,16 @@ class ComputeSeparability(QualityOperator):
         """
         names = [embeddings] if isinstance(embeddings, str) else list(embeddings)
         if not names or not all(isinstance(name, str) for name in names):
-            raise UserError("embeddings must be the name of a field, or a list of names")
+            raise UserError("embeddings= must be the name of a field or a list of names")
         target = resolve_target(samples, patches_field)
-        common = {"label_field": label_field, "seed": seed}
+        common: dict[str, Any] = {"label_field": label_field, "seed": seed}
         inputs = [Inputs(target, progress, embeddings=name, **common) for name in names]
         if len({each.embeddings for each in inputs}) < len(inputs):
-            raise UserError("embeddings names a field twice")
+            raise UserError("embeddings= names the same field twice")
         return compute_separability(inputs, by=by, run_key=run_key)
 
     def form(self, ctx: Any, samples: Any, inputs: types.Object) -> None:
-        patches_field = patches_input(ctx, samples, inputs, "Judge")
+        patches_field = patches_input(ctx, samples, inputs, "Evaluate")
         target = resolve_target(samples, patches_field)
         fields = vector_fields(target)
         embeddings = embeddings_input(ctx, target, inputs)
@@ -106,8 +106,8 @@ class ComputeSeparability(QualityOperator):
         inputs.str(
             "by",
             label="By",
-            description="A field such as source or split: separability within its slices, and "
-            "whether it can be predicted from the embeddings",
+            description="A field such as source or split: reports separability within its "
+            "slices, and whether the embeddings predict it",
         )
         run_key_input(ctx, target, self.name, (), (), inputs)
         judging_notice(target, embeddings, inputs, STARTING_SECONDS, SECONDS_PER_EMBEDDING)
@@ -124,12 +124,12 @@ class ComputeSeparability(QualityOperator):
     def summary(self, result: dict[str, Any]) -> str:
         overall, noun = result["overall"], result["things"]
         lines = [
-            f"**Balanced accuracy {_percent(overall['balanced_accuracy'])}** of the held-out "
+            f"**Balanced accuracy {percent(overall['balanced_accuracy'])}** of the held-out "
             f"predictions of {overall['classes']:,} classes ({overall['samples']:,} {noun}), "
-            f"neighbor purity {_percent(overall['purity'])} "
-            f"(by chance {_percent(overall['purity_expected'])}): open the panel **Class "
+            f"neighbor purity {percent(overall['purity'])} "
+            f"(by chance {percent(overall['purity_expected'])}): open the panel **Class "
             f"separability**, run {code(result['run_key'])}",
-            f"- {counted(overall['pairs_above_chance'], 'pair')} of classes above chance in mixing",
+            f"- {counted(overall['pairs_above_chance'], 'pair')} of classes confused beyond chance",
         ]
         lines += [
             f"- {markdown(row['label'])}: {markdown(row['verdict'])}"
@@ -143,9 +143,5 @@ class ComputeSeparability(QualityOperator):
                 f"{markdown(result['field_prediction']['verdict'])}"
             )
         lines += skipped_lines(result)
-        lines.append(f"- {duration(result['seconds'])} in all")
+        lines.append(f"- {duration(result['seconds'])} in total")
         return "\n".join(lines)
-
-
-def _percent(share: float | None) -> str:
-    return "unknown" if share is None else f"{100 * share:.0f} %"

@@ -1,4 +1,4 @@
-"""``compute_visualization``: UMAP, t-SNE and PCA maps for FiftyOne's Embeddings panel."""
+"""``compute_visualization``: UMAP, t-SNE and PCA visualizations for FiftyOne's Embeddings panel."""
 
 from typing import Any
 
@@ -40,8 +40,8 @@ class ComputeVisualization(QualityOperator):
     name = VISUALIZATION.name
     label = "Quality: compute visualization"
     description = (
-        "Visualize embeddings of images or patches in 2-D or 3-D by UMAP, t-SNE or PCA "
-        "for FiftyOne's Embeddings panel, and measure how far the plot can be trusted"
+        "Visualize embeddings of images or patches in 2-D or 3-D with UMAP, t-SNE or PCA for "
+        "FiftyOne's Embeddings panel, and measure how far the plot can be trusted"
     )
     icon = "bubble_chart"
 
@@ -65,14 +65,14 @@ class ComputeVisualization(QualityOperator):
         options: dict | None = None,
         seed: int | None = 51,
     ) -> dict[str, Any]:
-        """Maps stored vectors and stores the map as FiftyOne's brain run of the method.
+        """Maps stored embeddings and stores the plot as FiftyOne's brain run of the method.
 
         Args:
             samples: a dataset or view
-            embeddings: the field of the vectors
-            patches_field (None): the field of the objects whose vectors are mapped
+            embeddings: the field of the embeddings
+            patches_field (None): the field of the objects whose embeddings are mapped
             brain_key (None): the name of the brain run, by default ``<embeddings>_<method>``;
-                an earlier map of the plugin of that name is replaced
+                an earlier visualization of the plugin of that name is replaced
             method ("umap"): ``umap``, ``tsne`` or ``pca``
             num_dims (2): 2 or 3
             n_neighbors (15): UMAP: more keep larger structures
@@ -94,10 +94,19 @@ class ComputeVisualization(QualityOperator):
             ``neighbor_preservation``, ``trust``, ``notes``, ``skipped``, ``seconds``, …
 
         Raises:
-            UserError: if the input is at fault; an earlier map then stays
+            UserError: if the input is at fault; an earlier visualization then stays
         """
-        shape = (method, num_dims, n_neighbors, min_dist, perplexity, label_field)
-        layout = Layout(*shape, seed, implementation, options)
+        layout = Layout(
+            method,
+            num_dims,
+            n_neighbors,
+            min_dist,
+            perplexity,
+            label_field,
+            seed,
+            implementation,
+            options,
+        )
         inputs = Inputs(
             resolve_target(samples, patches_field),
             progress,
@@ -113,7 +122,7 @@ class ComputeVisualization(QualityOperator):
         )
 
     def shown(self, parameters: dict[str, Any]) -> dict[str, Any]:
-        hidden = {} if parameters["method"] == "umap" else UMAP_ONLY
+        hidden: dict[str, Any] = {} if parameters["method"] == "umap" else {**UMAP_ONLY}
         if parameters["method"] == "tsne":
             hidden["update"] = False
         return parameters | hidden
@@ -142,8 +151,8 @@ class ComputeVisualization(QualityOperator):
             inputs.bool(
                 "update",
                 default=False,
-                label="Only place new samples",
-                description="The points that are shown stay where they are",
+                label="Add new samples only",
+                description="Existing points keep their positions",
             )
         inputs.bool("more_options", default=False, label="More options", view=types.SwitchView())
         if ctx.params.get("more_options"):
@@ -154,7 +163,7 @@ class ComputeVisualization(QualityOperator):
         if before is not None and not params["update"]:
             text += f"; the present {key} of {len(before.ids):,} is replaced"
         seconds = 5 + count * SECONDS_PER_POINT[method]
-        inputs.view("plan", types.Notice(label=f"{text}, which takes roughly {duration(seconds)}"))
+        inputs.view("plan", types.Notice(label=f"{text}, which takes about {duration(seconds)}"))
 
     def summary(self, result: dict[str, Any]) -> str:
         noun, parameters = result["things"], result["parameters"]
@@ -166,10 +175,10 @@ class ComputeVisualization(QualityOperator):
             f"**{result['neighbor_preservation']:.3f}**: {result['trust']}",
         ]
         if "added" in result:
-            lines.append(f"- {result['added']:,} {noun} were new and placed beside the others")
+            lines.append(f"- {result['added']:,} {noun} were new and were added to the plot")
         lines += [f"- {markdown(note)}" for note in result["notes"]]
         lines += skipped_lines(result)
-        lines.append(f"- {duration(result['seconds'])} in all")
+        lines.append(f"- {duration(result['seconds'])} in total")
         return "\n".join(lines)
 
 
@@ -181,7 +190,7 @@ def _more_inputs(target: Target, method: str, inputs: types.Object) -> None:
             default=15,
             min=2,
             label="Neighbors",
-            description="More of them keep larger structures",
+            description="More neighbors preserve larger structures",
         )
         inputs.float(
             "min_dist",
@@ -189,20 +198,20 @@ def _more_inputs(target: Target, method: str, inputs: types.Object) -> None:
             min=0,
             max=1,
             label="Minimum distance",
-            description="How close points may lie",
+            description="How close points may be placed",
         )
         choice_input(
             inputs,
             "label_field",
             label_fields(target),
             label="Pull together the labels of",
-            description="Supervised UMAP: shows the labels as much as the embeddings",
+            description="Supervised UMAP: the plot reflects the labels as much as the embeddings",
             none="Nothing",
         )
         choice_input(
             inputs,
             "implementation",
-            {"auto": "The plugin's own, fast", "umap-learn": "umap-learn, the reference"},
+            {"auto": "Built in (fast)", "umap-learn": "umap-learn (reference implementation)"},
             label="Implementation",
         )
     if method == "tsne":
@@ -217,6 +226,6 @@ def _more_inputs(target: Target, method: str, inputs: types.Object) -> None:
         "spatial_index",
         default=False,
         label="Spatial index",
-        description="Makes the lasso fast on large sets; adds a field of the same name",
+        description="Makes lasso selection fast on large datasets; adds a field of the same name",
     )
     inputs.int("seed", default=51, label="Seed")

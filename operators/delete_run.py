@@ -16,8 +16,8 @@ class DeleteRun(QualityOperator):
     name = "delete_run"
     label = "Quality: delete run"
     description = (
-        "Delete a run of this plugin with everything that it wrote to the dataset: fields, saved "
-        "views, stored results, visualizations and indexes. Files and your own labels stay"
+        "Delete a run of this plugin and everything it wrote to the dataset: fields, saved "
+        "views, stored results, visualizations and indexes. Files and your own labels are kept"
     )
     icon = "delete"
     risk_level = "dangerous"
@@ -55,7 +55,7 @@ class DeleteRun(QualityOperator):
         return ctx.dataset
 
     def links(self, result: dict[str, Any]) -> list[tuple[str, str, dict[str, Any]]]:
-        return []  # its saved views are those that are gone
+        return []  # its saved views are those that no longer exist
 
     def form(self, ctx: Any, samples: Any, inputs: types.Object) -> None:
         dataset = samples._root_dataset
@@ -72,12 +72,12 @@ class DeleteRun(QualityOperator):
             return
         owned = owned_by(dataset, key)
         names = [*owned.fields, *owned.views, *owned.brain_runs]
-        text = f"Will be removed: {', '.join(names) or 'the stored results'}"
+        text = f"Will be deleted: {', '.join(names) or 'the stored results'}"
         reviews = runs[key].facts.special.get("reviews") or {}
         if reviews.get("reviewed"):
             text += (
-                f". {counted(reviews['reviewed'], 'review')} of labels will be forgotten; labels "
-                "that they changed stay changed, unless you undo them first"
+                f". {counted(reviews['reviewed'], 'review')} of labels will be deleted; labels "
+                "that they changed stay changed unless you undo the reviews first"
             )
         inputs.view("plan", types.Warning(label=text))
 

@@ -30,9 +30,9 @@ class DescribeEmbeddings(QualityOperator):
     name = DESCRIPTION.name
     label = "Quality: describe embeddings"
     description = (
-        "Tell what made a field of embeddings that were made elsewhere (a service, ImageBind, "
-        "DeepWalk, …), so that embeddings of two models are never compared or mixed; nothing is "
-        "computed, and the embeddings stay as they are"
+        "Record which model produced embeddings that were computed elsewhere (a service, "
+        "ImageBind, DeepWalk, …), so that embeddings of different models are never compared or "
+        "mixed; nothing is computed and the embeddings are not changed"
     )
     icon = "label"
     risk_level = "low"
@@ -79,8 +79,8 @@ class DescribeEmbeddings(QualityOperator):
             ``seconds``
 
         Raises:
-            UserError: if there is no such field, it holds vectors of several lengths, or the plugin
-                has filled it itself
+            UserError: if there is no such field, it holds embeddings of several lengths, or the
+                plugin has filled it itself
         """
         return describe_embeddings(
             resolve_target(samples, patches_field),
@@ -96,8 +96,8 @@ class DescribeEmbeddings(QualityOperator):
         fields = _describable(target)
         if not fields:
             raise UserError(
-                f"The {target.noun} have no embeddings that were made elsewhere; store some in a "
-                "field first, or run 'Quality: compute embeddings'"
+                f"The {target.noun} have no embeddings that were computed elsewhere; store some "
+                "in a field first, or run 'Quality: compute embeddings'"
             )
         choice_input(inputs, "embeddings", fields, label="Embeddings")
         chosen = ctx.params.get("embeddings")
@@ -106,27 +106,27 @@ class DescribeEmbeddings(QualityOperator):
             "model",
             required=True,
             label="Model",
-            description="What made them, with its version: text-embedding-3-small, imagebind_huge, "
-            "deepwalk of follows. Embeddings of different models are not compared",
+            description="The model with its version: text-embedding-3-small, imagebind_huge, "
+            "deepwalk of follows. Embeddings of different models are never compared",
         )
         kinds = types.AutocompleteView()
         for kind in KINDS:
             kinds.add_choice(kind, label=kind)
         default = "images" if patches_field is None else "patches"
-        inputs.str("of", default=default, view=kinds, label="They are embeddings of")
+        inputs.str("of", default=default, view=kinds, label="Embedded content")
         choice_input(
             inputs,
             "metric",
             {name: METRIC_LABELS[name] for name in METRICS},
-            label="Compared by",
-            description="As the model is meant to be used: the similarity index compares so, the "
-            "checks by cosine",
+            label="Metric",
+            description="The metric the model is meant for; the similarity index uses it, the "
+            "checks use cosine",
         )
         inputs.str(
             "text_side",
-            label="Text side",
-            description="What embeds texts into the same space, if anything does; clip and "
-            "open_clip:<architecture>/<pretrained> let the similarity index search by text",
+            label="Text model",
+            description="The model that embeds texts into the same space, if there is one; clip "
+            "and open_clip:<architecture>/<pretrained> enable search by text",
         )
         key = index_input(ctx, inputs, embeddings, checked=False)
         if key is not None:
@@ -136,9 +136,9 @@ class DescribeEmbeddings(QualityOperator):
         Description(params["model"], params["of"], params["metric"], params["text_side"])
         _, before = plan_description(target, embeddings)
         text = f"{len(target.everything.ids(having=embeddings)):,} embeddings in {embeddings} "
-        text += f"are read and stay as they are; the description is the run {embeddings!r}"
+        text += f"will be read and not changed; the description is stored as the run {embeddings!r}"
         if before is not None:
-            text += f", which says {before.facts.model!r} now"
+            text += f", which currently names {before.facts.model!r}"
         inputs.view("plan", types.Notice(label=text))
 
     def from_form(self, given: dict[str, Any]) -> dict[str, Any]:
@@ -148,18 +148,20 @@ class DescribeEmbeddings(QualityOperator):
         of = result["parameters"]["of"]
         lines = [
             f"**{result['judged']:,} embeddings** of {markdown(of)} in "
-            f"**{code(result['embeddings'])}** ({result['dim']:,} dimensions), made elsewhere by "
-            f"**{markdown(result['model'])}**"
+            f"**{code(result['embeddings'])}** ({result['dim']:,} dimensions), computed "
+            f"elsewhere with **{markdown(result['model'])}**"
         ]
         if text_side := result["parameters"]["text_side"]:
-            lines.append(f"- texts are embedded into the same space by {markdown(text_side)}")
+            lines.append(f"- texts are embedded into the same space with {markdown(text_side)}")
         if result["parameters"]["metric"] == "euclidean":
-            lines.append("- the checks compare by cosine, and leave the lengths out of account")
+            lines.append(
+                "- the checks use cosine similarity and ignore the lengths of the embeddings"
+            )
         if result["similarity_index"]:
             by = "image and text" if result["text_search"] else "image"
             lines.append(f"- search by {by} in the App: {code(result['similarity_index'])}")
         lines += skipped_lines(result)
-        lines.append(f"- {duration(result['seconds'])} in all")
+        lines.append(f"- {duration(result['seconds'])} in total")
         return "\n".join(lines)
 
 

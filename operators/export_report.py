@@ -32,9 +32,8 @@ class ExportReport(QualityOperator):
     name = "export_report"
     label = "Quality: export report"
     description = (
-        "Write what was found (duplicates, outliers, label issues, class separability, the "
-        "visualization) as one self-contained HTML page with images for people without the App, "
-        "and all findings as CSV and JSON"
+        "Export the findings (duplicates, outliers, label issues, class separability, the "
+        "visualization) as one self-contained HTML page with images, and as CSV and JSON"
     )
     icon = "description"
 
@@ -49,7 +48,7 @@ class ExportReport(QualityOperator):
     ) -> dict[str, Any]:
         """Writes ``report.html``, ``findings.csv`` and ``findings.json`` into a folder.
 
-        The page needs no network and nothing beside it: pictures, figures and styles are inside.
+        The page needs no network and nothing beside it: images, figures and styles are inside.
         The dataset is only read. In the table, a text that a spreadsheet would execute begins with
         an apostrophe.
 
@@ -57,8 +56,8 @@ class ExportReport(QualityOperator):
             samples: a dataset, or a view: the findings on its samples are reported
             path (None): the folder, made if need be; by default ``<dataset>-quality-report`` in
                 the current folder
-            run_keys (None): the runs and maps to report; by default all finished runs of this
-                plugin and the latest map
+            run_keys (None): the runs and visualizations to report; by default all finished
+                runs of this plugin and the latest visualization
             overwrite (False): also replace files of these names that this operator did not write
                 for this dataset, or that were changed since
 
@@ -85,7 +84,7 @@ class ExportReport(QualityOperator):
         contents = read_contents(samples, runs, maps)
         galleries = plan_galleries(contents)
         pictures = pictures_of(galleries)
-        with progress.share("Making thumbnails", len(pictures), "pictures") as report:
+        with progress.share("Making thumbnails", len(pictures), "images") as report:
             thumbnails = make_thumbnails(pictures, report)
         progress.say("Writing the report")
         now = datetime.datetime.now(datetime.timezone.utc)
@@ -134,7 +133,7 @@ class ExportReport(QualityOperator):
             "path",
             default=str(Path(fo.config.default_dataset_dir) / _folder_name(dataset)),
             label="Folder",
-            description="Where the server of the App runs; it is made if need be",
+            description="On the machine that runs the App's server; created if it does not exist",
         )
         choices = types.DropdownView(multiple=True)
         for run in runs:
@@ -146,39 +145,39 @@ class ExportReport(QualityOperator):
             types.String(),
             view=choices,
             label="Runs",
-            description="What to report; all of them if none is chosen",
+            description="The runs to report; all of them if none is chosen",
         )
         inputs.bool(
             "overwrite",
             default=False,
             label="Overwrite",
-            description=f"Replace {', '.join(FILES)} in that folder, whoever wrote them",
+            description=f"Replace existing files {', '.join(FILES)} in that folder",
         )
         # The App sends the default a moment later: required=True would complain until then.
         if (path := ctx.params.get("path")) is not None:
             overwrite = bool(ctx.params.get("overwrite"))
             _check_files(_absolute(path.strip()), dataset.name, overwrite)
         wanted = ctx.params.get("run_keys") or None
-        told, shown = plan_report(dataset, wanted)
-        keys = ", ".join(run.key for run in [*told, *shown])
-        inputs.view("plan", types.Notice(label=f"{about}: {', '.join(FILES)} will tell of {keys}"))
+        runs, plots = plan_report(dataset, wanted)
+        keys = ", ".join(run.key for run in [*runs, *plots])
+        inputs.view("plan", types.Notice(label=f"{about}: {', '.join(FILES)} will cover {keys}"))
 
     def from_form(self, given: dict[str, Any]) -> dict[str, Any]:
         path = (given.get("path") or "").strip()
         if not path:
-            raise UserError("path: name the folder in which the report shall be written")
+            raise UserError("path= is required: the folder for the report")
         given.pop("reported", None)
         return {**given, "path": str(_absolute(path)), "run_keys": given.get("run_keys") or None}
 
     def summary(self, result: dict[str, Any]) -> str:
         lines = [
             f"**Report on {result['samples']:,} of {result['of_samples']:,} samples**, written to "
-            f"{code(result['files'][0])}: open it in any browser"
+            f"{code(result['files'][0])}, which opens in any browser"
         ]
         lines += [f"- {what}s: {count:,}" for what, count in result["findings"].items()]
-        lines.append(f"- all of them as a table in `{TABLE}`, with the runs in `{DOCUMENT}`")
+        lines.append(f"- all findings as a table in `{TABLE}`, with the runs in `{DOCUMENT}`")
         lines += [
-            f"- left out {code(key)}: {markdown(reason)}"
+            f"- skipped {code(key)}: {markdown(reason)}"
             for key, reason in result["left_out"].items()
         ]
         lines += [
@@ -186,7 +185,7 @@ class ExportReport(QualityOperator):
             for key, reasons in result["stale"].items()
         ]
         size = result["bytes"][PAGE] / 1e6
-        lines.append(f"- a page of {size:.1f} MB, {duration(result['seconds'])} in all")
+        lines.append(f"- a page of {size:.1f} MB, {duration(result['seconds'])} in total")
         return "\n".join(lines)
 
 
@@ -198,9 +197,9 @@ def _folder(dataset: fo.Dataset, path: str | None) -> Path:
     if path is None:
         return Path.cwd() / _folder_name(dataset)
     if not path:
-        raise UserError("path is empty; name a folder")
+        raise UserError("path= is empty; pass a folder")
     if "://" in path:
-        raise UserError(f"path={path!r} is no folder of this machine")
+        raise UserError(f"path={path!r} is not a folder on this machine")
     return Path(os.path.expanduser(path)).absolute()
 
 
@@ -208,7 +207,7 @@ def _absolute(path: str) -> Path:
     """A folder that was typed in the App, where nobody knows the server's current folder."""
     folder = Path(os.path.expanduser(path))
     if "://" in path or not folder.is_absolute():
-        raise UserError(f"path={path!r} is no full path of a folder; begin it with / or ~")
+        raise UserError(f"path={path!r} is not an absolute path; begin it with / or ~")
     return folder
 
 
@@ -225,20 +224,20 @@ def _check_files(folder: Path, dataset: str, overwrite: bool) -> None:
     present = [name for name in FILES if os.path.lexists(folder / name)]
     if not present:
         return
-    way_out = "name another folder, or pass overwrite=True"
+    way_out = "choose another folder, or pass overwrite=True"
     before = _earlier_report(folder)
     if before is not None and before.get("dataset") != dataset:
         raise UserError(
-            f"path={str(folder)!r} holds the report of the dataset {before.get('dataset')!r}; "
-            f"{way_out}"
+            f"path={str(folder)!r} already holds the report of the dataset "
+            f"{before.get('dataset')!r}; {way_out}"
         )
     sums = before["files"] if before is not None else {}
     for name in present:
         ours = before is not None if name == DOCUMENT else _is_as_written(folder / name, sums)
         if not ours:
             raise UserError(
-                f"path={str(folder)!r} holds a {name} that this plugin did not write, or that was "
-                f"changed since; {way_out}"
+                f"path={str(folder)!r} contains a {name} that this plugin did not write or that "
+                f"was changed since; {way_out}"
             )
 
 
@@ -283,6 +282,6 @@ def _write(folder: Path, texts: Mapping[str, str]) -> None:
         for passing in written:
             passing.unlink(missing_ok=True)
         raise UserError(
-            f"path={str(folder)!r} cannot be written ({error.strerror or error}); name another "
+            f"path={str(folder)!r} cannot be written ({error.strerror or error}); choose another "
             "folder"
         ) from error

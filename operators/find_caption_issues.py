@@ -1,4 +1,4 @@
-"""``find_caption_issues``: captions that do not fit their images."""
+"""``find_caption_issues``: captions that do not match their images."""
 
 from typing import Any
 
@@ -25,9 +25,9 @@ class FindCaptionIssues(QualityOperator):
     name = CAPTION_ISSUES.name
     label = "Quality: find caption issues"
     description = (
-        "Rank captions by how well they fit their images, from what captions of similar images say "
-        "and images of similar captions show, and flag those that more likely belong to another "
-        "image"
+        "Rank captions by how well they match their images, using the captions of similar images "
+        "and the images of similar captions, and flag captions that more likely belong to "
+        "another image"
     )
     icon = "subtitles"
 
@@ -97,16 +97,15 @@ class FindCaptionIssues(QualityOperator):
             f"{noun}{where}"
         ]
         if result["flagged"]:
-            lines.append("- how many of them are real is not estimated")
+            lines.append("- the share of correct flags is not estimated")
         lines.append(
-            "- one model has embedded images and captions: their similarity counts as well"
+            "- images and captions come from one model, so their similarity is used as well"
             if result["joint"]
-            else "- judged by what captions of similar images say, and images of similar captions "
-            "show"
+            else "- evaluated by the captions of similar images and the images of similar captions"
         )
         lines += [f"- {markdown(note)}" for note in result["notes"]]
         lines += skipped_lines(result)
-        lines.append(f"- {duration(result['seconds'])} in all")
+        lines.append(f"- {duration(result['seconds'])} in total")
         return "\n".join(lines)
 
 
@@ -120,7 +119,5 @@ def _sides(target: Target) -> tuple[list[str], list[str]]:
     images = [name for name in vector_fields(target) if name not in texts]
     if not images or not texts:
         missing = "captions (with text_field)" if images else "images"
-        raise UserError(
-            f"There are no embeddings of {missing} yet; run 'Quality: compute embeddings'"
-        )
+        raise UserError(f"No embeddings of {missing} yet; run 'Quality: compute embeddings'")
     return images, texts

@@ -6,7 +6,7 @@ import fiftyone.operators.types as types
 
 from ..checks.clusters import CLUSTERS, columns_of, find_clusters
 from ..checks.inputs import Inputs
-from ..checks.progress import Progress, counted, duration
+from ..checks.progress import Progress, counted, duration, percent
 from ..markup import code, markdown
 from ..storage.targets import resolve_target
 from .base import QualityOperator
@@ -31,8 +31,9 @@ class FindClusters(QualityOperator):
     name = CLUSTERS.name
     label = "Quality: find clusters"
     description = (
-        "Group what is alike at two levels, clusters and topics, without being asked how many; "
-        "name them, and tell which perform worse than the rest and which classes fall apart"
+        "Group similar samples at two levels, clusters and topics, without choosing their "
+        "number; name them, and report which clusters perform worse than the rest and which "
+        "classes are split"
     )
     icon = "workspaces"
 
@@ -100,26 +101,28 @@ class FindClusters(QualityOperator):
         patches_field = patches_input(ctx, samples, inputs, "Cluster")
         target = resolve_target(samples, patches_field)
         embeddings = embeddings_input(ctx, target, inputs)
-        fields = labels_input(target, inputs, "What the clusters tell of these", required=False)
+        fields = labels_input(
+            target, inputs, "Report how the clusters relate to these classes", required=False
+        )
         inputs.str(
             "names",
             default="auto",
             label="Names",
-            description="auto: words of the model that computed the embeddings, else labels; "
-            "labels; or, for CLIP embeddings, words to choose from, with commas between them",
+            description="auto: words of the embedding model, otherwise labels; labels; or, for "
+            "CLIP embeddings, a comma-separated list of words to choose from",
         )
         inputs.int(
             "min_size",
             default=5,
             label="Smallest cluster",
-            description="Distinct images that make a cluster",
+            description="Minimum number of distinct images in a cluster",
         )
         inputs.bool(
             "check_pictures",
             default=True,
             label="Look at the pixels",
-            description="With labels, tells properties such as dark or small that go with errors "
-            "or with a label; reads all files",
+            description="With labels, lists properties such as dark or small that go with "
+            "errors or with a label; reads all files",
         )
         inputs.str(
             "by",
@@ -147,7 +150,7 @@ class FindClusters(QualityOperator):
         ]
         for row in result["clusters"][:NAMED]:
             labels = ", ".join(
-                f"{markdown(one['label'])} {one['share']:.0%}" for one in row.get("labels", ())
+                f"{markdown(one['label'])} {percent(one['share'])}" for one in row.get("labels", ())
             )
             lines.append(
                 f"- {markdown(row['cluster'])}: {row['count']:,}" + f" ({labels})" * bool(labels)
@@ -158,25 +161,27 @@ class FindClusters(QualityOperator):
             if row.get("worse"):
                 lines.append(
                     f"- **{markdown(row['cluster'])} performs worse than the rest**: held-out "
-                    f"predictions are right for {row['accuracy']:.0%} of it"
+                    f"accuracy {percent(row['accuracy'])} of it"
                 )
         for row in result["slices"][:NAMED]:
             lines.append(
                 f"- **{markdown(row['slice'])}**: labels and held-out predictions disagree on "
-                f"{row['share']:.0%} of {row['count']:,}, {row['rest']:.0%} of the rest"
+                f"{percent(row['share'])} of {row['count']:,}, {percent(row['rest'])} of the rest"
             )
         for row in result["correlated"][:NAMED]:
             lines.append(
-                f"- class {markdown(row['label'])} can be told by its {markdown(row['property'])} "
-                f"alone: {markdown(row['level'])} (AUC {row['auc']:.2f}); a classifier may learn "
-                "that instead"
+                f"- class {markdown(row['label'])} can be predicted by its "
+                f"{markdown(row['property'])} alone: {markdown(row['level'])} "
+                f"(AUC {row['auc']:.2f}); a classifier may learn that instead"
             )
         for split in result["subclasses"][:NAMED]:
             parts = ", ".join(markdown(part["cluster"]) for part in split["clusters"])
-            lines.append(f"- class {markdown(split['label'])} falls into several clusters: {parts}")
+            lines.append(
+                f"- class {markdown(split['label'])} is split across several clusters: {parts}"
+            )
         if result["unclustered"]:
-            lines.append(f"- {counted_of(result['unclustered'], noun)} in no cluster")
+            lines.append(f"- {counted_of(result['unclustered'], noun)} assigned to no cluster")
         lines += [f"- {markdown(note)}" for note in result["notes"]]
         lines += skipped_lines(result)
-        lines.append(f"- {duration(result['seconds'])} in all")
+        lines.append(f"- {duration(result['seconds'])} in total")
         return "\n".join(lines)

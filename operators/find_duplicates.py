@@ -22,10 +22,10 @@ IMAGES_PER_SECOND, TEXTS_PER_SECOND, STARTING_SECONDS = 250, 3000, 5
 
 # What ``keep`` may be, as the form says it.
 KEEP = {
-    "auto": "A labeled one, then the largest",
-    "largest": "The largest, by its pixels",
-    "oldest": "The oldest, by the EXIF date",
-    "newest": "The newest, by the EXIF date",
+    "auto": "Labeled first, then the largest",
+    "largest": "The largest, in pixels",
+    "oldest": "The oldest, by EXIF date",
+    "newest": "The newest, by EXIF date",
 }
 
 
@@ -34,9 +34,9 @@ class FindDuplicates(QualityOperator):
     label = "Quality: find duplicates"
     description = (
         "Find exact copies and near-duplicates (mirrored, cropped, resized, recompressed, "
-        "retouched) of images or object patches, verified on the pixels, or of captions and other "
-        "texts, verified on the words; choose which one of each group to keep, and count leaks "
-        "between splits"
+        "retouched) of images or object patches, verified on the pixels, or of captions and "
+        "other texts, verified on the words; choose the representative of each group and count "
+        "leaks between splits"
     )
     icon = "content_copy"
 
@@ -121,26 +121,30 @@ class FindDuplicates(QualityOperator):
             "embeddings",
             fields,
             label="Embeddings",
-            description="The field with the embeddings that propose near-duplicates",
+            description="The embeddings used to find candidates for near-duplicates",
             none="None: exact copies only",
             default=fields[0] if fields else None,
         )
         split_input(
-            target, inputs, "Where train, test, … are named: leaks between them are listed first"
+            target,
+            inputs,
+            "The field or tags that name train, test, …: leaks between splits are listed first",
         )
-        labels_input(target, inputs, "Groups whose labels disagree are reported", required=False)
+        labels_input(target, inputs, "Reports groups whose labels disagree", required=False)
         inputs.str(
             "threshold",
             default="auto",
             label="Threshold",
-            description="How far details must agree, from 0 to 1: higher finds fewer pairs",
+            description="How closely details must agree, from 0 to 1; higher values find fewer "
+            "pairs",
         )
         choice_input(
             inputs,
             "keep",
             KEEP,
             label="Keep",
-            description="Which one represents its group; the test member first in any case",
+            description="Which sample represents its group; samples of the test split always "
+            "come first",
         )
         texts = text_fields(target)
         if texts:
@@ -149,9 +153,9 @@ class FindDuplicates(QualityOperator):
                 "text_field",
                 texts,
                 label="Texts",
-                description="Compares the texts of a field instead of images; embeddings of texts "
-                "know theirs",
-                none="None, or those of the embeddings",
+                description="Compare the texts of a field instead of images; not needed for "
+                "embeddings of texts",
+                none="None, or the texts that were embedded",
             )
         params = self._parameters(ctx.params, from_form=True)
         checked_threshold(params["threshold"])
@@ -166,9 +170,9 @@ class FindDuplicates(QualityOperator):
         took = duration(
             STARTING_SECONDS + count / (TEXTS_PER_SECOND if field else IMAGES_PER_SECOND)
         )
-        text = f"{counted_of(count, target.noun)} will be compared, which takes roughly {took}"
+        text = f"{counted_of(count, target.noun)} will be compared, which takes about {took}"
         if field:
-            text += f": {compared(field)}, no images"
+            text += f": {compared(field)}; images are not read"
         inputs.view("plan", types.Notice(label=text))
 
     def summary(self, result: dict[str, Any]) -> str:
@@ -181,7 +185,9 @@ class FindDuplicates(QualityOperator):
             f"**{redundant}** can be removed, {result['exact_redundant']:,} of them exact copies"
         ]
         if result["parameters"]["text_field"]:
-            lines.append(f"- {markdown(result['compared'])} were compared, word by word; no images")
+            lines.append(
+                f"- {markdown(result['compared'])} were compared word by word; images were not read"
+            )
         for leak in result["leaks"]:
             first, second = map(markdown, leak["splits"])
             count = counted(leak["groups"], "group")
@@ -191,18 +197,18 @@ class FindDuplicates(QualityOperator):
                 f"(saved view {code(f'{key}: leaks')})"
             )
         if result["conflicts"]:
-            lines.append(f"- labels disagree within {counted(result['conflicts'], 'group')}")
+            lines.append(f"- labels disagree in {counted(result['conflicts'], 'group')}")
         if result["changes"]:
             changes = ", ".join(f"{count:,} {kind}" for kind, count in result["changes"].items())
-            lines.append(f"- what tells them from the one to keep: {changes}")
+            lines.append(f"- how they differ from the representative: {changes}")
         if not result["embeddings"]:
             lines.append("- exact copies only: choose embeddings to find near-duplicates")
         lines += [f"- {markdown(note)}" for note in result["notes"]]
         lines += skipped_lines(result)
         if groups:
             lines.append(
-                f"- saved views {code(f'{key}: groups')} and {code(f'{key}: redundant')}; nothing "
-                "was removed"
+                f"- saved views {code(f'{key}: groups')} and {code(f'{key}: redundant')}; "
+                "nothing was deleted"
             )
-        lines.append(f"- {duration(result['seconds'])} in all")
+        lines.append(f"- {duration(result['seconds'])} in total")
         return "\n".join(lines)

@@ -8,7 +8,7 @@ import fiftyone.operators.types as types
 from ..checks.inputs import Inputs
 from ..checks.label_issue_columns import LABEL_ISSUES, columns_of
 from ..checks.label_issues import find_label_issues
-from ..checks.progress import Progress, counted, duration
+from ..checks.progress import Progress, counted, duration, percent
 from ..markup import code, markdown
 from ..storage.labels import label_fields
 from ..storage.paths import document_type
@@ -39,7 +39,7 @@ class FindLabelIssues(QualityOperator):
     label = "Quality: find label issues"
     description = (
         "Find labels that are likely wrong: cleanlab on held-out predictions from the embeddings, "
-        "or on your own model's; ranks them, suggests the right label and says what speaks for it"
+        "or on your own model's; ranks them, suggests the correct label and shows the evidence"
     )
     icon = "label_off"
 
@@ -58,7 +58,7 @@ class FindLabelIssues(QualityOperator):
     ) -> dict[str, Any]:
         """Finds labels that are likely wrong. No label is changed.
 
-        Every sample is judged by what was learned without it and without its duplicates, if
+        Every sample is evaluated by what was learned without it and without its duplicates, if
         ``find_duplicates`` was run before. Labels that ``review_label_issues`` has confirmed are
         not flagged again.
 
@@ -75,15 +75,15 @@ class FindLabelIssues(QualityOperator):
                 beside what the embeddings tell
             threshold ("auto"): a number between 0 and 1 flags the labels of this quality or less
                 beside which another one is likelier; by default as many are flagged as cleanlab
-                and the witnesses agree on. Their precision is then not estimated
+                and the evidence agree on. Their precision is then not estimated
             run_key (None): the name of the run, by default ``label_issues``
             seed (51): of everything random
 
         Returns:
             a dict with ``flagged``, ``expected_precision`` (the share of the flags that are
-            estimated to be real; None where label noise cannot be told from the classifier's own
-            mistakes) and ``precision_range`` ([lowest, highest]), ``classes``, ``noise``,
-            ``overlaps``, ``shared`` (classes of which a part is labeled as another one),
+            estimated to be correct; None where label noise cannot be separated from the
+            classifier's own mistakes) and ``precision_range`` ([lowest, highest]), ``classes``,
+            ``noise``, ``overlaps``, ``shared`` (classes of which a part is labeled as another one),
             ``warnings``, …; with predicted boxes, ``misplaced`` and ``missing``
 
         Raises:
@@ -101,11 +101,11 @@ class FindLabelIssues(QualityOperator):
         )
 
     def form(self, ctx: Any, samples: Any, inputs: types.Object) -> None:
-        patches_field = patches_input(ctx, samples, inputs, "Judge")
+        patches_field = patches_input(ctx, samples, inputs, "Evaluate")
         target = resolve_target(samples, patches_field)
         embeddings = embeddings_input(ctx, target, inputs)
         several = label_fields(target, several=True)
-        fields = labels_input(target, inputs, "The labels to judge", more=several)
+        fields = labels_input(target, inputs, "The labels to evaluate", more=several)
         predictions = [name for name in fields if _holds_predictions(target, name)]
         if patches_field is not None:
             predictions = prediction_fields(target)
@@ -115,14 +115,14 @@ class FindLabelIssues(QualityOperator):
                 "predictions_field",
                 predictions,
                 label="Predictions",
-                description="Of your own model, made out of sample",
-                none="None: learn from the embeddings",
+                description="Out-of-sample predictions of your own model",
+                none="None: predict from the embeddings",
             )
         inputs.str(
             "threshold",
             default="auto",
             label="Threshold",
-            description="A quality from 0 to 1 up to which labels are flagged, or auto",
+            description="Labels with a quality up to this value (0 to 1) are flagged, or auto",
         )
         columns = (*columns_of(target, detector=True), *REVIEW_COLUMNS)
         run_key_input(ctx, target, self.name, columns, ["flagged"], inputs)
@@ -136,21 +136,21 @@ class FindLabelIssues(QualityOperator):
             lines[0] += f": saved view {code(f'{key}: flagged')}, worst first"
         if result["expected_precision"] is not None:
             lines.append(
-                f"- about **{round(result['flagged'] * result['expected_precision']):,}** of them "
-                f"are expected to be real ({_precision(result)}); review the first ones with "
-                "`Quality: review label issues`"
+                f"- about **{round(result['flagged'] * result['expected_precision']):,}** of "
+                f"them are expected to be correct ({_precision(result)}); review the first ones "
+                "with `Quality: review label issues`"
             )
         reviews = result["reviews"]
         if reviews["flags_reviewed"] >= MIN_REVIEWS:
             lines.append(
-                f"- {reviews['measured_precision']:.0%} of {reviews['flags_reviewed']:,} reviewed "
-                "flags were real"
+                f"- {percent(reviews['measured_precision'])} of {reviews['flags_reviewed']:,} "
+                "reviewed flags were correct"
             )
         if result.get("misplaced"):
-            lines.append(f"- {counted(result['misplaced'], 'box')} badly placed")
+            lines.append(f"- {counted(result['misplaced'], 'box')} badly localized")
         if result.get("missing"):
             lines.append(
-                f"- {counted(result['missing'], 'object')} likely without a label: saved view "
+                f"- {counted(result['missing'], 'object')} likely missing a label: saved view "
                 f"{code(f'{key}: missing')}, boxes in the field {code(f'{key}_missing')}"
             )
         for view in result["pair_views"]:
@@ -160,7 +160,7 @@ class FindLabelIssues(QualityOperator):
             )
         lines += [f"- **{markdown(warning)}**" for warning in result["warnings"]]
         lines += skipped_lines(result)
-        lines.append(f"- {duration(result['seconds'])} in all")
+        lines.append(f"- {duration(result['seconds'])} in total")
         return "\n".join(lines)
 
 
@@ -174,4 +174,4 @@ def _precision(result: dict[str, Any]) -> str:
     """The estimate and its range: ``64 %, between 54 % and 90 %``."""
     low, high = result["precision_range"]
     share = result["expected_precision"]
-    return f"{share:.0%}, between {low:.0%} and {high:.0%}".replace("%", " %")
+    return f"{percent(share)}, between {percent(low)} and {percent(high)}"

@@ -28,9 +28,9 @@ class FindOutliers(QualityOperator):
     name = OUTLIERS.name
     label = "Quality: find outliers"
     description = (
-        "Score how unlike the others each image or object patch is, from its neighbors and the "
-        "classes, flag outliers of the whole set and of their own class, and images that are "
-        "dark, bright, of one color, blurred or of odd size"
+        "Score how unusual each image or patch is compared with its neighbors and its class; "
+        "flag outliers in the whole dataset and in their own class, and images with low "
+        "information (dark, bright, uniform color, blurry) or an unusual size"
     )
     icon = "flare"
 
@@ -49,8 +49,7 @@ class FindOutliers(QualityOperator):
     ) -> dict[str, Any]:
         """Scores and flags outliers.
 
-        Members of a duplicate group do not vouch for each other, if ``find_duplicates`` was run
-        before.
+        Duplicates do not make each other look typical, if ``find_duplicates`` was run before.
 
         Args:
             samples: a dataset or view
@@ -60,8 +59,8 @@ class FindOutliers(QualityOperator):
                 patches, the patches field
             threshold ("auto"): the lowest score that is flagged, from 0 to 1; by default it adapts
                 to the scores
-            check_pictures (True): also flag images that are dark, bright, of one color, blurred
-                or of odd size or aspect ratio, which reads all files; not for embeddings of texts
+            check_pictures (True): also flag images that are dark, bright, blurry, of uniform
+                color or unusual size or aspect ratio, which reads all files; not for texts
             run_key (None): the name of the run, by default ``outliers``
             seed (51): of the neighbor search, where that is approximate
 
@@ -83,22 +82,22 @@ class FindOutliers(QualityOperator):
         )
 
     def form(self, ctx: Any, samples: Any, inputs: types.Object) -> None:
-        patches_field = patches_input(ctx, samples, inputs, "Judge")
+        patches_field = patches_input(ctx, samples, inputs, "Evaluate")
         target = resolve_target(samples, patches_field)
         embeddings = embeddings_input(ctx, target, inputs)
         params = self._parameters({**ctx.params, "embeddings": embeddings}, from_form=True)
-        labels_input(target, inputs, "Finds what is unlike its own class as well", required=False)
+        labels_input(target, inputs, "Also finds outliers within their class", required=False)
         inputs.str(
             "threshold",
             default="auto",
             label="Threshold",
-            description="The lowest score that is flagged, from 0 to 1; auto adapts to the scores",
+            description="The lowest flagged score, from 0 to 1; auto adapts to the dataset",
         )
         inputs.bool(
             "check_pictures",
             default=True,
-            label="Look at the pixels",
-            description="Flags images that are dark, bright, of one color, blurred or of odd "
+            label="Read the images",
+            description="Flags images that are dark, bright, blurry, of uniform color or unusual "
             "size; reads all files",
         )
         run_key_input(ctx, target, self.name, OUTLIERS.columns, [*OUTLIERS.views], inputs)
@@ -116,14 +115,15 @@ class FindOutliers(QualityOperator):
         lines += [f"- {count:,} {markdown(why)}" for why, count in result["reasons"].items()]
         for reason in result["common"]:
             lines.append(
-                f"- {markdown(reason)}: so many {noun} that it is how this set was made; not "
-                "flagged"
+                f"- {markdown(reason)}: affects over 20 % of {noun}, so treated as normal for this "
+                "dataset"
             )
         if result["duplicates"] is None:
             lines.append(
-                "- copies of a strange image vouch for each other until `find_duplicates` was run"
+                "- duplicates of an unusual image make each other look typical; run "
+                "`find_duplicates` first"
             )
         lines += [f"- {markdown(note)}" for note in result["notes"]]
         lines += skipped_lines(result)
-        lines.append(f"- {duration(result['seconds'])} in all")
+        lines.append(f"- {duration(result['seconds'])} in total")
         return "\n".join(lines)

@@ -77,10 +77,10 @@ def patches_input(
 
 
 def embeddings_input(ctx: Any, target: Target, inputs: types.Object) -> str:
-    """The form's choice of the field with vectors; returns the choice.
+    """The form's choice of the field with embeddings; returns the choice.
 
     Raises:
-        UserError: if there are no vectors yet
+        UserError: if there are no embeddings yet
     """
     fields = vector_fields(target)
     if not fields:
@@ -119,8 +119,8 @@ def labels_input(
     if not fields:
         if required:
             raise UserError(
-                "No field holds labels (a Classification or string for each sample); add one, or "
-                "choose the patches of a field with Detections or Polylines"
+                "No field holds labels (a Classification or string per sample); add one, or "
+                "choose the patches of a Detections or Polylines field"
             )
         return fields
     if default is None and target.patches_field is None and names_splits(target, fields[0]):
@@ -171,7 +171,9 @@ def run_key_input(
     default = default_run_key(target, operator, named)
     key = (ctx.params.get("run_key") or "").strip() or default
     before = read_run(target.dataset, key) if re.fullmatch(r"\w+", key) else None
-    text = f"Fields {key}_{columns[0].name}, … and saved views begin with it" if columns else ""
+    text = ""
+    if columns:
+        text = f"Fields {key}_{columns[0].name}, … and saved views start with this name"
     if before is not None and before.operator == operator:
         text = f"Replaces the run {key!r} of {(before.written_at or '')[:16].replace('T', ' ')} UTC"
     inputs.str(
@@ -190,21 +192,21 @@ def judging_notice(
     inputs: types.Object,
     starting: float,
     each: float,
-    verb: str = "judged",
+    verb: str = "evaluated",
 ) -> None:
-    """Says in a form how many will be judged, and how long that takes.
+    """Says in a form how many will be evaluated, and how long that takes.
 
     Args:
         target: the samples or patches
-        embeddings: the field of the vectors
+        embeddings: the field of the embeddings
         inputs: the form
         starting, each: seconds to start, and for each vector
-        verb ("judged"): what becomes of them
+        verb ("evaluated"): what becomes of them
     """
     count = len(target.ids(having=embeddings))
     took = duration(starting + count * each)
     text = f"{count:,} of {len(target.ids()):,} {target.noun} have embeddings and will be {verb}"
-    inputs.view("plan", types.Notice(label=f"{text}, which takes roughly {took}"))
+    inputs.view("plan", types.Notice(label=f"{text}, which takes about {took}"))
 
 
 def model_input(inputs: types.Object, description: str) -> None:
@@ -232,8 +234,8 @@ def index_input(
         "searchable",
         default=checked,
         label=f"Search by {what}",
-        description="Creates FiftyOne's similarity index: 'Sort by similarity' and the search of "
-        "the App then work on these embeddings",
+        description="Creates a FiftyOne similarity index, which 'Sort by similarity' and the "
+        "App's search use",
     )
     wanted = ctx.params.get("searchable")
     if not (checked if wanted is None else wanted):

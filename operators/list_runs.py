@@ -5,7 +5,7 @@ from typing import Any
 
 import fiftyone.operators.types as types
 
-from ..checks.progress import Progress
+from ..checks.progress import Progress, percent
 from ..checks.registry import check_of
 from ..markup import code, markdown
 from ..storage.graphs import OPERATOR as GRAPH
@@ -17,7 +17,7 @@ from ..storage.staleness import Reader, stale_reasons
 from .base import QualityOperator
 
 WITHOUT_RUN = (
-    "its run no longer exists, as in the clone of a view; run the operator again, or delete it"
+    "its run does not exist here, as in the clone of a view; run the operator again, or delete it"
 )
 
 
@@ -25,8 +25,8 @@ class ListRuns(QualityOperator):
     name = "list_runs"
     label = "Quality: list runs"
     description = (
-        "List what this plugin has computed on the dataset: which operator, when, with which "
-        "parameters, how much it found, what it wrote, and whether it is out of date and why"
+        "List what this plugin has computed on the dataset: operator, time, parameters, number "
+        "of findings, what was written, and whether it is out of date and why"
     )
     icon = "history"
     risk_level = "low"
@@ -75,15 +75,15 @@ class ListRuns(QualityOperator):
         inputs.bool(
             "check",
             default=True,
-            label="Check whether runs are out of date",
-            description="Reads the embeddings and labels that they were made of",
+            label="Check for out-of-date runs",
+            description="Reads the embeddings and labels again",
         )
 
     def summary(self, result: dict[str, Any]) -> str:
         if not result["runs"]:
             return "This plugin has no runs on this dataset"
         lines = [
-            "| Run | Operator | When (UTC) | Judged | Found | State |",
+            "| Run | Operator | When (UTC) | Evaluated | Found | State |",
             "| --- | --- | --- | --- | --- | --- |",
         ]
         for row in result["runs"]:
@@ -154,4 +154,4 @@ def _found(run: Run) -> str:
     if run.operator == VISUALIZATION:
         return f"trustworthiness {special.get('trustworthiness', 0):.3f}"
     overall = special.get("overall") or {}
-    return f"balanced accuracy {overall.get('balanced_accuracy') or 0:.0%}"
+    return f"balanced accuracy {percent(overall.get('balanced_accuracy') or 0)}"

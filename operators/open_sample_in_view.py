@@ -21,7 +21,7 @@ class OpenSampleInView(foo.Operator):
         return foo.OperatorConfig(
             name="open_sample_in_view",
             label="Quality: open sample in view",
-            description="Draw fields, and open a sample, once the App shows a saved view",
+            description="Show fields, and open a sample, once the App shows a saved view",
             unlisted=True,
             risk_level="low",
         )

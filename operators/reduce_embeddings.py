@@ -39,9 +39,9 @@ class ReduceEmbeddings(QualityOperator):
     name = REDUCTION.name
     label = "Quality: reduce embeddings"
     description = (
-        "Reduce embeddings to fewer dimensions by PCA, truncated SVD or an autoencoder, or take "
-        "out of them what a metadata field (camera, site, split) can be read off, into a field of "
-        "their own; says how many neighbors and how much of the classes is kept"
+        "Reduce embeddings to fewer dimensions with PCA, truncated SVD or an autoencoder, or "
+        "remove what reveals a metadata field (camera, site, split), into a new field; reports "
+        "how well neighbors and classes are preserved"
     )
     icon = "compress"
 
@@ -116,8 +116,8 @@ class ReduceEmbeddings(QualityOperator):
             inputs,
             "remove",
             split_fields(target),
-            label="Take out",
-            description="A field such as camera or site that must not be told by the result",
+            label="Remove information on",
+            description="A field such as camera or site that the result must not reveal",
             none="Nothing",
         )
         options = METHODS | ({KEEP: "None: keep all dimensions"} if params["remove"] else {})
@@ -130,11 +130,14 @@ class ReduceEmbeddings(QualityOperator):
                 min=1,
                 max=most,
                 label="Dimensions",
-                description=f"At most {most:,}: what the embeddings and their number allow",
+                description=f"At most {most:,}: limited by the number and dimension of the "
+                "embeddings",
             )
             if (ctx.params.get("num_dims") or 0) > most:
                 raise UserError(f"num_dims={params['num_dims']} must be at most {most:,} here")
-        labels_input(target, inputs, "Measures what is kept of these classes", required=False)
+        labels_input(
+            target, inputs, "Measures how well these classes are preserved", required=False
+        )
         reduction = _reduction(params["method"], params["num_dims"], params["remove"])
         default = default_field(embeddings, reduction)
         inputs.str(
@@ -148,8 +151,8 @@ class ReduceEmbeddings(QualityOperator):
             inputs.bool(
                 "update",
                 default=False,
-                label="Only place new samples",
-                description="By what was learned before; what is reduced already stays",
+                label="Add new samples only",
+                description="Uses the stored reduction; existing values are kept",
             )
         key = index_input(ctx, inputs, field, checked=False)
         if key is not None:
@@ -171,31 +174,31 @@ class ReduceEmbeddings(QualityOperator):
         noun = result["things"]
         lines = [
             f"**{result['placed']:,} {noun}** reduced into {code(result['field'])} "
-            f"({result['dim']} dimensions), which all operators read as their embeddings"
+            f"({result['dim']} dimensions), which every operator accepts as embeddings"
         ]
         if result["explained"] is not None:
-            lines.append(f"- {_percent(result['explained'])} of the variance is explained")
+            lines.append(f"- {_percent(result['explained'])} of the variance explained")
         if result["neighbor_preservation"] is not None:
             lines.append(
                 f"- {_percent(result['neighbor_preservation'])} of the "
-                f"{counted(result['neighbors'], 'nearest neighbor')} of each are kept"
+                f"{counted(result['neighbors'], 'nearest neighbor')} preserved"
             )
         if removed := result["removed"]:
-            still = "; some of it is still told" if removed["still_told"] else ""
+            still = "; still partly predictable" if removed["still_told"] else ""
             lines.append(
                 f"- {code(removed['field'])} is predicted with a balanced accuracy of "
-                f"{_percent(removed['after'])}, before {_percent(removed['before'])}, by chance "
+                f"{_percent(removed['after'])}, was {_percent(removed['before'])}, chance is "
                 f"{_percent(removed['chance'])}{still}"
             )
         if accuracy := result["accuracy"]:
             lines.append(
                 f"- {code(accuracy['label_field'])}: held-out balanced accuracy "
-                f"{_percent(accuracy['after'])}, before {_percent(accuracy['before'])}"
+                f"{_percent(accuracy['after'])}, was {_percent(accuracy['before'])}"
             )
         if result["similarity_index"]:
             lines.append(f"- search by image in the App: {code(result['similarity_index'])}")
         lines += skipped_lines(result)
-        lines.append(f"- {duration(result['seconds'])} in all")
+        lines.append(f"- {duration(result['seconds'])} in total")
         return "\n".join(lines)
 
 

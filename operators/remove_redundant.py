@@ -19,8 +19,8 @@ class RemoveRedundant(QualityOperator):
     name = "remove_redundant"
     label = "Quality: remove redundant duplicates"
     description = (
-        "Tag the duplicates that are represented by another of their group, or delete them from "
-        "the dataset. Files are never touched; what represents a group stays"
+        "Tag redundant duplicates, or delete them from the dataset. Files are never touched, and "
+        "the representative of each group is kept"
     )
     icon = "delete_sweep"
     risk_level = "dangerous"
@@ -68,7 +68,7 @@ class RemoveRedundant(QualityOperator):
     def form(self, ctx: Any, samples: Any, inputs: types.Object) -> None:
         runs = [run.key for run in duplicate_runs(samples)]
         if not runs:
-            raise UserError("No duplicates were found yet; run 'Quality: find duplicates' first")
+            raise UserError("There is no finished run; run 'Quality: find duplicates' first")
         choice_input(inputs, "run_key", runs, label="Run")
         choices = types.RadioGroup()
         for action, text in ACTIONS.items():
@@ -76,7 +76,7 @@ class RemoveRedundant(QualityOperator):
         inputs.enum("action", choices.values(), default=TAG, view=choices, label="What to do")
         for name, text in (
             ("exact", "Only exact copies"),
-            ("confirmed", "Only those that were tagged to be removed in a review"),
+            ("confirmed", "Only duplicates tagged for removal in a review"),
         ):
             inputs.bool(name, default=False, label=text)
         key = ctx.params.get("run_key")
@@ -85,11 +85,11 @@ class RemoveRedundant(QualityOperator):
         deletes = ctx.params.get("action") == DELETE
         verb = "deleted from the dataset" if deletes else "tagged"
         text = f"{counted_of(len(ids), run.facts.about.noun)} will be {verb}; "
-        text += "the representative of each group stays, and no file is touched"
+        text += "the representative of each group is kept, and no file is touched"
         if run.facts.parameters.get("text_field"):
             text += ". Their texts are duplicates; their images were not compared"
         if not ids:
-            text = "Nothing is redundant"
+            text = "There are no redundant duplicates"
         if not (deletes and ids):
             inputs.view("plan", types.Notice(label=text))
             return
@@ -103,7 +103,7 @@ class RemoveRedundant(QualityOperator):
     def from_form(self, given: dict[str, Any]) -> dict[str, Any]:
         sure = given.pop("sure", False)
         if given.get("action") == DELETE and not sure:
-            raise UserError("Tick the box to confirm that they shall be deleted")
+            raise UserError("Tick the box to confirm the deletion")
         return given
 
     def summary(self, result: dict[str, Any]) -> str:
@@ -111,6 +111,6 @@ class RemoveRedundant(QualityOperator):
         if result["action"] == DELETE:
             return (
                 f"**{counted_of(result['removed'], noun)} deleted** from the dataset; "
-                f"{result['left']:,} are left. No file was touched"
+                f"{result['left']:,} remain. No file was touched"
             )
         return f"**{counted_of(result['tagged'], noun)} tagged** {code(result['tag'])}"

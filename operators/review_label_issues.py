@@ -5,7 +5,7 @@ from typing import Any
 import fiftyone as fo
 import fiftyone.operators.types as types
 
-from ..checks.progress import Progress, counted
+from ..checks.progress import Progress, counted, percent
 from ..checks.reviews import (
     known_classes,
     plan_review,
@@ -22,10 +22,10 @@ from .base import QualityOperator, chosen_target
 from .form_fields import choice_input, show_error
 
 DECISIONS = {
-    "accept": "Take the suggested label",
-    "keep": "Keep the label: it is right",
-    "set": "Set another label",
-    "undo": "Take reviews back",
+    "accept": "Accept suggestion",
+    "keep": "Keep label",
+    "set": "Set label",
+    "undo": "Undo review",
 }
 
 # What the button Undo names: what was reviewed, whatever is selected by then.
@@ -39,9 +39,9 @@ class ReviewLabelIssues(QualityOperator):
     name = "review_label_issues"
     label = "Quality: review label issues"
     description = (
-        "Decide about flagged labels of the selected samples or objects: take the suggestion, keep "
-        "the label, or set another one. Changes labels on request, keeps the originals, and takes "
-        "everything back with one call"
+        "Review flagged labels of the selected samples or patches: accept the suggestion, keep "
+        "the label, or set another one. Changes labels only on request, keeps the originals, and "
+        "can be undone"
     )
     icon = "rate_review"
     risk_level = "high"
@@ -56,7 +56,7 @@ class ReviewLabelIssues(QualityOperator):
         unflagged: bool = False,
         run_key: str = "label_issues",
     ) -> dict[str, Any]:
-        """Reviews labels that ``find_label_issues`` has judged.
+        """Reviews labels that ``find_label_issues`` has evaluated.
 
         The label before a review is kept in ``<run_key>_original``, the one after it in
         ``<run_key>_reviewed`` and the decision in ``<run_key>_review``. Reviewed labels leave the
@@ -111,7 +111,7 @@ class ReviewLabelIssues(QualityOperator):
         if ctx.params.get("decision") == "undo":
             return ctx.view
         _judged_runs(ctx.dataset)
-        raise UserError("Select the samples or objects to review in the grid first")
+        raise UserError("Select the samples or patches to review in the grid first")
 
     def form(self, ctx: Any, samples: Any, inputs: types.Object) -> None:
         runs = _judged_runs(ctx.dataset)
@@ -124,39 +124,39 @@ class ReviewLabelIssues(QualityOperator):
         run_key = ctx.params.get("run_key")
         unflagged = bool(ctx.params.get("unflagged"))
         run, target = reviewed_run(samples, run_key if run_key in runs else runs[0])
-        label = None
+        label, field = None, run.facts.label_field or ""
         if decision == "set":
             names = types.AutocompleteView()
-            for name in known_classes(target, run.facts.label_field):
+            for name in known_classes(target, field):
                 names.add_choice(name, label=name)
-            several = label_field_of(target, run.facts.label_field).several
-            text = "Labels, with commas between them" if several else "Label"
+            several = label_field_of(target, field).several
+            text = "Labels, separated by commas" if several else "Label"
             inputs.str("label", label=text, view=names, required=True)
             label = (ctx.params.get("label") or "").strip()
         if decision in ("keep", "set"):
             inputs.bool(
                 "unflagged",
                 default=False,
-                label="Also labels that are not flagged",
+                label="Include labels that are not flagged",
             )
         if decision == "set" and not label:
             show_error(inputs, "Choose the label to set")
             return
         _, outcome = plan_review(target, run, decision, label, unflagged)
         count = len(outcome.decisions)
-        verb = "taken back" if decision == "undo" else "reviewed"
+        verb = "undone" if decision == "undo" else "reviewed"
         text = f"{counted(count, 'label')} will be {verb}, {len(outcome.labels):,} of them changed"
         if ctx.current_sample:
-            text = f"The open sample: {text}"
+            text = f"Open sample: {text}"
         if changes := [
-            (shown_text(old), shown_text(new), n)
+            (shown_text(old) or "", shown_text(new) or "", n)
             for (old, new), n in outcome.changes.most_common(NAMED + 1)
         ]:
             text += f" ({_named(changes)})"
         if not count:
             text = f"Nothing will be {verb}"
         for why, number in outcome.skipped.items():
-            text += f"; {number:,} left as they are: {why}"
+            text += f"; {number:,} skipped: {why}"
         if count and decision != "undo":
             text += f". The originals stay in {run.key}_original"
         inputs.view("plan", types.Notice(label=text))
@@ -176,7 +176,7 @@ class ReviewLabelIssues(QualityOperator):
         return [ctx.ops.clear_selected_samples(), ctx.ops.clear_selected_labels()]
 
     def summary(self, result: dict[str, Any]) -> str:
-        verb = "taken back" if result["decision"] == "undo" else "reviewed"
+        verb = "undone" if result["decision"] == "undo" else "reviewed"
         lines = [
             f"**{counted(result['reviewed'], 'label')} {verb}**, {result['changed']:,} of them "
             "changed"
@@ -185,14 +185,13 @@ class ReviewLabelIssues(QualityOperator):
         if changes:
             lines[0] += f": {markdown(_named(changes))}"
         lines += [
-            f"- {count:,} left as they are: {markdown(why)}"
-            for why, count in result["skipped"].items()
+            f"- {count:,} skipped: {markdown(why)}" for why, count in result["skipped"].items()
         ]
         reviews = result["reviews"]
         if reviews["measured_precision"] is not None:
             lines.append(
-                f"- so far {reviews['measured_precision']:.0%} of "
-                f"{counted(reviews['flags_reviewed'], 'reviewed flag')} were real"
+                f"- so far {percent(reviews['measured_precision'])} of "
+                f"{counted(reviews['flags_reviewed'], 'reviewed flag')} were correct"
             )
         return "\n".join(lines)
 
@@ -214,4 +213,4 @@ def _judged_runs(dataset: fo.Dataset) -> list[str]:
     """
     if runs := [run.key for run in reviewable_runs(dataset)]:
         return runs
-    raise UserError("No labels were judged yet; run 'Quality: find label issues' first")
+    raise UserError("There is no finished run; run 'Quality: find label issues' first")

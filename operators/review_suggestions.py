@@ -83,7 +83,7 @@ class ReviewSuggestions(QualityOperator):
         )
 
     def summary(self, result: dict[str, Any]) -> str:
-        done = "written to" if result["decision"] == "accept" else "taken back from"
+        done = "written to" if result["decision"] == "accept" else "removed from"
         lines = [
             f"**{counted(result['changed'], 'label')}** {done} "
             f"{code(result['label_field'])} of {counted_of(result['read'], result['things'])}"

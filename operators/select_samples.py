@@ -5,7 +5,7 @@ from typing import Any
 import fiftyone.operators.types as types
 
 from ..checks.inputs import Inputs
-from ..checks.progress import Progress, counted, duration
+from ..checks.progress import Progress, counted, duration, percent
 from ..checks.selection import (
     SELECTION,
     STRATEGIES,
@@ -34,11 +34,11 @@ SECONDS_PER_EMBEDDING, STARTING_SECONDS = 1e-4, 4
 
 # What the strategies are called in the form.
 WORDS = {
-    "auto": "Auto: uncertain once classes have some labels, else representative",
-    "representative": "Representative: typical of what is not covered yet",
-    "diverse": "Diverse: covers what is rare as well",
-    "uncertain": "Uncertain: where a classifier from the labels doubts",
-    "around": "Around: like the samples that you name",
+    "auto": "Auto: uncertain once classes have some labels, otherwise representative",
+    "representative": "Representative: typical of what is not yet covered",
+    "diverse": "Diverse: also covers rare samples",
+    "uncertain": "Uncertain: where a classifier trained on the labels is unsure",
+    "around": "Around: similar to given samples",
 }
 
 # How many are chosen where the form is left as it is.
@@ -49,9 +49,9 @@ class SelectSamples(QualityOperator):
     name = SELECTION.name
     label = "Quality: select samples"
     description = (
-        "Choose which samples or patches to label, review or keep first, in an order of which "
-        "every first part is a good choice: typical of what is not covered yet, diverse, "
-        "uncertain, or like given ones; balanced over a field, one of each duplicate group"
+        "Choose which samples or patches to label, review or keep first, ranked so that any "
+        "number of first ranks is a good selection: representative, diverse, uncertain, or "
+        "similar to given ones; balanced over a field, one per duplicate group"
     )
     icon = "checklist"
 
@@ -142,24 +142,24 @@ class SelectSamples(QualityOperator):
             "num_samples",
             default=DEFAULT_NUMBER,
             label="How many",
-            description="A number, or below 1 a share: 0.2 is every fifth",
+            description="A number, or a share below 1: 0.2 is every fifth sample",
         )
         choice_input(inputs, "strategy", WORDS, label="Strategy")
         strategy = ctx.params.get("strategy") or STRATEGIES[0]
         views = target.dataset.list_saved_views()
         tags = sorted(target.view.distinct("tags"))
         if strategy == "around":
-            _named_input(inputs, "around", [*views, *tags], "Like these", required=True)
+            _named_input(inputs, "around", [*views, *tags], "Similar to", required=True)
         fields = label_fields(target)
-        _named_input(inputs, "start_from", [*fields, *views, *tags], "There already")
+        _named_input(inputs, "start_from", [*fields, *views, *tags], "Already selected")
         if strategy in ("auto", "uncertain"):
-            labels_input(target, inputs, "The labels from which doubt is learned", required=False)
+            labels_input(target, inputs, "The labels to learn uncertainty from", required=False)
         choice_input(
             inputs,
             "by",
             fields if patches_field is None else [patches_field],
             label="Balanced over",
-            description="As many of each of its values",
+            description="The same number for each of its values",
             none="Nothing",
         )
         run_key_input(ctx, target, self.name, SELECTION.columns, [*SELECTION.views], inputs)
@@ -172,17 +172,19 @@ class SelectSamples(QualityOperator):
         noun, key = result["things"], result["run_key"]
         lines = [
             f"**{counted_of(result['selected'], noun)}** of {result['judged']:,} chosen "
-            f"({result['strategy']}): saved view "
-            f"{code(f'{key}: selected')}, the first choice first"
+            f"({result['strategy']}): saved view {code(f'{key}: selected')}, most important first"
         ]
         if result["selected"] < result["wanted"]:
-            lines.append(f"- {result['wanted']:,} were wanted; there are no more to choose from")
+            lines.append(f"- {result['wanted']:,} were requested; there are no more to choose from")
         told = result["coverage"][-1]
         lines.append(
-            f"- {told['covered']:.0%} of all {noun} are near one of them; {result['uncovered']:,} "
-            f"are farther than {result['radius']:.2f}: saved view {code(f'{key}: uncovered')}"
+            f"- {percent(told['covered'])} of all {noun} are near a selected one; "
+            f"{result['uncovered']:,} are farther than {result['radius']:.2f}: saved view "
+            f"{code(f'{key}: uncovered')}"
         )
-        parts = [f"{point['selected']:,}: {point['covered']:.0%}" for point in result["coverage"]]
+        parts = [
+            f"{point['selected']:,}: {percent(point['covered'])}" for point in result["coverage"]
+        ]
         if len(parts) > 1:
             lines.append(f"- covered by the first {', '.join(parts[-5:])}")
         if by := result["by"]:
@@ -191,9 +193,9 @@ class SelectSamples(QualityOperator):
                 f"{counted(by['values'], 'value')} of {markdown(by['field'])}"
             )
         if result["duplicates"] is None:
-            lines.append("- duplicates may both be chosen until `find_duplicates` was run")
+            lines.append("- both of two duplicates may be selected; run `find_duplicates` first")
         lines += skipped_lines(result)
-        lines.append(f"- {duration(result['seconds'])} in all")
+        lines.append(f"- {duration(result['seconds'])} in total")
         return "\n".join(lines)
 
 
@@ -202,13 +204,13 @@ def _named_input(
 ) -> None:
     """A choice between fields, saved views and tags; none if there are none."""
     if not options and required:
-        raise UserError("Save a view of the samples that you mean, or tag them, first")
+        raise UserError("Save a view of these samples, or tag them, first")
     none = None if required else "Nothing"
     choice_input(
         inputs,
         name,
         list(dict.fromkeys(option for option in options if option != NOT_CHOSEN)),
         label=label,
-        description="A saved view or a tag" + ("" if required else ", or what has a label"),
+        description="A saved view or a tag" + ("" if required else ", or labeled samples"),
         none=none,
     )

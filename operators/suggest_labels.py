@@ -5,7 +5,7 @@ from typing import Any
 import fiftyone.operators.types as types
 
 from ..checks.inputs import Inputs
-from ..checks.progress import Progress, counted, duration
+from ..checks.progress import Progress, counted, duration, percent
 from ..checks.suggestions import SUGGESTIONS, checked_precision, columns_of, suggest_labels
 from ..markup import code, markdown
 from ..storage.targets import resolve_target
@@ -27,9 +27,9 @@ class SuggestLabels(QualityOperator):
     name = SUGGESTIONS.name
     label = "Quality: suggest labels"
     description = (
-        "Suggest labels for samples or patches without one, from those that have one (a few of "
-        "each class are enough), with a calibrated confidence; accepts those that are sure "
-        "enough, and leaves out what may be of none of the classes"
+        "Suggest labels for unlabeled samples or patches from labeled ones (a few per class are "
+        "enough), with calibrated confidence; accepts suggestions that are certain enough, and "
+        "suggests nothing for samples that may belong to none of the classes"
     )
     icon = "new_label"
 
@@ -52,7 +52,7 @@ class SuggestLabels(QualityOperator):
             embeddings: the field of the embeddings
             label_field: the labels: a Classification, string, integer or boolean field; of
                 patches, the patches field
-            precision (0.95): the share of the accepted suggestions that shall be right; the rest
+            precision (0.95): the share of the accepted suggestions that must be right; the rest
                 is left to review. It holds for what is of one of the classes
             patches_field (None): the field of the patches whose labels are suggested
             run_key (None): the name of the run, by default ``suggestions``
@@ -79,12 +79,12 @@ class SuggestLabels(QualityOperator):
         patches_field = patches_input(ctx, samples, inputs, "Suggest for")
         target = resolve_target(samples, patches_field)
         embeddings = embeddings_input(ctx, target, inputs)
-        labels_input(target, inputs, "Suggested where it is empty")
+        labels_input(target, inputs, "Labels are suggested where this field is empty")
         inputs.float(
             "precision",
             default=0.95,
             label="Precision",
-            description="The share of the accepted suggestions that shall be right",
+            description="The required share of correct labels among accepted suggestions",
         )
         run_key_input(ctx, target, self.name, columns_of(target), [*SUGGESTIONS.views], inputs)
         checked_precision(ctx.params.get("precision") or 0.95)
@@ -98,27 +98,29 @@ class SuggestLabels(QualityOperator):
             f"{result['labeled']:,} labels"
         ]
         if result["suggested"]:
-            lines[0] += f": saved view {code(f'{key}: accepted')}, the least sure first"
-            lines.append(f"- {result['expected_precision']:.0%} of them are expected to be right")
+            lines[0] += f": saved view {code(f'{key}: accepted')}, least certain first"
+            lines.append(
+                f"- {percent(result['expected_precision'])} of them are expected to be correct"
+            )
         lines.append(
-            f"- {counted_of(result['abstained'], noun)} left to you: saved view "
+            f"- {counted_of(result['abstained'], noun)} left for review: saved view "
             f"{code(f'{key}: to review')}"
             + (
-                f"; {result['unlike']:,} of them may be of none of the classes, so without a "
+                f"; {result['unlike']:,} of them may belong to none of the classes and have no "
                 "suggestion"
                 if result["unlike"]
                 else ""
             )
         )
         counts = result["at_precision"]
-        table = [f"{row['suggested']:,} at {row['precision']:.0%}" for row in counts]
-        lines.append(f"- labels at which precision: {', '.join(table)}")
+        table = [f"{row['suggested']:,} at {percent(row['precision'])}" for row in counts]
+        lines.append(f"- labels by required precision: {', '.join(table)}")
         if result["held_out"]:
             lines.append(
-                f"- {result['held_out_accuracy']:.0%} of {counted(result['held_out'], 'label')} "
-                "predicted right from the others"
+                f"- {percent(result['held_out_accuracy'])} of "
+                f"{counted(result['held_out'], 'label')} predicted correctly from the others"
             )
         lines += [f"- **{markdown(warning)}**" for warning in result["warnings"]]
         lines += skipped_lines(result)
-        lines.append(f"- {duration(result['seconds'])} in all")
+        lines.append(f"- {duration(result['seconds'])} in total")
         return "\n".join(lines)

@@ -15,8 +15,8 @@ class UpdateAudit(QualityOperator):
     name = "update_audit"
     label = "Quality: update audit"
     description = (
-        "Repeat what is out of date, after labels were reviewed or samples added: each check with "
-        "the settings of its last run. Reviews and labels are kept"
+        "Repeat runs that are out of date, for example after labels were reviewed or samples "
+        "added, each with the settings of its last run. Reviews and labels are kept"
     )
     icon = "update"
 
@@ -47,7 +47,7 @@ class UpdateAudit(QualityOperator):
         if not runs:
             raise UserError("There is nothing to update yet; run 'Quality: audit' first")
         keys = ", ".join(run.key for run in runs)
-        text = f"Of {keys}, those that are out of date will be repeated with the same settings. "
+        text = f"Of {keys}, runs that are out of date will be repeated with the same settings. "
         inputs.view("plan", types.Notice(label=f"{text}Reviews and labels are kept"))
 
     def links(self, result: dict[str, Any]) -> list[tuple[str, str, dict[str, Any]]]:

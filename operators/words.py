@@ -9,7 +9,7 @@ from ..markup import markdown
 def skipped_lines(result: dict[str, Any]) -> list[str]:
     """What was not evaluated, and why, for summaries."""
     return [
-        f"- {counted_of(count, result['things'])} left out: {markdown(reason)}"
+        f"- {counted_of(count, result['things'])} skipped: {markdown(reason)}"
         for reason, count in sorted(result["skipped"].items(), key=lambda item: -item[1])
     ]
 

@@ -34,7 +34,7 @@ def _hint(panel: types.Object, stored: StoredSeparability) -> None:
     overall = stored.report["overall"]
     panel.md(
         f"{overall['classes']:,} classes, {overall['samples']:,} {stored.noun} of "
-        f"{code(stored.report['label_field'])}, judged by {code(stored.embeddings)}. "
+        f"{code(stored.report['label_field'])}, evaluated with {code(stored.embeddings)}. "
         "**Click a class, a bar or a cell to see its samples.**",
         name="hint",
     )
@@ -74,7 +74,7 @@ def _mixing(
     add_show_button(table, "Boundary", events.on_pair)
     columns = ["other", "out", "in", "neighbors"]
     for key, head in zip(
-        columns, ("Confused with", "Predicted as it", "Predicted as this", "Neighbors")
+        columns, ("Confused with", "Predicted as this", "Predicted as this", "Neighbors")
     ):
         table.add_column(key, label=head)
     rows = []
@@ -98,10 +98,10 @@ def _pair(
     here = percent(back.get("predicted_share", 0))
     near = percent(out.get("neighbor_share"))
     return (there, here, near), (
-        f"{there} of {label} are predicted as {other}: shows those of {label} that come nearest "
-        f"to {other}.",
-        f"{here} of {other} are predicted as {label}: shows those of {other} that come nearest "
-        f"to {label}.",
+        f"{there} of {label} are predicted as {other}: shows the samples of {label} closest to "
+        f"{other}.",
+        f"{here} of {other} are predicted as {label}: shows the samples of {other} closest to "
+        f"{label}.",
         f"{near} of the neighbors of {label} are of {other}.",
     )
 

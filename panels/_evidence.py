@@ -27,7 +27,7 @@ def draw_hint(panel: types.Object, events: "WhyThisSample", place: Place) -> Non
     """Adds what to do where nothing is open, or nothing is known."""
     if not place.runs and place.others:
         panel.md(
-            f"**The checks are not of {place.about.words}**, but of what these open:",
+            f"**No check covers {place.about.words}**; these open what the checks cover:",
             name="hint",
         )
         for number, run in enumerate(place.others[:MAX_OTHERS]):
@@ -42,18 +42,20 @@ def draw_hint(panel: types.Object, events: "WhyThisSample", place: Place) -> Non
         return
     if not place.runs:
         panel.md(
-            "**Nothing is known yet**\n\nRun **Quality: audit**; this panel then shows what its "
-            "checks found out about each sample, and takes your decisions.",
+            "**No results yet**\n\nRun **Quality: audit**; this panel then shows its findings "
+            "for each sample, and you review them here.",
             name="hint",
         )
         return
     open_, total = place.queue.num_open, len(place.queue.ids)
     what = f" of {code(place.queued.key)}" if place.queued is not None else ""
     if not open_:
-        panel.md(f"**Nothing is left to decide**{what}. Open a sample to see why.", name="hint")
+        panel.md(
+            f"**Everything is reviewed**{what}. Open a sample to see its findings.", name="hint"
+        )
         return
     panel.md(
-        f"**{open_:,} of {total:,}{what} left to decide.** Open a sample, or start with the first.",
+        f"**{open_:,} of {total:,}{what} to review.** Open a sample, or start with the first.",
         name="hint",
     )
     panel.btn(
@@ -95,7 +97,7 @@ def draw_evidence(
     sections.sort(key=lambda section: section[0] is None or section[0].run.key != queued)
     drawn = [draw(known) for known, draw in sections if known is not None]
     if not any(drawn):
-        panel.md("No check found anything about it.", name="nothing")
+        panel.md("No check found an issue here.", name="nothing")
     if evidence.duplicate is None or not evidence.duplicate.others:
         seen = [evidence.seen]
         draw_strip(panel, "open", None, seen, lambda other: other.label or "no label", LARGE)
@@ -114,12 +116,12 @@ def _progress(panel: types.Object, events: "WhyThisSample", place: Place, undo: 
         return
     text = f"{at + 1:,} of {total:,}" if at is not None else f"{total:,} in the queue"
     if place.queued is not None:
-        text += f" in {code(place.queued.key)}, {done:,} decided"
+        text += f" in {code(place.queued.key)}, {done:,} reviewed"
         panel.float("progress", default=done / total, view=types.ProgressView(variant="linear"))
     row.md(text, name="where")
     if place.queued is not None and done == total:
         finish = panel.h_stack("finish", gap=1, align_y="center")
-        finish.md("**Everything in this queue is decided.**", name="finished")
+        finish.md("**Everything in this queue is reviewed.**", name="finished")
         finish.btn("close", "Finish", icon="done", variant="contained", on_click=events.on_finish)
 
 
@@ -138,7 +140,7 @@ def _duplicate(
     text = f"**{what}**{f' by its text in {code(field)}' if field else ''}"
     text += f", one of {known.num_others:,}"
     if kept:
-        text += ": **this one is kept**"
+        text += ": **this is the representative**"
     elif facts["change"]:
         compared = "words" if field else "pixels"
         sure = f", {compared} agree {percent(facts['agreement'])}" if facts["agreement"] else ""
@@ -156,7 +158,7 @@ def _duplicate(
 def _member(other: Other, place: Place) -> str:
     parts = [other.label, other.split]
     if other.id.partition("@")[0] == (place.id or "").partition("@")[0]:
-        parts.append("this one")
+        parts.append("this image")
     if other.facts.get("keep"):
         parts.append("kept")
     return " · ".join(part for part in parts if part) or "no label"
@@ -166,7 +168,7 @@ def _outlier(panel: types.Object, events: "WhyThisSample", place: Place, known: 
     facts = known.facts
     if not facts["flagged"] and facts["review"] is None:
         return False
-    reason = markdown(facts["reason"] or "unlike the others")
+    reason = markdown(facts["reason"] or "unlike the other samples")
     text = f"**Outlier**: {reason}"
     if facts["score"] is not None:
         text += f", score {facts['score']:.2f}"
@@ -185,16 +187,18 @@ def _caption(
     if not facts["flagged"] and facts["review"] is None:
         return False
     text = (
-        f"**The caption does not fit**, place {facts['rank']:,}" if facts["rank"] else "**Caption**"
+        f"**The caption does not match its image**, place {facts['rank']:,}"
+        if facts["rank"]
+        else "**Caption**"
     )
     if facts["score"] is not None:
-        text += f": {percent(facts['score'])} of other pairings fit at least as well"
+        text += f": {percent(facts['score'])} of other pairings match at least as well"
     if evidence.text:
         text += f"\n\n> {markdown(short(' '.join(evidence.text.split()), MAX_CAPTION))}"
     panel.md(text, name="caption_title")
     _decisions(
         panel, "caption", events, place, known,
-        ((FITS, "The caption fits", "check"), (REMOVE, "Tag to remove", "delete")),
+        ((FITS, "Caption matches", "check"), (REMOVE, "Tag to remove", "delete")),
     )  # fmt: skip
     return True
 

@@ -1,5 +1,6 @@
 """What "Why this sample?" shows of a label: the suggestion, who says what, and the decisions."""
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import fiftyone.operators.types as types
@@ -62,7 +63,7 @@ def draw_label(
         _label_decisions(panel, ctx, events, place, evidence, known)
     panel.md(_witnesses(facts), name="witnesses")
     if known.others:
-        title = "Neighbors that speak against the label"
+        title = "Neighbors with other labels"
         if known.num_others > len(known.others):
             title += f" ({len(known.others)} of {known.num_others:,})"
         draw_strip(panel, "against", title, known.others, lambda other: other.label or "no label")
@@ -76,7 +77,7 @@ def _change(evidence: Evidence) -> str:
     return f"**{markdown(before)} → {markdown(now)}**"
 
 
-def _told(facts: dict[str, Any]) -> str:
+def _told(facts: Mapping[str, Any]) -> str:
     parts = [markdown(facts["reason"])] if facts.get("reason") else []
     for what in ("wrong", "missing"):
         if facts.get(what) and all(isinstance(name, str) for name in facts[what]):
@@ -84,7 +85,7 @@ def _told(facts: dict[str, Any]) -> str:
     return f" ({'; '.join(parts)})" if parts else ""
 
 
-def _witnesses(facts: dict[str, Any]) -> str:
+def _witnesses(facts: Mapping[str, Any]) -> str:
     said = []
     for name, who in (("probe", "Classifier"), ("neighbors", "Neighbors")):
         if facts.get(name) is not None:
@@ -93,7 +94,7 @@ def _witnesses(facts: dict[str, Any]) -> str:
             said.append(f"{who}: **{markdown(facts[name])}**{share}")
     if facts["quality"] is not None:
         said.append(f"Label quality {facts['quality']:.2f}")
-    return " · ".join(said) or "No other label is likelier"
+    return " · ".join(said) or "No other label is more likely"
 
 
 def _label_decisions(
@@ -151,7 +152,7 @@ def _choice(
         names.add_choice(name, label=name)
     wide = {"gridTemplateColumns": "minmax(0, 320px) max-content", "alignItems": "end"}
     row = panel.h_stack(choice_of(place), gap=1, componentsProps={"grid": {"sx": wide}})
-    title = "Other labels, with commas between them" if several else "Another label"
+    title = "Other labels, separated by commas" if several else "Another label"
     row.str("label", label=title, view=names, on_change=events.on_label)
     chosen = str(get_state(ctx, f"{choice_of(place)}.label") or "").strip()
     row.btn(
@@ -186,7 +187,7 @@ def draw_decided(
     row.md(f"{what}{': ' if of_label else 'Decided: '}{words}", name="decided")
     row.btn(
         "take_back",
-        "Take back",
+        "Withdraw review",
         icon="undo",
         variant="outlined",
         on_click=events.on_take_back,

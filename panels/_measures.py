@@ -85,8 +85,7 @@ MEASURES = {
             "recall",
             "Recall",
             "Recall",
-            "Recall: the share of the class that is predicted as this class by a classifier that "
-            "has not seen the sample.",
+            "Recall: the share of the class that a held-out classifier predicts as this class.",
             percent,
             is_share=True,
         ),
@@ -94,7 +93,7 @@ MEASURES = {
             "precision",
             "Precision",
             "Prec.",
-            "Precision: the share of what is predicted as this class that really is of it.",
+            "Precision: the share of samples predicted as this class that belong to it.",
             percent,
             is_share=True,
         ),
@@ -110,24 +109,23 @@ MEASURES = {
             "silhouette",
             "Silhouette",
             "Silh.",
-            "Silhouette: how much closer samples are to their own class than to the next, "
-            "from −1 to 1; below 0 they are closer to another class.",
+            "Silhouette: how much closer samples are to their own class than to the nearest "
+            "other class, from −1 to 1; below 0 they are closer to the other class.",
             decimal,
         ),
         Measure(
             "fisher",
             "Fisher ratio",
             "Fisher",
-            "Fisher ratio: the distance to the class hardest to tell apart, against the spread "
-            "within the classes; higher is better.",
+            "Fisher ratio: the distance to the class that is hardest to separate, relative to "
+            "the spread within the classes; higher is better.",
             ratio,
         ),
         Measure(
             "confused_rate",
             "Confused with one class",
             "Conf.",
-            "Confusion: the share of the class that is predicted as the one class that it is most "
-            "often predicted as.",
+            "Confusion: the share of the class predicted as its most frequent wrong class.",
             percent,
             low_is_worse=False,
             is_share=True,
@@ -144,7 +142,7 @@ MEASURES = {
             "outliers",
             "Outliers",
             "Outl.",
-            "Outliers: samples of the class that are unlike the others (find_outliers).",
+            "Outliers: unusual samples of the class (find_outliers).",
             whole,
             low_is_worse=False,
         ),
@@ -152,7 +150,7 @@ MEASURES = {
             "count",
             "Count",
             "Count",
-            "Count: how many were judged; measures of few say little.",
+            "Count: the number of samples evaluated; measures of small classes are uncertain.",
             whole,
         ),
     )

@@ -111,7 +111,7 @@ def open_queue(ctx: Any, run: Run) -> None:
     queue = queue_of(ctx.dataset, run) if has_queue(run) and run.views else Queue(())
     first = queue.after(None)
     if first is None:
-        raise UserError("Nothing of it is left to decide")
+        raise UserError("Everything in it is reviewed")
     open_in_view(ctx, run, first)
 
 
@@ -175,9 +175,9 @@ def _about(ctx: Any) -> About:
         if isinstance(view, fop.PatchesView) and not isinstance(view, fop.EvaluationPatchesView):
             return About(patches_field=view.patches_field)
         if view._is_generated:
-            raise UserError("Views of this kind are not reviewed one by one; open the samples")
+            raise UserError("This view cannot be reviewed one by one; open the samples")
     elif {"ToFrames", "ToClips", "ToEvaluationPatches", "ToTrajectories"} & set(kinds):
-        raise UserError("Views of this kind are not reviewed one by one; open the samples")
+        raise UserError("This view cannot be reviewed one by one; open the samples")
     return About()
 
 

@@ -30,9 +30,9 @@ TAGGED = "tagged"
 def draw_nothing(panel: types.Object, events: "DatasetQuality", count: int) -> None:
     """Adds what to do where there is no run yet."""
     panel.md(
-        f"**Nothing is known of these {count:,} samples yet**\n\nAn audit computes embeddings and "
-        "finds duplicates, leaks between splits, wrong labels, outliers and weak classes. Its form "
-        "says what it will do and how long that takes; it changes no label and no file.",
+        f"**No results for these {count:,} samples yet**\n\nAn audit computes embeddings and finds "
+        "duplicates, leaks between splits, label issues, outliers and weak classes. Its form "
+        "shows what it will do and how long that takes; no label or file is changed.",
         name="hint",
     )
     panel.btn(
@@ -56,7 +56,7 @@ def draw_overview(
     stale = set(str(get_state(ctx, "stale") or "").split()) & {run.key for run in runs}
     _head(panel, events, runs, stale)
     if not cards:
-        panel.md("**Nothing stands out**", name="nothing")
+        panel.md("**No issues found**", name="nothing")
     ordered = sorted(enumerate(cards), key=lambda entry: (_is_done(entry[1]), entry[0]))
     for number, (_, card) in enumerate(ordered):
         _card(panel, ctx, events, number, card, card.run.key in stale)
@@ -79,7 +79,7 @@ def _head(panel: types.Object, events: "DatasetQuality", runs: list[Run], stale:
                 severity="warning",
                 label=f"{counted(len(stale), 'run')} out of date",
                 description="Labels, samples or embeddings have changed since. Update audit "
-                "repeats what has changed with the same settings, and keeps your reviews.",
+                "repeats the affected runs with the same settings and keeps your reviews.",
             ),
         )
         panel.md(f"Out of date: {keys}", name="stale_keys")
@@ -118,9 +118,9 @@ def _card(
         states.append("solved")
     elif queue is not None and queue.decided:
         states.append("reviewed" if not queue.num_open else "open")
-        told = f"{len(queue.decided):,} of {len(queue.ids):,} decided"
+        told = f"{len(queue.decided):,} of {len(queue.ids):,} reviewed"
         if card.precision is not None:
-            told += f", {percent(card.precision)} of them real"
+            told += f", {percent(card.precision)} of them correct"
         states.append(told)
     else:
         states.append("open")

@@ -72,9 +72,8 @@ def _nothing_yet(panel: types.Object, ctx: Any, events: "ClassSeparability") -> 
     missing = store.prospect(ctx.dataset).missing
     if missing == "vectors":
         panel.md(
-            "**No embeddings yet**\n\nHow well classes can be told apart is measured on "
-            "embeddings of the images or patches. Compute them first; the form says how long "
-            "that takes.",
+            "**No embeddings yet**\n\nClass separability is measured on embeddings of the images "
+            "or patches. Compute them first; the form shows how long that takes.",
             name="hint",
         )
         panel.btn(
@@ -86,16 +85,16 @@ def _nothing_yet(panel: types.Object, ctx: Any, events: "ClassSeparability") -> 
         )
     elif missing == "labels":
         panel.md(
-            "**No labels yet**\n\nThere are embeddings, but no classes to tell apart. Add a "
-            "`Classification` or string field with a label for each sample, or compute "
-            "embeddings of the patches of a `Detections` field: they bring their labels.",
+            "**No labels yet**\n\nThere are embeddings, but no classes. Add a `Classification` "
+            "or string field with a label per sample, or compute embeddings of the patches of a "
+            "`Detections` field, which have labels.",
             name="hint",
         )
     else:
         panel.md(
-            "**Nothing measured yet**\n\nMeasure for each class how well the embedding tells "
-            "it from the others, which classes it confuses, and which samples are to blame. "
-            "The form is filled in, and says how long that takes.",
+            "**Not measured yet**\n\nMeasure how well the embeddings separate each class from "
+            "the others, which classes are confused, and which samples cause it. The form is "
+            "filled in and shows how long that takes.",
             name="hint",
         )
         panel.btn(
@@ -155,7 +154,7 @@ def _overall(
 ) -> None:
     table = compact_table()
     columns = ["accuracy", "purity", "silhouette", "pairs", "map"]
-    heads = ["Bal. accuracy", "Purity", "Silhouette", "Mixing pairs", "Trust"]
+    heads = ["Bal. accuracy", "Purity", "Silhouette", "Confused pairs", "Trust"]
     if other is not None:
         columns, heads = ["run", *columns], ["", *heads]
     for key, head in zip(columns, heads):

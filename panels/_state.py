@@ -5,7 +5,7 @@ list into the old one, item by item, and what the old one had beyond stays. For 
 tables bring their rows as defaults.
 
 What the panel has put in the grid is in FiftyOne's execution store: for each change of a panel's
-state the App loads its page anew, which would double the time until the grid shows what was
+state the App loads its page again, which would double the time until the grid shows what was
 clicked.
 """
 
@@ -127,7 +127,7 @@ def version(run: Run) -> str:
 
 
 def is_current(ctx: Any, runs: list[Run]) -> bool:
-    """Whether what was seen last is still there; runs are deleted and computed anew."""
+    """Whether what was seen last is still there; runs are deleted and computed again."""
     run = named_run(runs, get_state(ctx, "top.run"))
     others = (NONE, *(other.key for other in runs))
     return (
@@ -145,7 +145,7 @@ def seen_runs(ctx: Any) -> tuple[StoredSeparability, StoredSeparability | None]:
     """
     runs = store.separability_runs(ctx.dataset)
     if not is_current(ctx, runs):
-        raise UserError("The run was deleted or computed again; this is what there is now")
+        raise UserError("The run was deleted or recomputed; this is the current one")
     run = named_run(runs, get_state(ctx, "top.run"))
     other = named_run(runs, get_state(ctx, "top.other"))
     stored = store.read_separability(ctx.dataset, run)
@@ -238,7 +238,7 @@ def show(
     ctx: Any, stored: StoredSeparability, kind: str, label: str, other: str | None = None
 ) -> None:
     """Shows samples in the grid and remembers what was shown before the first of them."""
-    selection = {"kind": kind, "label": label, "other": other, "count": None}
+    selection: dict[str, Any] = {"kind": kind, "label": label, "other": other, "count": None}
     try:
         view = view_of(ctx, stored, kind, label, other)
     except UserError:

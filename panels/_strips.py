@@ -42,7 +42,7 @@ def draw_strip(
 
 
 def _wrapping(width: str) -> dict[str, Any]:
-    """Properties of a row of pictures that goes on below, with room for its captions."""
+    """Properties of a row of images that goes on below, with room for its captions."""
     columns = f"repeat(auto-fill, {width})"
     return {
         "grid": {

@@ -12,15 +12,16 @@ from ._measures import MEASURES, decimal, percent, points, signed, whole
 from ._state import measure_key
 
 OVERALL_SENTENCES = {
-    "accuracy": "Balanced accuracy: the mean recall of the classes, of predictions by a classifier "
-    "that has not seen the sample or its duplicates.",
-    "purity": "Purity: the share of neighbors of the same class; in brackets what chance gives.",
-    "silhouette": "Silhouette: how much closer samples are to their own class than to the next, "
-    "from −1 to 1.",
-    "pairs": "Mixing pairs: ordered pairs of classes that mix more than by chance, after "
-    "correction for the number of pairs.",
-    "map": "Trust: how far neighbors on the latest visualization of these embeddings are neighbors "
-    "in fact, from 0 to 1.",
+    "accuracy": "Balanced accuracy: the mean recall of the classes; predictions are held out, so "
+    "the classifier has not seen the sample or its duplicates.",
+    "purity": "Purity: the share of neighbors of the same class; in parentheses, the share "
+    "expected by chance.",
+    "silhouette": "Silhouette: how much closer samples are to their own class than to the "
+    "nearest other class, from −1 to 1.",
+    "pairs": "Confused pairs: ordered pairs of classes that are confused beyond chance, "
+    "corrected for the number of pairs.",
+    "map": "Trust: how reliably neighbors in the latest visualization of these embeddings are "
+    "neighbors in the original space, from 0 to 1.",
 }
 
 
@@ -42,7 +43,9 @@ def wrapping_row() -> dict[str, Any]:
 
 def compact_table(clickable: bool = False, **handlers: Any) -> types.TableView:
     """A table that fits the panel's usual width."""
-    body = {"& td, & th": {"fontSize": "0.8rem", "px": 0.75, "py": 0.4, "lineHeight": 1.3}}
+    body: dict[str, Any] = {
+        "& td, & th": {"fontSize": "0.8rem", "px": 0.75, "py": 0.4, "lineHeight": 1.3}
+    }
     body["minWidth"] = 0
     # Names stand in the first column and in the last before the button.
     body["& td:first-of-type, & td:nth-last-of-type(2)"] = {"overflowWrap": "anywhere"}
@@ -155,9 +158,9 @@ def selection_text(
         shown = {
             "class": f"Shown: all {count} of the class.",
             "pair": f"Shown: {count} of **{markdown(selection['label'])}** near "
-            f"**{markdown(selection['other'])}**, the nearest first.",
-            "label_issues": f"Shown: its {count} with a doubtful label.",
-            "outliers": f"Shown: its {count} that are unlike the others.",
+            f"**{markdown(selection['other'])}**, closest first.",
+            "label_issues": f"Shown: {count} label issues of the class.",
+            "outliers": f"Shown: {count} outliers of the class.",
         }[selection["kind"]]
     return f"**{markdown(row['label'])}**: {markdown(row['verdict'])}. {shown}"
 

@@ -76,7 +76,7 @@ def _classes(
     _tools(panel, events, stored)
     rows, found = page_of(ctx, stored)
     if not rows:
-        panel.md("No class has such a name", name="no_class")
+        panel.md("No class matches this name", name="no_class")
         return
     if chart:
         _bars(panel, events, MEASURES[measure_key(ctx)], rows, stored, other)
@@ -104,7 +104,7 @@ def _tools(panel: types.Object, events: "ClassSeparability", stored: StoredSepar
     tools.str(
         "search",
         label="Search",
-        view=types.TextFieldView(placeholder="Name of a class", space=6),
+        view=types.TextFieldView(placeholder="Class name", space=6),
         on_change=events.on_search,
     )
 
@@ -178,9 +178,8 @@ def _matrix(
     labels, page = matrix_labels(ctx, stored)
     data, layout = _figures.confusion(labels, stored.pairs, stored.classes, share)
     panel.md(
-        "Rows are the classes, columns what they are predicted as; classes that are confused "
-        "stand together. A click on a square shows the samples on the boundary, on the gray "
-        "diagonal the class.",
+        "Rows are the classes, columns the predictions; confused classes are next to each other. "
+        "Click a square to see the samples on the boundary, or the gray diagonal to see the class.",
         name="reading",
     )
     panel.plot(
@@ -196,7 +195,7 @@ def _matrix_pages(
 ) -> None:
     buttons = panel.h_stack("matrix_pages", gap=1, align_y="center")
     look = {"variant": "outlined", "on_click": events.on_matrix}
-    if page == "all":
+    if isinstance(page, str):  # all
         buttons.btn("matrix_few", f"The {MATRIX} most confused", params={"matrix": 0}, **look)
         return
     _page_buttons(buttons, "matrix_", "matrix", page, MATRIX, total, events.on_matrix)
@@ -245,7 +244,7 @@ def _more(panel: types.Object, events: "ClassSeparability", stored: StoredSepara
     if slices := stored.report.get("slices"):
         _slices(panel, stored, slices)
     panel.md("**What the numbers mean**\n\n" + help_text(), name="help")
-    panel.btn("compute_again", "Compute again", icon="refresh", on_click=events.on_compute)
+    panel.btn("compute_again", "Recompute", icon="refresh", on_click=events.on_compute)
 
 
 def _comparison(panel: types.Object, comparison: dict[str, Any]) -> None:
@@ -269,7 +268,7 @@ def _slices(panel: types.Object, stored: StoredSeparability, slices: list[dict[s
         [row["value"], whole(row["count"]), percent(row["balanced_accuracy"]), row["verdict"]]
         for row in slices
     ]
-    heads = ("Slice", "Count", "Bal. accuracy", "Against the rest")
+    heads = ("Slice", "Count", "Bal. accuracy", "Compared with the rest")
     add_plain_table(panel, "slices_table", heads, rows)
     if prediction := stored.run.facts.special.get("field_prediction"):
         panel.md(f"{by}: {markdown(prediction['verdict'])}", name="prediction")

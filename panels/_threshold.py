@@ -65,9 +65,9 @@ def _told(scores: Scores, chosen: float) -> str:
     side = "quality {:.2f} or less" if scores.low else "score {:.2f} or more"
     count = int(scores.flags(chosen).sum())
     if scores.threshold is None:
-        now = f"{int(scores.now.sum()):,} are flagged now, by more than their quality"
+        now = f"{int(scores.now.sum()):,} are flagged now, based on more than their quality"
     else:
-        now = f"the threshold is {scores.threshold:.2f}" + (", moved by hand" * scores.moved)
+        now = f"the threshold is {scores.threshold:.2f}" + (", set manually" * scores.moved)
     return f"**{count:,} flagged at {side.format(chosen)}**; {now}"
 
 
@@ -98,7 +98,7 @@ def _histogram(scores: Scores, chosen: int) -> Figure:
         "showlegend": False,
         "shapes": [line],
         "xaxis": {"range": [0, 1], "fixedrange": True, "title": {"text": ""}},
-        # Few are strange: on a linear axis they would not be seen.
+        # Few are unusual: on a linear axis they would not be seen.
         "yaxis": {
             "type": "log",
             "fixedrange": True,

@@ -69,7 +69,7 @@ def guarded(handler: Handler) -> Handler:
 
 
 class ClassSeparability(foo.Panel):
-    """Shows which classes the vectors tell apart, and the samples behind each number."""
+    """Shows which classes the embeddings separate, and the samples behind each number."""
 
     @property
     def config(self) -> foo.PanelConfig:
@@ -115,7 +115,7 @@ class ClassSeparability(foo.Panel):
         if run is None:
             return None
         changes = store.changes(ctx.dataset, store.read_separability(ctx.dataset, run))
-        return {"read": version(run), "stale": "; ".join(changes)}
+        return {"read": version(run), "stale": "; ".join(changes or ())}
 
     @guarded
     def on_checked(self, ctx: Any) -> None:
@@ -235,7 +235,7 @@ class ClassSeparability(foo.Panel):
 
     @guarded
     def on_map(self, ctx: Any) -> None:
-        """Opens FiftyOne's Embeddings panel beside the samples, or the form that makes a map."""
+        """Opens FiftyOne's Embeddings panel beside the samples, or the form that makes a plot."""
         stored, _ = seen_runs(ctx)
         if store.map_key(ctx.dataset, stored) is not None:
             # A tab beside the samples: a third column would leave none of them room.
@@ -285,11 +285,14 @@ class ClassSeparability(foo.Panel):
         ctx.dataset.reload()
         runs = store.separability_runs(ctx.dataset)
         run = named_run(runs, key) or (runs[0] if runs else None)
-        state = {key: value for key, value in CHOICES.items() if get_state(ctx, key) is None}
+        state: dict[str, Any] = {
+            key: value for key, value in CHOICES.items() if get_state(ctx, key) is None
+        }
         state |= {"at_work": store.running(ctx.dataset, OPERATOR)}
         if opened:
             state |= new_seat(ctx)
-        changes, anew = [], False
+        changes: list[str] | None = []
+        anew = False
         if run is not None:
             stored = store.read_separability(ctx.dataset, run)
             changes = store.changes(ctx.dataset, stored, compare=False)
@@ -321,7 +324,7 @@ class ClassSeparability(foo.Panel):
             panel = types.Object()
             draw_trouble(panel, self, str(error))
         except Exception as error:
-            logger.exception("The panel cannot be shown")
+            logger.exception("The panel cannot be displayed")
             panel = types.Object()
             draw_trouble(panel, self, _unexpected(error))
         return as_property(panel)

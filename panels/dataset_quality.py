@@ -1,6 +1,6 @@
 """The panel "Dataset quality": what the runs found, kept, with what there is to do about each.
 
-It reads stored runs and computes nothing. Whether they are out of date takes seconds to tell of
+It reads stored runs anddoes not compute. Whether they are out of date takes seconds to tell of
 large datasets, and is asked in an event of its own.
 """
 
@@ -61,9 +61,9 @@ class DatasetQuality(foo.Panel):
             label="Dataset quality",
             icon="fact_check",
             help_markdown=(
-                "What the checks of this plugin found on this dataset, and what you have decided "
-                "about it. Show puts it in the grid, Review opens it one by one with "
-                "**Why this sample?** beside it. No file is ever changed."
+                "What the checks of this plugin found on this dataset, and the state of your "
+                "review. Show opens a finding in the grid, Review goes through it one by one "
+                "with **Why this sample?** beside the sample. Files are never changed."
             ),
             surfaces="grid",
             allow_multiple=False,
@@ -194,7 +194,7 @@ class DatasetQuality(foo.Panel):
             panel = types.Object()
             self._trouble(panel, str(error))
         except Exception as error:
-            logger.exception("The panel cannot be shown")
+            logger.exception("The panel cannot be displayed")
             panel = types.Object()
             self._trouble(panel, _unexpected(error))
         view = types.GridView(

@@ -72,9 +72,9 @@ class WhyThisSample(foo.Panel):
             label="Why this sample?",
             icon="help_center",
             help_markdown=(
-                "What the checks of this plugin know of the open sample or patch. Each decision is "
-                "one click and goes on to the next of the queue; Undo takes the last one back. "
-                "Labels change only by Accept and Set, and files never."
+                "What the checks of this plugin found for the open sample or patch. Each "
+                "decision is one click and opens the next item of the queue; Undo reverts the "
+                "last one. Only Accept and Set change labels; files are never changed."
             ),
             surfaces="grid modal",
             allow_multiple=False,
@@ -129,9 +129,9 @@ class WhyThisSample(foo.Panel):
         if app_id(last["id"]) == ctx.current_sample:
             return
         run = read_run(ctx.dataset, last["run_key"])
-        if is_shown(ctx, place, run):
+        if run is not None and is_shown(ctx, place, run):
             _go(ctx, last["id"])
-        elif run.views:  # decided in another view, of patches say
+        elif run is not None and run.views:  # decided in another view, of patches say
             open_in_view(ctx, run, last["id"])
 
     @guarded
@@ -184,7 +184,7 @@ class WhyThisSample(foo.Panel):
             panel = types.Object()
             self._trouble(panel, str(error))
         except Exception as error:
-            logger.exception("The panel cannot be shown")
+            logger.exception("The panel cannot be displayed")
             panel = types.Object()
             self._trouble(panel, _unexpected(error))
         view = types.GridView(
@@ -216,7 +216,7 @@ def _asked(ctx: Any) -> Place:
     """
     place = find_place(ctx)
     if place.id is None or app_id(place.id) != app_id(ctx.params["id"]):
-        raise UserError("Another sample is open by now; nothing was changed")
+        raise UserError("Another sample has been opened since; nothing was changed")
     return place
 
 
@@ -247,7 +247,7 @@ def _decide(
 def _go(ctx: Any, following: str | None) -> None:
     """Opens a sample or patch, if there is one, and draws it already while the App opens it."""
     if following is None:
-        ctx.ops.notify("Nothing else in this queue is left to decide", variant="success")
+        ctx.ops.notify("Everything else in this queue is reviewed", variant="success")
         return
     ctx.ops.open_sample(id=app_id(following))
     ctx.request_params["current_sample"] = app_id(following)

@@ -1,4 +1,4 @@
-"""Images at the size at which words can be told apart, read when a pair is looked at closely.
+"""Images at the size at which words can be read, read when a pair is looked at closely.
 
 Stands apart from ``small_pictures`` because few images of a set are wanted: those of pairs that
 look alike when small.
@@ -24,11 +24,11 @@ MAX_HELD = 256
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture file, or an object in it.
+    """An image file, or an object in it.
 
     Attributes:
         path: the file
-        box: relative ``(x, y, width, height)`` of the object, None for the whole picture
+        box: relative ``(x, y, width, height)`` of the object, None for the whole image
     """
 
     path: str
@@ -90,6 +90,6 @@ def cut(pixels: np.ndarray, box: Box) -> np.ndarray:
     left, right = np.clip([values[0], values[0] + values[2]], 0, 1) * width
     top, bottom = np.clip([values[1], values[1] + values[3]], 0, 1) * height
     if right <= left or bottom <= top:
-        raise UnreadableImageError("box lies outside the picture")
+        raise UnreadableImageError("box is outside the image")
     left, top = min(int(left), width - 1), min(int(top), height - 1)
     return pixels[top : max(round(bottom), top + 1), left : max(round(right), left + 1)]

@@ -1,4 +1,4 @@
-"""When photos were taken, as their files say."""
+"""When images were taken, as their files say."""
 
 from __future__ import annotations
 

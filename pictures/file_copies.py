@@ -30,14 +30,14 @@ SMALL_DIFFERENCE = 4
 
 
 def exact_copies(small: SmallPictures, progress: Progress | None = None) -> np.ndarray:
-    """Finds sets of pictures with the same bytes or the same pixels.
+    """Finds sets of images with the same bytes or the same pixels.
 
     Args:
-        small: the small versions of n pictures
+        small: the small versions of n images
         progress: called with the share of the work that is done
 
     Returns:
-        (n,) int64, the first row of a picture's set, -1 where no other is the same. Unreadable
+        (n,) int64, the first row of an image's set, -1 where no other is the same. Unreadable
         files are copies if their bytes are the same. -1 for all where objects are among them,
         whose files say nothing about them
     """
@@ -84,7 +84,7 @@ def _alike(small: SmallPictures, rows: list[int]) -> list[list[int]]:
     for row in rows:
         digest = hashlib.blake2b(small.gray[row].tobytes(), digest_size=16).digest()
         equal[int(small.num_pixels[row])][digest].append(row)
-    sets = []
+    sets: list[list[int]] = []
     for num_pixels, same in equal.items():
         # Decoded at one size, the same pixels have the same small version.
         if num_pixels <= LARGE_PIXELS:

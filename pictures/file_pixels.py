@@ -43,7 +43,7 @@ def pixel_digest(path: str) -> bytes | None:
                 else:
                     return None
                 digest.update(f"{kind} {pixels.dtype.str} {pixels.shape}".encode())
-                digest.update(np.ascontiguousarray(pixels))
+                digest.update(np.ascontiguousarray(pixels).data)
     # Decoders raise nearly anything for damaged files.
     except Exception:
         return None

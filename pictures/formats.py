@@ -19,10 +19,13 @@ HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"
 VIDEO_BRANDS = (b"isom", b"iso2", b"mp41", b"mp42", b"qt  ", b"avc1", b"M4V ")
 
 HEIC = (
-    "HEIC, which Pillow reads with a package: pip install pillow-heif (or convert it to JPEG); "
-    "if that is installed, the file is damaged"
+    "HEIC, which needs a package: pip install pillow-heif (or convert it to JPEG); if that is "
+    "installed, the file is damaged"
 )
-AVIF = "AVIF, which this Pillow does not read: pip install --upgrade pillow (or convert it to JPEG)"
+AVIF = (
+    "AVIF, which this version of Pillow does not read: pip install --upgrade pillow (or convert "
+    "it to JPEG)"
+)
 
 
 @functools.cache
@@ -63,4 +66,4 @@ def unreadable_format(path: str) -> str:
         return "an HTML page, not an image (a failed download?)"
     if text.startswith(b"version https://git-lfs"):
         return "a Git LFS pointer, not the image; run git lfs pull"
-    return "not a picture Pillow can read"
+    return "not an image that Pillow can read"

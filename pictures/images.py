@@ -24,7 +24,7 @@ from .numbers import deep_pixels, read_with_opencv, rgb_of_numbers
 # memory of a decoding thread, so it stays; only the warning below it is noise here.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 
-# A JPEG above this many pixels is decoded at a fraction of its size, if that is enough: a photo of
+# A JPEG above this many pixels is decoded at a fraction of its size, if that is enough: an image of
 # 12 megapixels then takes a sixteenth of the memory and a fourth of the time. Smaller ones are not,
 # because the embedding of a sensitive network feels the other resampling (cosine 0.998 to 0.9999).
 LARGE_PIXELS = 4_000_000
@@ -40,7 +40,7 @@ END_OF_JPEG, BLOCK_ROWS = b"\xff\xd9", 16
 
 TIFF_BEGINNINGS = (b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+")
 
-Box = tuple[float, float, float, float]
+Box = tuple[float, ...]  # (x, y, width, height), or empty without a usable geometry
 
 
 class UnreadableImageError(Exception):
@@ -201,7 +201,7 @@ def _ended_jpeg(path: str) -> Image.Image | None:
         if (block == 128).all():
             return None
         image = _to_rgb(upright(image, image))
-    image.info["note"] = "a JPEG that lacks its last bytes, read without them"
+    image.info["note"] = "a truncated JPEG, read without its last bytes"
     return image
 
 
@@ -226,7 +226,7 @@ def _reason(path: str, error: Exception) -> str:
         return unreadable_format(path)
     if isinstance(error, Image.DecompressionBombError):
         limit = MOST_PIXELS // 10**6
-        return f"more than {limit} million pixels; make it smaller, or a baseline JPEG"
+        return f"more than {limit} million pixels; resize it, or save it as a baseline JPEG"
     if isinstance(error, MemoryError):
         return "not enough memory to decode it"
     if "\0" in path:
@@ -235,22 +235,22 @@ def _reason(path: str, error: Exception) -> str:
 
 
 def crop_square(image: Image.Image, box: Box) -> Image.Image:
-    """Cuts the square around a box out of a picture.
+    """Cuts the square around a box out of an image.
 
-    The square has the box's longer side and is moved inwards at the picture's border, so that the
+    The square has the box's longer side and is moved inwards at the image's border, so that the
     whole object survives the square input of a model, with some of its surroundings instead of
     being squashed or losing its ends. Measured on the objects of COCO128 with ``cnn``, 5-NN
     accuracy across pictures: square 0.44, squashed box 0.41, box with its ends cropped 0.40.
 
     Args:
         image: a PIL image
-        box: relative ``(x, y, width, height)``; parts outside the picture are cut off
+        box: relative ``(x, y, width, height)``; parts outside the image are cut off
 
     Returns:
         a PIL image
 
     Raises:
-        UnreadableImageError: with the reason, if the box holds no pixel of the picture
+        UnreadableImageError: with the reason, if the box contains no pixel of the image
     """
     values = np.asarray(box, dtype=float)
     if values.shape != (4,) or not np.isfinite(values).all():
@@ -261,7 +261,7 @@ def crop_square(image: Image.Image, box: Box) -> Image.Image:
     left, right = np.clip([x, x + width], 0, 1) * image.width
     top, bottom = np.clip([y, y + height], 0, 1) * image.height
     if right <= left or bottom <= top:
-        raise UnreadableImageError("box lies outside the picture")
+        raise UnreadableImageError("box is outside the image")
 
     side = max(right - left, bottom - top, 1)
     left, right = _interval((left + right) / 2, side, image.width)

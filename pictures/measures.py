@@ -1,4 +1,4 @@
-"""What is measured on the pixels of pictures and objects: size, brightness, color, sharpness.
+"""What is measured on the pixels of images and objects: size, brightness, color, sharpness.
 
 Stands apart from the judgment because files are slow and fail, one by one: each is decoded once,
 in threads, and one that cannot be read leaves a reason. Measured at a small size, as cleanvision
@@ -27,14 +27,14 @@ COLOR_SIDE, SHARPNESS_SIDE = 256, 64
 
 @dataclass(frozen=True)
 class Measures:
-    """What is measured on one picture or object.
+    """What is measured on one image or object.
 
     Attributes:
         width, height: pixels, of the object where there is a box
         darkest, brightest: 1st and 99th percentile of the perceived brightness, in [0, 1]
         color_range: largest difference of a color channel between these percentiles, in [0, 1]
         sharpness: standard deviation of the Laplacian over that of the gray values, at 64 pixels;
-            about 1 in photos. None where it cannot be told
+            about 1 in images. None where it cannot be determined
         brightness: mean perceived brightness, in [0, 1]
         saturation: mean difference between the channels, by the mean of the largest, in [0, 1]
         warmth: mean red less mean blue, by their sum, in [-1, 1]
@@ -53,16 +53,16 @@ class Measures:
 
 @dataclass(frozen=True)
 class FileMeasures:
-    """What is measured on n pictures or objects; NaN, and 0 for pixels, where one has no pixels.
+    """What is measured on n images or objects; NaN, and 0 for pixels, where one has no pixels.
 
     Attributes:
-        whole: (n,) bool, a whole picture, not an object in one
+        whole: (n,) bool, a whole image, not an object in one
         width, height: (n,) int64, pixels, of the object where there is a box
         darkest, brightest: (n,) float64, 1st and 99th percentile of the perceived brightness, in
             [0, 1]
         color_range: (n,) float64, largest difference of a color channel between these
             percentiles, in [0, 1]
-        sharpness: (n,) float64, as in ``Measures``; NaN where it cannot be told, too
+        sharpness: (n,) float64, as in ``Measures``; NaN where it cannot be determined, too
         brightness, saturation, warmth: (n,) float64, as in ``Measures``
         errors: why one could not be measured, by its row
         notes: what a user should know of how one was read, by its row
@@ -92,11 +92,11 @@ def measure_files(
     boxes: Sequence[Box | None] | None = None,
     progress: Progress | None = None,
 ) -> FileMeasures:
-    """Measures pictures, or objects in pictures.
+    """Measures images, or objects in images.
 
     Args:
-        paths: n picture files; each is decoded once, whatever the number and order of its objects
-        boxes: relative ``(x, y, width, height)`` of objects, None for the whole picture
+        paths: n image files; each is decoded once, whatever the number and order of its objects
+        boxes: relative ``(x, y, width, height)`` of objects, None for the whole image
         progress: called with the share of the work that is done, in [0, 1]
 
     Raises:
@@ -105,7 +105,7 @@ def measure_files(
     if boxes is None:
         boxes = [None] * len(paths)
     if len(boxes) != len(paths):
-        raise ValueError(f"There are {len(boxes)} boxes for {len(paths)} pictures")
+        raise ValueError(f"There are {len(boxes)} boxes for {len(paths)} images")
     rows_of: dict[str, list[int]] = {}
     for row, path in enumerate(paths):
         rows_of.setdefault(path, []).append(row)
@@ -126,7 +126,7 @@ def measure_files(
                     errors[row] = one
                     continue
                 size[:, row] = one.width, one.height
-                # None, what cannot be told, becomes NaN.
+                # None, what cannot be determined, becomes NaN.
                 values[:, row] = (
                     one.darkest, one.brightest, one.color_range, one.sharpness,
                     one.brightness, one.saturation, one.warmth,
@@ -135,7 +135,7 @@ def measure_files(
                 progress(done / len(files))
     whole = np.array([box is None for box in boxes], bool)
     errors, notes = dict(sorted(errors.items())), dict(sorted(notes.items()))
-    return FileMeasures(whole, *size, *values, errors=errors, notes=notes)
+    return FileMeasures(whole, *size, *values, errors, notes)
 
 
 def _measure_file(path: str, boxes: list[Box | None]) -> tuple[list[Measures | str], str | None]:
@@ -143,7 +143,7 @@ def _measure_file(path: str, boxes: list[Box | None]) -> tuple[list[Measures | s
     whole = all(box is None for box in boxes)
     try:
         image = load_image(path, COLOR_SIDE if whole else 0)
-        # A large picture was decoded at a fraction of its size.
+        # A large image was decoded at a fraction of its size.
         size = full_size(path, image) if whole else image.size
     except UnreadableImageError as error:
         return [str(error)] * len(boxes), None
@@ -157,10 +157,10 @@ def _measure_file(path: str, boxes: list[Box | None]) -> tuple[list[Measures | s
 
 
 def measure(image: Image.Image, size: tuple[int, int] | None = None) -> Measures:
-    """Measures one picture of mode RGB, which may have been reduced from a size."""
+    """Measures one image of mode RGB, which may have been reduced from a size."""
     pixels = np.asarray(_shrink(image, COLOR_SIDE), np.float32).reshape(-1, 3) / 255
     # The perceived brightness as in cleanvision (alienryderflex.com/hsp.html).
-    brightness = np.sqrt(pixels**2 @ np.float32([0.241, 0.691, 0.068]))
+    brightness = np.sqrt(pixels**2 @ np.array([0.241, 0.691, 0.068], np.float32))
     darkest, brightest = np.percentile(brightness, [1, 99])
     low, high = np.percentile(pixels, [1, 99], axis=0)
     red, _, blue = pixels.mean(axis=0).tolist()
@@ -181,7 +181,7 @@ def measure(image: Image.Image, size: tuple[int, int] | None = None) -> Measures
 def _sharpness(image: Image.Image) -> float | None:
     """Standard deviation of the Laplacian, relative to that of the gray values.
 
-    Relative, because a picture of low contrast is not a blurred one; at a small size, because only
+    Relative, because an image of low contrast is not a blurred one; at a small size, because only
     blur that leaves no detail even there is meant.
     """
     gray = np.asarray(_shrink(image, SHARPNESS_SIDE).convert("L"), np.float32)
@@ -193,7 +193,7 @@ def _sharpness(image: Image.Image) -> float | None:
 
 
 def _shrink(image: Image.Image, longest: int) -> Image.Image:
-    """The picture with a longest side of at most this many pixels, by averaging."""
+    """The image with a longest side of at most this many pixels, by averaging."""
     scale = longest / max(image.size)
     if scale >= 1:
         return image
@@ -204,7 +204,7 @@ def _shrink(image: Image.Image, longest: int) -> Image.Image:
 def _crop(image: Image.Image, box: Box) -> Image.Image:
     """The box alone, at least one pixel: surroundings would hide an object without information."""
     if len(box) == 0:
-        raise UnreadableImageError("the object has no box")
+        raise UnreadableImageError("the patch has no box")
     x, y, width, height = box
     with np.errstate(over="ignore"):
         edges = np.array([x, y, x + width, y + height], float) * np.tile(image.size, 2)
@@ -212,5 +212,5 @@ def _crop(image: Image.Image, box: Box) -> Image.Image:
         raise UnreadableImageError(f"box {list(box)} is not four finite numbers")
     left, top, right, bottom = np.rint(np.clip(edges, 0, np.tile(image.size, 2))).astype(int)
     if width <= 0 or height <= 0 or right <= left or bottom <= top:
-        raise UnreadableImageError("box holds no pixel of the picture")
+        raise UnreadableImageError("box contains no pixel of the image")
     return image.crop((left, top, right, bottom))

@@ -78,7 +78,7 @@ def rgb_of_numbers(values: np.ndarray) -> Image.Image:
     return image
 
 
-OWN_RANGE = "numbers of more than 8 bits, scaled by the image's own range"
+OWN_RANGE = "more than 8 bits, scaled by the image's own range"
 
 
 def raw_depth(image: Image.Image) -> tuple[int, bool]:

@@ -1,7 +1,7 @@
-"""Small gray versions of pictures, side by side in one array: what comparing pictures needs.
+"""Small gray versions of images, side by side in one array: what comparing images needs.
 
 Stands apart because finding copies and confirming near-duplicates share it: each file is decoded
-once, in threads, and what is kept of a picture has the same size whatever the picture's.
+once, in threads, and what is kept of an image has the same size whatever the image's.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from .images import Box, UnreadableImageError, full_size, load_image
 # crop with another one is an affine map like any other.
 SIDE = 64
 
-# Small pictures held in memory at most, 512 MiB of them; beyond, they lie in a temporary file.
+# Small images held in memory at most, 512 MiB of them; beyond, they lie in a temporary file.
 MAX_HELD = 2**17
 
 # Files handed to the threads at once: their futures must not grow with the set.
@@ -32,18 +32,18 @@ BLOCK = 1024
 
 @dataclass(frozen=True)
 class SmallPictures:
-    """Small gray pictures and the facts by which a reviewer chooses between copies.
+    """Small gray images and the facts by which a reviewer chooses between copies.
 
     Attributes:
-        pictures: the n pictures or objects that were read
+        pictures: the n images or objects that were read
         gray: (n, 64, 64) uint8, squashed to a square; zeros where unreadable
-        color: (n,) float32, mean spread between the channels in gray levels, 0 for gray pictures
-        num_pixels: (n,) int64, of the picture (or of the box) at full size; 0 where unreadable
+        color: (n,) float32, mean spread between the channels in gray levels, 0 for gray images
+        num_pixels: (n,) int64, of the image (or of the box) at full size; 0 where unreadable
         num_bytes: (n,) int64, of the file; 0 where unreadable
-        reasons: why a picture could not be read, by its row
+        reasons: why an image could not be read, by its row
         reduced: (n,) bool, decoded at a fraction of its size; None where that is not known
-        notes: what is to be known of how a picture was read, by its row
-        frames: reads the frames of a row at a size at which words can be told apart, as
+        notes: what is to be known of how an image was read, by its row
+        frames: reads the frames of a row at a size at which words can be read, as
             ``closer.CloserPictures.frames``; None where there are no files
         aspect: (n,) float32, width by height, 1 where unreadable; None where it is not known
     """
@@ -66,7 +66,7 @@ class SmallPictures:
 
     @property
     def whole(self) -> bool:
-        """None of them is an object in a picture."""
+        """None of them is an object in an image."""
         return all(picture.box is None for picture in self.pictures)
 
     def same_bytes(self, row: int, other: int) -> bool:
@@ -78,10 +78,10 @@ class SmallPictures:
 def read_small_pictures(
     pictures: Sequence[Picture], progress: Progress | None = None
 ) -> SmallPictures:
-    """Decodes every file once and keeps a small gray version of each picture.
+    """Decodes every file once and keeps a small gray version of each image.
 
     Args:
-        pictures: n pictures or objects, in any order
+        pictures: n images or objects, in any order
         progress: called with the share of the files that is done
     """
     num_pictures = len(pictures)
@@ -134,7 +134,7 @@ def read_small_pictures(
 
 def _decode(path: str, whole: bool) -> tuple[np.ndarray, int, str | None]:
     """The pixels of a file, perhaps reduced, their number at full size, and a note."""
-    # Objects need more of the picture than the whole does.
+    # Objects need more of the image than the whole does.
     image = load_image(path, min_side=2 * SIDE if whole else 16 * SIDE)
     width, height = full_size(path, image)
     return np.asarray(image), width * height, image.info.get("note")
@@ -154,7 +154,7 @@ def _equal(one: str, two: str) -> bool:
 def _small(
     pixels: np.ndarray, num_pixels: int, box: Box | None
 ) -> tuple[np.ndarray, float, int, float]:
-    """The small gray picture, its color, its number of pixels at full size, and its aspect."""
+    """The small gray image, its color, its number of pixels at full size, and its aspect."""
     import cv2
 
     if box is not None:

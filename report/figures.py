@@ -1,4 +1,4 @@
-"""The numbers of the page's figures: confusion of classes, and a map with names on it.
+"""The numbers of the page's figures: confusion of classes, and a plot with names on it.
 
 Colors are told apart by everyone, on light and on dark: seven of Okabe and Ito's palette.
 """
@@ -17,11 +17,11 @@ GRAY = "#8c8c8c"
 # Classes of a confusion matrix that can still be read on a page.
 MAX_MATRIX = 24
 
-# The drawing area of a map, and the size of a letter of a name on it.
+# The drawing area of a plot, and the size of a letter of a name on it.
 WIDTH, HEIGHT, MARGIN = 960, 640, 16
 LETTER_WIDTH, LINE_HEIGHT = 6.4, 14
 
-# Longer names are cut at their end on the map.
+# Longer names are cut at their end on the plot.
 MAX_NAME = 32
 
 
@@ -62,7 +62,7 @@ def confusion(report: dict[str, Any]) -> Confusion | None:
 
 @dataclass(frozen=True)
 class DrawnClass:
-    """The points of a class on a map.
+    """The points of a class on a plot.
 
     Attributes:
         label: the class, or None for what has no label
@@ -99,9 +99,9 @@ def draw_map(points: np.ndarray, labels: Sequence[str | None]) -> list[DrawnClas
         DrawnClass(
             label,
             sizes[label],
-            colors.get(label, GRAY),
+            GRAY if label is None else colors.get(label, GRAY),
             "".join(f"M{x:.1f} {y:.1f}h0" for x, y in places[rows[label]]),
-            names.get(label),
+            None if label is None else names.get(label),
         )
         for label in order
     ]

@@ -76,8 +76,8 @@ def _of_duplicates(reported: "ReportedRun") -> list[Lead]:
                 0,
                 f"{leaking:,}",
                 _noun(leaking, "leak between splits", "leaks between splits"),
-                f"The same {'text' if of_texts else 'picture'} in {_splits(reported)}: figures "
-                "measured on such a test set are too good. Remove one side first.",
+                f"The same {'text' if of_texts else 'image'} in {_splits(reported)}: metrics on "
+                "such a test set are too optimistic. Remove one side first.",
                 anchor,
             )
         )
@@ -87,19 +87,20 @@ def _of_duplicates(reported: "ReportedRun") -> list[Lead]:
             Lead(
                 0,
                 f"{conflicts:,}",
-                _noun(conflicts, "group of copies", "groups of copies") + " with unequal labels",
+                _noun(conflicts, "group of copies", "groups of copies") + " with different labels",
                 "At least one label in each is wrong or ambiguous.",
                 anchor,
             )
         )
     told = {
-        "exact": "Identical pixels: one of each is enough.",
-        "near": "Mirrored, cropped, resized or retouched: look at them, then keep one.",
+        "exact": "Identical pixels; one of each group is enough.",
+        "near": "Mirrored, cropped, resized or retouched; review them, then keep one.",
     }
     if of_texts:
         told = {
-            "exact": "The same text but for case and punctuation; their images were not compared.",
-            "near": "A few words differ: look at them; their images were not compared.",
+            "exact": "The same text except for case and punctuation; their images were not "
+            "compared.",
+            "near": "A few words differ; review them. Their images were not compared.",
         }
     for kind, text in told.items():
         some = [group for group in groups.values() if is_exact(group) == (kind == "exact")]
@@ -115,7 +116,7 @@ def _of_duplicates(reported: "ReportedRun") -> list[Lead]:
                 )
             )
     if not groups:
-        made.append(Lead(2, "0", "duplicates", "None among what was compared.", anchor))
+        made.append(Lead(2, "0", "duplicates", "None found.", anchor))
     return made
 
 
@@ -133,13 +134,13 @@ def _of_label_issues(reported: "ReportedRun") -> list[Lead]:
     count, facts = len(reported.findings), reported.facts
     anchor = f"run-{reported.run.key}"
     if not count:
-        return [Lead(2, "0", "label issues", "No label looks wrong.", anchor)]
-    text = "Review the worst first; a flag is a reason to look, not a verdict."
+        return [Lead(2, "0", "label issues", "None found.", anchor)]
+    text = "Review the worst first; a flag is evidence, not a verdict."
     if (precision := facts.get("expected_precision")) is not None:
         text = (
             f"About {round(count * precision):,} of them ({percent(precision)}) are expected to be "
         )
-        text += "real. Review the worst first; a flag is a reason to look, not a verdict."
+        text += "correct. Review the worst first; a flag is evidence, not a verdict."
     made = [Lead(1, f"{count:,}", _noun(count, "label issue", "label issues"), text, anchor)]
     for warning in facts.get("warnings", ()):
         made.append(Lead(0, "!", "warning", warning, anchor))
@@ -149,33 +150,43 @@ def _of_label_issues(reported: "ReportedRun") -> list[Lead]:
 def _of_captions(reported: "ReportedRun") -> list[Lead]:
     count, anchor = len(reported.findings), f"run-{reported.run.key}"
     if not count:
-        return [Lead(2, "0", "caption issues", "No caption looks like another image's.", anchor)]
-    text = "They look like captions of other images; how many are is not estimated. Review the "
-    text += "worst first."
+        return [Lead(2, "0", "caption issues", "None found.", anchor)]
+    text = "They match other images better; the share of correct flags is not estimated. "
+    text += "Review the worst first."
     return [Lead(1, f"{count:,}", _noun(count, "caption issue", "caption issues"), text, anchor)]
 
 
 def _of_outliers(reported: "ReportedRun") -> list[Lead]:
     count, anchor = len(reported.findings), f"run-{reported.run.key}"
     if not count:
-        return [Lead(2, "0", "outliers", "Nothing is unlike the rest.", anchor)]
+        return [Lead(2, "0", "outliers", "None found.", anchor)]
     reasons: dict[str, int] = {}
     for finding in reported.findings:
-        reasons[finding.reason or "unlike the others"] = reasons.get(finding.reason, 0) + 1
+        reasons[finding.reason or "unlike the other samples"] = reasons.get(finding.reason, 0) + 1
     largest = sorted(reasons.items(), key=lambda item: -item[1])
     text = ", ".join(f"{number:,} {reason}" for reason, number in largest) + "."
     title = _noun(count, "outlier", "outliers")
-    return [Lead(1, f"{count:,}", title, f"{text} Some are rare, not wrong: look first.", anchor)]
+    return [
+        Lead(
+            1,
+            f"{count:,}",
+            title,
+            f"{text} Some are rare rather than wrong; review them first.",
+            anchor,
+        )
+    ]
 
 
 def _of_separability(reported: "ReportedRun") -> list[Lead]:
     report, anchor = reported.separability, f"run-{reported.run.key}"
-    weak = [row for row in report["classes"] if row["weak"]]
+    weak = [row for row in (report or {}).get("classes", ()) if row["weak"]]
     if not weak:
-        return [Lead(2, "0", "weak classes", "None is recognized worse than the others.", anchor)]
+        return [
+            Lead(2, "0", "weak classes", "No class is recognized worse than the others.", anchor)
+        ]
     worst = "; ".join(f"{row['label']}, {row['advice'] or row['verdict']}" for row in weak[:NAMED])
     title = _noun(len(weak), "weak class", "weak classes")
-    text = f"Recognized worse than the others, and not by chance: {worst}."
+    text = f"Recognized worse than the other classes, beyond chance: {worst}."
     return [Lead(1, f"{len(weak):,}", title, text, anchor)]
 
 
@@ -201,16 +212,17 @@ def _of_clusters(reported: "ReportedRun") -> list[Lead]:
 
 def _of_suggestions(reported: "ReportedRun") -> list[Lead]:
     count, facts = len(reported.findings), reported.facts
-    text = f"{facts['abstained']:,} {reported.things} are left to review."
+    text = f"{facts['abstained']:,} {reported.things} remain to be reviewed."
     if facts.get("expected_precision") is not None:
-        text = f"{percent(facts['expected_precision'])} are expected to be right. {text}"
+        text = f"{percent(facts['expected_precision'])} are expected to be correct. {text}"
     title = _noun(count, "suggested label", "suggested labels")
     return [Lead(1 if count else 2, f"{count:,}", title, text, f"run-{reported.run.key}")]
 
 
 def _of_selection(reported: "ReportedRun") -> list[Lead]:
     count, covered = len(reported.findings), reported.facts["coverage"][-1]["covered"]
-    text = f"Label, review or keep them first, in their order: {percent(covered)} are near one."
+    text = "Label, review or keep them first, in this order: "
+    text += f"{percent(covered)} are close to a selected one."
     return [Lead(2, f"{count:,}", f"selected {reported.things}", text, f"run-{reported.run.key}")]
 
 

@@ -1,6 +1,6 @@
-"""The page: which findings get a picture, and everything filled into ``template.html``.
+"""The page: which findings get an image, and everything filled into ``template.html``.
 
-The page has no source outside of itself: pictures are data URIs, figures are SVG, and its policy
+The page has no source outside of itself: images are data URIs, figures are SVG, and its policy
 forbids the browser to load anything. Whatever comes from the dataset is escaped by Jinja2, and no
 file is named with the folder in which the dataset lies.
 """
@@ -21,22 +21,22 @@ from .thumbnails import Picture, Thumbnail
 if TYPE_CHECKING:
     from ..checks.contents import Contents, Finding, ReportedRun
 
-# Pictures on the page and of one run, at 4 to 10 kB each: less than 4 MB.
+# Images on the page and of one run, at 4 to 10 kB each: less than 4 MB.
 MAX_PICTURES, MAX_PICTURES_OF_RUN = 360, 120
 
-# Pictures of one gallery, and of one group of duplicates.
+# Images of one gallery, and of one group of duplicates.
 MAX_IN_GALLERY, MAX_MEMBERS = 40, 6
 
 # The kinds of groups of duplicates, in the order in which to look at them.
-LEAKS, LABELS = "Leaks between splits", "Unequal labels"
+LEAKS, LABELS = "Leaks between splits", "Different labels"
 EXACT, NEAR = "Exact duplicates", "Near-duplicates"
 
 # Findings that are shown in one gallery, in their order, and what that is called.
 IN_ONE_GALLERY = {
     "find_label_issues": "Worst first",
     "find_caption_issues": "Worst first",
-    "suggest_labels": "Least sure first",
-    "select_samples": "First choices",
+    "suggest_labels": "Least certain first",
+    "select_samples": "Selected first",
 }
 
 # Rows of the table of classes, and bars of a chart.
@@ -83,7 +83,7 @@ def plan_galleries(contents: "Contents") -> dict[str, list[Gallery]]:
 
 
 def pictures_of(galleries: Mapping[str, list[Gallery]]) -> list[Picture]:
-    """The pictures that the galleries show."""
+    """The images that the galleries show."""
     return [
         (finding.filepath, finding.box)
         for of_run in galleries.values()
@@ -103,7 +103,7 @@ def render(
     Args:
         contents: what the report tells
         galleries: from ``plan_galleries``
-        thumbnails: of the pictures of the galleries
+        thumbnails: of the images of the galleries
         created: when, for people
     """
     # Imported here: it takes a tenth of a second, at which no App's start should wait.
@@ -165,10 +165,10 @@ def _groups(reported: "ReportedRun", room: int) -> list[Gallery]:
         )
     present = [some for some in kinds.values() if some]
     shown: list[Gallery] = []
-    for place, some in enumerate(present):
+    for place, of_kind in enumerate(present):
         # What one kind does not need is left to those after it.
         left = (room - sum(len(gallery.findings) for gallery in shown)) // (len(present) - place)
-        for gallery in some:
+        for gallery in of_kind:
             left -= len(gallery.findings)
             if left < 0:
                 break
@@ -177,7 +177,7 @@ def _groups(reported: "ReportedRun", room: int) -> list[Gallery]:
 
 
 def _by_reason(reported: "ReportedRun", room: int) -> list[Gallery]:
-    """Outliers by reason, for dark pictures say nothing about the score of strange ones.
+    """Outliers by reason, for dark images say nothing about the score of unusual ones.
 
     What has no reasons, or all different ones, is in one gallery.
     """

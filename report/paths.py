@@ -82,7 +82,7 @@ def in_value(value: Any, folder: str | None) -> Any:
         return tuple(in_value(one, folder) for one in value)
     if isinstance(value, list):  # of the database too, which are of a class of their own
         return [in_value(one, folder) for one in value]
-    if is_dataclass(value):
+    if is_dataclass(value) and not isinstance(value, type):
         names = [one.name for one in fields(value)]
         return replace(value, **{name: in_value(getattr(value, name), folder) for name in names})
     if hasattr(value, "items"):

@@ -1,4 +1,4 @@
-"""Small pictures that travel inside a page, as data URIs."""
+"""Small images that travel inside a page, as data URIs."""
 
 import base64
 import io
@@ -11,7 +11,7 @@ from PIL import Image
 from ..cores import num_cores
 from ..pictures.images import UnreadableImageError, crop_square, load_image
 
-# The longer side in pixels, and a JPEG quality at which photos of that size take 4 to 8 kB.
+# The longer side in pixels, and a JPEG quality at which images of that size take 4 to 8 kB.
 SIDE, QUALITY = 160, 72
 
 Box = tuple[float, ...] | None
@@ -20,7 +20,7 @@ Picture = tuple[str, Box]
 
 @dataclass(frozen=True)
 class Thumbnail:
-    """A small picture, or the reason why there is none.
+    """A small image, or the reason why there is none.
 
     Attributes:
         uri: the JPEG as a data URI, or None
@@ -37,7 +37,7 @@ class Thumbnail:
 def make_thumbnails(
     pictures: Iterable[Picture], progress: Callable[[float], None] | None = None
 ) -> dict[Picture, Thumbnail]:
-    """Makes a thumbnail of each picture, or of the object in its box.
+    """Makes a thumbnail of each image, or of the object in its box.
 
     Args:
         pictures: files, each with None or the relative box of an object
@@ -59,7 +59,7 @@ def make_thumbnails(
 def _thumbnail(picture: Picture) -> Thumbnail:
     path, box = picture
     try:
-        # Of a small object, the picture is needed in a size at which the object has its pixels.
+        # Of a small object, the image is needed in a size at which the object has its pixels.
         share = min((side for side in (box or ())[2:] if side > 0), default=1.0)
         image = load_image(path, min_side=round(SIDE / max(share, 0.01)))
         if box is not None:

@@ -39,7 +39,7 @@ def read_chosen(
     if not any(meant):
         views = ", ".join(map(repr, target.dataset.list_saved_views())) or "none"
         raise UserError(
-            f"{parameter}: none of these {target.noun} is meant by the {what}; pass a tag, a list "
+            f"{parameter}: none of these {target.noun} matches the {what}; pass a tag, a list "
             f"of ids, or a saved view (there are: {views})"
         )
     return meant
@@ -55,7 +55,10 @@ def _ids_of_view(target: Target, name: str) -> set[str]:
 def _with_ids(target: Target, named: Collection[str], ids: Sequence[str]) -> list[bool]:
     label_ids = target.label_ids(ids)
     samples = (target.sample_ids[id_] for id_ in ids)
-    return [bool({id_, label, of} & named) for id_, label, of in zip(ids, label_ids, samples)]
+    return [
+        bool({id_, label, of}.intersection(named))
+        for id_, label, of in zip(ids, label_ids, samples)
+    ]
 
 
 def _tagged(target: Target, tag: str, ids: Sequence[str]) -> list[bool]:

@@ -17,7 +17,7 @@ from .target import About, Target, image_slices
 
 
 def few(dataset: fo.Dataset, about: About, ids: Sequence[str]) -> Target:
-    """These samples or patches; those that no longer exist are left out.
+    """These samples or patches; those that no longer exist are skipped.
 
     Args:
         dataset: the dataset

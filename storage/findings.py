@@ -63,7 +63,7 @@ class Column:
 HISTORY, MAX_HISTORY = "history", 30
 
 # The values of each column, by its name and the id of the sample or patch; those without a value
-# are left out.
+# are skipped.
 Values = Mapping[str, Mapping[str, Any]]
 
 # The saved views, by what they show: the view and what it shows in words.
@@ -96,7 +96,7 @@ def plan_findings(
     before = read_run(target.dataset, key)
     if before is not None and before.operator == operator and _is_elsewhere(target, before):
         raise UserError(
-            f"run_key={key!r} holds findings on {before.facts.about.words}; choose another "
+            f"run_key={key!r} holds findings for {before.facts.about.words}; choose another "
             "run_key, or delete that run first"
         )
     fields = [_path(target, key, column) for column in columns]
@@ -266,7 +266,7 @@ def declare_marked(
     described = {"description": meaning, "info": marked}
     for _ in range(DECLARED_AGAIN):
         target.declare(name, field_type, **(options or {}), **described)
-        # The App's server loads the dataset anew in other threads, perhaps as it was before.
+        # The App's server loads the dataset again in other threads, perhaps as it was before.
         if (stored := target.dataset.get_field(path)) is not None:
             break
         target.dataset.reload()
@@ -287,7 +287,7 @@ def _save_views(dataset: fo.Dataset, run: Run, views: Views) -> tuple[str, ...]:
 
 
 def refresh_views(dataset: fo.Dataset, run: Run) -> None:
-    """Makes a run's saved views of patches anew: FiftyOne keeps what they held when saved."""
+    """Makes a run's saved views of patches again: FiftyOne keeps what they held when saved."""
     if run.facts.about.patches_field is not None:
         for name in run.views:
             with guard:

@@ -61,7 +61,7 @@ class LabelField:
                 return int(text)
             except ValueError:
                 raise UserError(
-                    f"{self.name!r} holds whole numbers, and {text!r} is none"
+                    f"{self.name!r} holds whole numbers, and {text!r} is not one"
                 ) from None
         return text
 
@@ -72,7 +72,7 @@ class LabelField:
 def label_fields(target: Target, several: bool = False) -> list[str]:
     """The fields of a target that hold labels; of patches, the patches field itself.
 
-    What the plugin wrote itself is left out. Classifications come first, then texts and booleans,
+    What the plugin wrote itself is skipped. Classifications come first, then texts and booleans,
     then numbers, which may count something.
 
     Args:
@@ -116,14 +116,14 @@ def label_field_of(target: Target, name: str, parameter: str = "label_field") ->
     if target.patches_field is not None:
         if field_name != target.patches_field:
             raise UserError(
-                f"{told}: patches bring their labels themselves; use "
-                f"{parameter}={target.patches_field!r}"
+                f"{told}: patches have their own labels; use {parameter}={target.patches_field!r}"
             )
         if name != field_name:
             field = target.all_samples.get_field(field_name)
             if not _leads_to_labels(field, name[len(field_name) :]):
                 raise UserError(
-                    f"{told} names no labels; those of these patches are {parameter}={field_name!r}"
+                    f"{told} does not name labels; the labels of these patches are "
+                    f"{parameter}={field_name!r}"
                 )
         return LabelField(target.patches_field, "label", "label")
     field = target.all_samples.get_field(field_name) if field_name.strip(".$") else None
@@ -133,7 +133,7 @@ def label_field_of(target: Target, name: str, parameter: str = "label_field") ->
         and not _leads_to_labels(field, name[len(field_name) :])
     ):
         raise UserError(
-            f"{told} names no labels; those of this field are {parameter}={field_name!r}"
+            f"{told} does not name labels; the labels of this field are {parameter}={field_name!r}"
         )
     if field is None:
         raise UserError(f"{told}: there is no such field; fields with labels: {_available(target)}")
@@ -147,12 +147,12 @@ def label_field_of(target: Target, name: str, parameter: str = "label_field") ->
         )
     if document_type(field) in (fo.Segmentation, fo.Heatmap):
         raise UserError(
-            f"{told} holds segmentations, which are not supported: labels of whole images and of "
-            "patches are"
+            f"{told} holds segmentations, which are not supported; use labels of whole images or "
+            "of patches"
         )
     what = {"by": "slice", "split": "split"}.get(parameter, "class")
     raise UserError(
-        f"{told} holds no {what} for each sample (it is a {_type_name(field)}); fields with "
+        f"{told} holds no {what} per sample (its type is {_type_name(field)}); fields with "
         f"labels: {_available(target)}"
     )
 
@@ -206,8 +206,8 @@ def read_labels(target: Target, label_field: str, ids: Sequence[str]) -> list[st
     field = label_field_of(target, label_field)
     if field.several:
         raise UserError(
-            f"label_field={label_field!r} holds several labels for each sample; only "
-            "find_label_issues evaluates these"
+            f"label_field={label_field!r} holds several labels per sample; only "
+            "find_label_issues supports these"
         )
     values = target.values(field.path)
     labels = [field.text(values[id_][0]) if id_ in values else None for id_ in ids]

@@ -56,8 +56,8 @@ class Lock:
         """
         if self._lost.is_set():
             raise UserError(
-                f"Another operator has taken over the run {self._key!r}, because this one stood "
-                f"still for over {ABANDONED_SECONDS} seconds; run it again"
+                f"Another operator has taken over the run {self._key!r}, because this one made "
+                f"no progress for over {ABANDONED_SECONDS} seconds; run it again"
             )
 
     def _take(self, say: Callable[[str], None]) -> None:
@@ -88,7 +88,7 @@ class Lock:
             if time.monotonic() - started > PATIENCE_SECONDS:
                 raise UserError(
                     f"The run {self._key!r} is being written by another operator; try again when "
-                    "that is done, or choose another run_key"
+                    "it has finished, or choose another run_key"
                 )
             time.sleep(0.1)
 

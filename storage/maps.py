@@ -71,8 +71,8 @@ def read_map(target: Target, brain_key: str) -> StoredMap | None:
     run = _run_of(dataset, brain_key)
     if run is None or run.facts.about != target.about:
         raise UserError(
-            f"brain_key={brain_key!r}: the dataset already has a brain run of that name that this "
-            f"plugin did not make for these {target.noun}; choose another name"
+            f"brain_key={brain_key!r}: the dataset already has a brain run with this name that "
+            f"this plugin did not create for these {target.noun}; choose another name"
         )
     results = _results_of(dataset, run)
     if results is None:
@@ -95,7 +95,7 @@ def visualization_ids(dataset: fo.Dataset, brain_key: str) -> tuple[str, ...] | 
     """The ids of the samples or patches of a visualization, as the plugin calls them."""
     run = _run_of(dataset, brain_key)
     results = _results_of(dataset, run)
-    if results is None:
+    if run is None or results is None:
         return None
     if run.facts.about.patches_field is None:
         return tuple(map(str, results.sample_ids))
@@ -105,9 +105,9 @@ def visualization_ids(dataset: fo.Dataset, brain_key: str) -> tuple[str, ...] | 
     return tuple(target.name_of(*pair) for pair in pairs)
 
 
-def _results_of(dataset: fo.Dataset, run: Run) -> Any:
+def _results_of(dataset: fo.Dataset, run: Run | None) -> Any:
     """The results of a visualization; None if it is not finished, or has none to read."""
-    if not run.finished:
+    if run is None or not run.finished:
         return None
     try:
         return dataset.load_brain_results(run.key, cache=False)
@@ -263,7 +263,7 @@ def _config(target: Target, facts: RunFacts, num_dims: int) -> Any:
 
 def _check_index_field(target: Target, brain_key: str, points: np.ndarray) -> None:
     if points.shape[1] != 2:
-        raise UserError("spatial_index= is for visualizations of two dimensions")
+        raise UserError("spatial_index= needs a visualization with num_dims=2")
     path, dataset = target.dataset_path(brain_key), target.dataset
     ours = dataset.has_brain_run(brain_key) and (
         dataset.get_brain_info(brain_key).config.points_field == brain_key

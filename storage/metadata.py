@@ -54,7 +54,7 @@ def read_slices(
             attribute += ".label"
         elif not isinstance(found, SCALARS):
             raise UserError(
-                f"{parameter}={field!r} is of type {type(found).__name__}; name a field of "
+                f"{parameter}={field!r} is of type {type(found).__name__}; choose a field of "
                 "strings, booleans, integers or Classifications"
             )
         values = target.values(attribute)
@@ -87,8 +87,8 @@ def _few(
     number = len(set(texts) - {None})
     if not 2 <= number <= most:
         raise UserError(
-            f"{parameter}={field!r} has {number:,} different values on these {target.noun}; "
-            f"name a field with 2 to {most:,}"
+            f"{parameter}={field!r} has {number:,} different values for these {target.noun}; "
+            f"choose a field with 2 to {most:,}"
         )
     return texts
 
@@ -153,19 +153,19 @@ def read_splits(
         UserError: if there is no such field, it holds something else, or no sample has a split
     """
     if not isinstance(split, str) and not (split and all(isinstance(tag, str) for tag in split)):
-        raise UserError(f"split={split!r} must be the name of a field, or a list of tags")
+        raise UserError(f"split={split!r} must be the name of a field or a list of tags")
     samples = target.of_samples
     if split == "tags" or not isinstance(split, str):
         wanted = SPLIT_TAGS if split == "tags" else tuple(split)
         tags = samples.values("tags")
         names = {id_: _first(wanted, found) for id_, (found,) in tags.items()}
         what = (
-            f"no sample has one of the tags {', '.join(wanted)}; name a field that holds the "
-            "split, or pass a list of your tags"
+            f"no sample has one of the tags {', '.join(wanted)}; pass a field that holds the "
+            "split, or a list of your tags"
         )
     else:
         names = _splits_of(samples, split)
-        what = "the field is empty on these samples; name another one, or leave split out"
+        what = "the field is empty for these samples; choose another one, or omit split"
     splits = [names.get(id_) for id_ in sample_ids]
     if not any(name is not None for name in splits):
         raise UserError(f"{parameter}={split!r}: {what}")

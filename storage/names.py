@@ -24,7 +24,7 @@ def check_name(parameter: str, name: str) -> None:
     if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]{0,149}", name):
         raise UserError(
             f"{parameter}={name!r} cannot be the name of a field; use up to 150 letters, digits "
-            "and underscores, beginning with a letter"
+            "and underscores, starting with a letter"
         )
 
 
@@ -64,7 +64,7 @@ def check_unclaimed(dataset: fo.Dataset, parameter: str, run: Run) -> None:
         if not owns_field(dataset, run, path, before) and is_used(dataset, path):
             raise UserError(
                 f"{parameter}: the dataset already has a field {path!r} that this plugin did not "
-                "write, and it is not overwritten; choose another name"
+                "write and will not overwrite; choose another name"
             )
         check_writable(dataset, parameter, path)
     own = own_views(dataset, run, before)
@@ -73,8 +73,8 @@ def check_unclaimed(dataset: fo.Dataset, parameter: str, run: Run) -> None:
         # FiftyOne tells saved views apart by letters and digits alone.
         if taken := others.get(fou.to_slug(name)):
             raise UserError(
-                f"{parameter}: the dataset already has a saved view {taken!r} that this plugin did "
-                f"not make, and {name!r} would have the same address; choose another name"
+                f"{parameter}: the dataset already has a saved view {taken!r} that this plugin "
+                f"did not create, and {name!r} would have the same URL; choose another name"
             )
 
 
@@ -100,12 +100,15 @@ def owns_field(dataset: fo.Dataset, run: Run, path: str, stored: Run | None) -> 
 
 def own_views(dataset: fo.Dataset, run: Run, stored: Run | None) -> list[str]:
     """The saved views that are a run's own, as ``owns_field`` tells fields."""
-    remembered = stored.views if stored is not None else ()
     return [
         view.name
         for view in dataset._doc.get_saved_views()
         if owner_of_view(view.name, view.description) == (run.operator, run.key)
-        or (view.name in remembered and not _is_younger(view.created_at, stored))
+        or (
+            stored is not None
+            and view.name in stored.views
+            and not _is_younger(view.created_at, stored)
+        )
     ]
 
 

@@ -30,7 +30,7 @@ def resolve_other(target: Target, other: str) -> Target:
     else:
         views = ", ".join(dataset.list_saved_views()) or "none"
         raise UserError(
-            f"other={other!r} is neither another dataset nor a saved view of this one; saved "
+            f"other={other!r} is not another dataset or a saved view of this one; saved "
             f"views: {views}; fo.list_datasets() names the datasets"
         )
     if target.is_frames and not samples._is_frames:
@@ -51,7 +51,7 @@ def apart(target: Target, other: Target) -> tuple[Target, Target]:
         return target.only(sorted(mine - theirs)), other
     if rest := theirs - mine:
         return target, other.only(sorted(rest))
-    raise UserError(f"The two hold the same {target.noun}; compare with another view or dataset")
+    raise UserError(f"Both hold the same {target.noun}; compare with another view or dataset")
 
 
 def read_other(target: Target, found: Target, other: str, embeddings: str) -> VectorSet:
@@ -70,7 +70,7 @@ def read_other(target: Target, found: Target, other: str, embeddings: str) -> Ve
     models = model_of(target, embeddings), model_of(found, name)
     if None not in models and models[0] != models[1]:
         raise UserError(
-            f"other={other!r}: its embeddings {embeddings!r} are of {models[1]}, and those here of "
-            f"{models[0]}; compute them with one model"
+            f"other={other!r}: its embeddings {embeddings!r} are of {models[1]}, and those here "
+            f"are of {models[0]}; compute both with the same model"
         )
     return read_vectors(found, name)

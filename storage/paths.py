@@ -87,8 +87,8 @@ def check_writable(dataset: fo.Dataset, parameter: str, path: str) -> None:
         field = dataset.get_field(name)
         if field is not None and field.read_only:
             raise UserError(
-                f"{parameter}: the field {name!r} is read-only, so nothing is written; allow it "
-                f"with field = dataset.get_field({name!r}); field.read_only = False; field.save()"
+                f"{parameter}: the field {name!r} is read-only, so nothing is written; to allow "
+                f"it: field = dataset.get_field({name!r}); field.read_only = False; field.save()"
             )
 
 

@@ -104,8 +104,8 @@ def _check_confidences(name: str, confidences: Iterable[float]) -> None:
     example = values[wrong.argmax()]
     hint = "; divide percentages by 100" if np.nanmax(values) > 1 and np.nanmin(values) >= 0 else ""
     raise UserError(
-        f"{name}: the confidence of {wrong.sum():,} of {len(values):,} predictions is no number "
-        f"between 0 and 1, for example {example:g}{hint}"
+        f"{name}: the confidence of {wrong.sum():,} of {len(values):,} predictions is not a "
+        f"number between 0 and 1, for example {example:g}{hint}"
     )
 
 
@@ -126,7 +126,7 @@ def _check_classes(name: str, predicted: Iterable[str], class_names: Sequence[st
             f"{name}: none of the predicted classes ({named}) is among the labels ({labels}); "
             "rename them, for example with view.map_labels(...)"
         )
-    return f"Predicted classes that no label has: {named}"
+    return f"Predicted classes without any label: {named}"
 
 
 def _logits(
@@ -137,13 +137,13 @@ def _logits(
     class_names: Sequence[str],
 ) -> np.ndarray:
     if len({len(logits) for _, _, logits in rows}) > 1:
-        raise UserError(f"{name}: the logits are not all of one length")
+        raise UserError(f"{name}: the logits differ in length")
     logits = np.array([np.asarray(logits, np.float64) for _, _, logits in rows])
     broken = int((~np.isfinite(logits).all(axis=1)).sum())
     if broken:
         raise UserError(
-            f"{name}: the logits of {broken:,} of {len(rows):,} samples hold NaN or infinity; pass "
-            "a view without these"
+            f"{name}: the logits of {broken:,} of {len(rows):,} samples hold NaN or infinity; "
+            "pass a view without them"
         )
     order = dataset.classes.get(predictions_field) or dataset.default_classes
     if not order:
@@ -153,7 +153,7 @@ def _logits(
     unknown = [label for label in class_names if label not in places]
     if unknown or len(order) != logits.shape[1]:
         raise UserError(
-            f"{name}: which logit belongs to which class is not known (for example to "
+            f"{name}: the class of each logit is not known (for example of "
             f"{', '.join(map(repr, unknown[:3])) or 'any'}); set "
             f"dataset.classes[{predictions_field!r}] to the list of the {logits.shape[1]} classes "
             "in the order of the logits"
@@ -250,10 +250,12 @@ def read_boxes(target: Target, predictions_field: str) -> ReadBoxes:
     way_out = f"fields with predicted boxes: {', '.join(prediction_fields(target)) or 'none'}"
     if target.view.get_field(predictions_field) is None:
         raise UserError(f"{name}: there is no such field; {way_out}")
+    assert target.patches_field is not None, "the target has patches"
     for field in (predictions_field, target.patches_field):
         if not _holds_detections(target, field):
             raise UserError(
-                f"{name}: predictions for patches are boxes, but {field!r} holds none; {way_out}"
+                f"{name}: predictions for patches must be boxes, but {field!r} holds none; "
+                f"{way_out}"
             )
     if predictions_field == target.patches_field:
         raise UserError(f"{name} holds the labels themselves; {way_out}")
@@ -266,15 +268,17 @@ def read_boxes(target: Target, predictions_field: str) -> ReadBoxes:
     labeled, broken_labels = _usable(f"patches_field={target.patches_field!r}", given, sample_ids)
     found, broken = _usable(name, predicted, sample_ids)
     if not found and any(predicted.values()):
-        raise UserError(f"{name}: the predicted boxes have no label; {way_out}")
+        raise UserError(f"{name}: the predicted boxes have no labels; {way_out}")
     if any(box.confidence is None for box in found):
         raise UserError(f"{name}: the predictions have no confidence; {way_out}")
-    _check_confidences(name, (box.confidence for box in found))
+    _check_confidences(name, [box.confidence for box in found if box.confidence is not None])
     strangers = _check_classes(
-        name, (box.label for box in found), sorted({box.label for box in labeled})
+        name,
+        [box.label for box in found if box.label],
+        sorted({box.label for box in labeled if box.label}),
     )
     warnings = [text for text in (strangers, broken, broken_labels) if text]
-    class_names = tuple(sorted({box.label for box in (*labeled, *found)}))
+    class_names = tuple(sorted({box.label for box in (*labeled, *found) if box.label}))
     given_ids = [
         target.name_of(id_, box.id) for id_ in sample_ids for box in given[id_] or () if box.label
     ]
@@ -300,7 +304,7 @@ def _table(
         (image, numbers[box.label], *box.box, box.confidence)
         for image, id_ in enumerate(sample_ids)
         for box in boxes[id_] or ()
-        if box.label
+        if box.label and box.box
     ]
     table = np.array(rows, np.float64).reshape(-1, 7)
     corners = np.concatenate([table[:, 2:4], table[:, 2:4] + table[:, 4:6]], axis=1)
@@ -329,8 +333,8 @@ def _usable(
         return labeled, None
     example = list(broken[0].box or ())
     text = (
-        f"{name}: {len(broken):,} of {len(labeled):,} boxes are no relative [x, y, width, height] "
-        f"within the image, for example {example}"
+        f"{name}: {len(broken):,} of {len(labeled):,} boxes are not relative [x, y, width, "
+        f"height] within the image, for example {example}"
     )
     if 2 * len(broken) > len(labeled):
         raise UserError(f"{text}; divide pixels by the width and height of the image")
@@ -338,7 +342,7 @@ def _usable(
     for id_ in sample_ids:
         boxes[id_] = [box for box in boxes[id_] or () if id(box) not in left_out]
     kept = [box for box in labeled if id(box) not in left_out]
-    return kept, f"{text}; they are left out"
+    return kept, f"{text}; they are skipped"
 
 
 def _is_relative(box: Sequence[float] | None) -> bool:

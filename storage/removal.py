@@ -70,18 +70,18 @@ def owned_by(dataset: fo.Dataset, key: str) -> Removed:
     Raises:
         UserError: if there is no run of that name, or the plugin did not make it
     """
-    if dataset.has_run(key):
-        return _owned_by_run(dataset, read_run(dataset, key))
+    if (stored := read_run(dataset, key)) is not None:
+        return _owned_by_run(dataset, stored)
     if any(run.key == key for run in (*stored_maps(dataset), *stored_indexes(dataset))):
         return Removed(brain_runs=[key])
     if dataset.has_brain_run(key):
-        raise UserError(f"run_key={key!r} is a brain run that this plugin did not make")
+        raise UserError(f"run_key={key!r} is a brain run that this plugin did not create")
     for run in left_behind(dataset):
         if run.key == key:
             return Removed(fields=list(run.fields), views=list(run.views))
     names = ", ".join(run.key for run in removable(dataset)) or "none"
     raise UserError(
-        f"run_key={key!r}: the plugin has no run of that name on this dataset; there are: {names}"
+        f"run_key={key!r}: the plugin has no run with this name on this dataset; there are: {names}"
     )
 
 
@@ -136,11 +136,12 @@ def remove(dataset: fo.Dataset, key: str) -> Removed:
 
 def _begin(dataset: fo.Dataset, key: str) -> None:
     """Makes a run say that it is being deleted, so that what is left of it does not look whole."""
-    if not dataset.has_run(key):
-        for run in (run for run in stored_maps(dataset) if run.key == key and run.finished):
-            begin_removal(dataset, run.key)
-        return
     run = read_run(dataset, key)
+    if run is None:
+        for plot in stored_maps(dataset):
+            if plot.key == key and plot.finished:
+                begin_removal(dataset, key)
+        return
     special = {**run.facts.special, UNDER_REMOVAL: True}
     facts = replace(run.facts, special=special)
     write_run(dataset, replace(run, facts=facts, finished=False), written_at=run.written_at)

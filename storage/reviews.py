@@ -1,10 +1,10 @@
-"""What people have decided about flagged labels: kept beside the flags, and taken back from there.
+"""What people have decided about flagged labels: kept beside the flags, and undone from there.
 
 Three fields of a run of ``find_label_issues``: ``<run_key>_original``, the label before the first
 decision, ``<run_key>_reviewed``, the label after it, and ``<run_key>_review``, the decision.
 
 They are written so that a process that is killed at any write loses nothing: what was and what
-shall be first, then the label, then the decision, then the flag. Where there is an original without
+must be first, then the label, then the decision, then the flag. Where there is an original without
 a decision, or a flag beside its decision, a review was interrupted; the same review, or taking it
 back, completes it.
 """
@@ -33,16 +33,16 @@ CORRECTED, VERIFIED = "corrected", "verified"
 
 OF_FLAGS = (ACCEPTED, CHANGED, KEPT)
 
-# Decisions on duplicates, outliers and captions: it is none, it fits, or it shall be removed.
+# Decisions on duplicates, outliers and captions: it is none, it fits, or it must be removed.
 DISTINCT, TYPICAL, FITS, REMOVE = "distinct", "typical", "keep", "remove"
 
 # Those that take a flag away.
 UNFLAGGING = (TYPICAL, FITS)
 
 # What the fields of a run hold.
-REVIEW = Column("review", fo.StringField, "What a person has decided about this label")
-ORIGINAL = Column("original", fo.StringField, "The label before the first decision")
-REVIEWED = Column("reviewed", fo.StringField, "The label that the decision left")
+REVIEW = Column("review", fo.StringField, "The review decision about this label")
+ORIGINAL = Column("original", fo.StringField, "The label before the first review")
+REVIEWED = Column("reviewed", fo.StringField, "The label after the review")
 REVIEW_COLUMNS = (REVIEW, ORIGINAL, REVIEWED)
 
 # What a run says while a review is being written.
@@ -105,8 +105,8 @@ def read_reviews(target: Target, run: Run | None) -> Reviews:
         return Reviews({}, {}, {})
     names = [f"{run.key}_{column.name}" for column in REVIEW_COLUMNS]
     # What was reviewed has an original: few of many samples, as a rule.
-    reviewed = target.everything.ids(having=f"{run.key}_{ORIGINAL.name}")
-    rows = target.only(reviewed).values(*names) if reviewed else {}
+    ids = target.everything.ids(having=f"{run.key}_{ORIGINAL.name}")
+    rows = target.only(ids).values(*names) if ids else {}
     decisions, originals, reviewed = (
         {id_: row[place] for id_, row in rows.items() if row[place] is not None}
         for place in range(len(names))
@@ -175,7 +175,7 @@ def write_reviews(
         target.write(f"{run.key}_{name}", chosen, samples)
 
     with under_review(target, run, REVIEW_COLUMNS) as facts:
-        # What was and what shall be first, so that it can be completed or taken back from there …
+        # What was and what must be first, so that it can be completed or undone from there …
         write("original", outcome.originals, keep=True)
         write("reviewed", outcome.reviewed, keep=True)
         target.write(label_path, outcome.labels, samples)

@@ -38,7 +38,7 @@ class RunFacts:
     Attributes:
         about: the samples, the frames or the patches of a field
         parameters: of the call
-        whole: whether nothing of the dataset was left out
+        whole: whether nothing of the dataset was skipped
         model: the model of the embeddings, if the plugin knows it
         inputs: fingerprints of what was read, by what it is: ``embeddings clip``,
             ``labels ground_truth``, ``files``, …; what makes a run stale
@@ -159,7 +159,7 @@ def read_run(dataset: fo.Dataset, key: str) -> Run | None:
         return None
     if not _is_ours(config):
         raise UserError(
-            f"The dataset has a run {key!r} that this plugin did not make; choose another name"
+            f"The dataset has a run {key!r} that this plugin did not create; choose another name"
         )
     return _run_of(key, config)
 
@@ -252,9 +252,10 @@ def embeddings_run(target: Target, embeddings: str, operator: str = COMPUTING) -
         run = read_run(target.dataset, embeddings_key(target, embeddings))
     except UserError:
         return None
-    ours = run is not None and run.operator == operator
+    if run is None or run.operator != operator:
+        return None
     # A description owns no field, and says of which one it is.
-    paths = (*run.fields, run.facts.special.get("described")) if ours else ()
+    paths = (*run.fields, run.facts.special.get("described"))
     return run if target.dataset_path(embeddings) in paths else None
 
 

@@ -63,7 +63,7 @@ def check_index_key(target: Target, embeddings: str, brain_key: str) -> None:
 
     Args:
         target: the samples or patches
-        embeddings: the field that shall be indexed
+        embeddings: the field to be indexed
         brain_key: the key
 
     Raises:
@@ -75,8 +75,8 @@ def check_index_key(target: Target, embeddings: str, brain_key: str) -> None:
         return
     if not is_our_index(dataset, brain_key):
         raise UserError(
-            f"similarity_index={brain_key!r}: the dataset already has a brain run of that name "
-            "that this plugin did not make; choose another name"
+            f"similarity_index={brain_key!r}: the dataset already has a brain run with this name "
+            "that this plugin did not create; choose another name"
         )
     path = _indexed_path(dataset, brain_key)
     if path not in (None, target.dataset_path(embeddings)):
@@ -98,7 +98,7 @@ def check_searchable(target: Target, embeddings: str) -> None:
         UserError: that says how many, why, and what to do
     """
     vectors = read_vectors(target.everything, embeddings)
-    faults = {why: count for why, count in vectors.skipped.items() if why != "no vector"}
+    faults = {why: count for why, count in vectors.skipped.items() if why != "no embedding"}
     if faults:
         told = ", ".join(f"{count:,} × {why}" for why, count in sorted(faults.items()))
         raise UserError(
@@ -107,8 +107,8 @@ def check_searchable(target: Target, embeddings: str) -> None:
     first = target.only(vectors.ids[:1]).values(embeddings)[vectors.ids[0]][0]
     if isinstance(first, np.ndarray) and first.dtype.kind != "f":
         raise UserError(
-            f"embeddings={embeddings!r} cannot be searched: they are stored as {first.dtype}, and "
-            "FiftyOne's index reads floating point numbers only; store them as float32"
+            f"embeddings={embeddings!r} cannot be searched: they are stored as {first.dtype}, "
+            "but FiftyOne's index needs floating-point numbers; store them as float32"
         )
 
 
@@ -173,8 +173,8 @@ def _check_tower(index: fo.core.brain.BrainResults, tower: TextTower) -> None:
     of_index = index.get_embeddings()[0].shape[1]
     if of_text != of_index:
         raise UserError(
-            f"open_clip:{tower.architecture} embeds texts to {of_text} numbers, and the embeddings "
-            f"have {of_index}: they are not of that model"
+            f"open_clip:{tower.architecture} embeds texts to {of_text} dimensions, but the "
+            f"embeddings have {of_index} and come from another model"
         )
 
 

@@ -1,6 +1,6 @@
 """Stored runs of ``compute_separability``: the report, whether it is stale, and the views it names.
 
-What the panel reads. Nothing is computed anew: a report is read once and kept, and a view is made
+What the panel reads. Nothing is computed again: a report is read once and kept, and a view is made
 of the ids and fields that a run has stored.
 """
 
@@ -138,7 +138,7 @@ def read_separability(dataset: fo.Dataset, run: Run) -> StoredSeparability:
 def _read_report(dataset: fo.Dataset, run: Run) -> StoredSeparability:
     results = read_results(dataset, run.key)
     if results is None:
-        raise UserError(f"The run {run.key!r} has no results; compute it again")
+        raise UserError(f"The run {run.key!r} has no results; run it again")
     ids = tuple(results.ids.split())
     codes = getattr(results, "codes", None)
     return StoredSeparability(
@@ -185,10 +185,10 @@ def running(dataset: fo.Dataset, operator_uri: str) -> str | None:
     if (operation := states.get("running")) is not None:
         progress = operation.status
         share = getattr(progress, "progress", None)
-        label = getattr(progress, "label", None) or "at work"
+        label = getattr(progress, "label", None) or "running"
         return f"{label} ({100 * share:.0f} %)" if share else label
     if "queued" in states or "scheduled" in states:
-        return "waiting for its turn"
+        return "waiting to start"
     return None
 
 
@@ -210,7 +210,8 @@ def changes(
     """
     run = stored.run
     touched = last_touched(dataset)
-    if touched < datetime.datetime.fromisoformat(run.written_at) and _has_its_fields(dataset, run):
+    written = datetime.datetime.fromisoformat(run.written_at) if run.written_at else None
+    if written is not None and touched < written and _has_its_fields(dataset, run):
         return []
     name = (dataset._doc.id, run.key, run.written_at, touched)
     if not compare and name not in _kept_changes:
@@ -222,7 +223,7 @@ def _has_its_fields(dataset: fo.Dataset, run: Run) -> bool:
     """Whether the fields that a run has read still exist, which touches no sample."""
     about = run.facts.about
     prefix = "frames." if about.frames else ""
-    names = [*run.facts.embeddings] if about.patches_field is None else []
+    names: list[str | None] = [*run.facts.embeddings] if about.patches_field is None else []
     names += [about.patches_field or run.facts.label_field]
     return all(dataset.get_field(prefix + name) is not None for name in names if name)
 
@@ -250,13 +251,13 @@ def flagged_view(dataset: fo.Dataset, stored: StoredSeparability, label: str, ki
         kind: ``"label_issues"`` or ``"outliers"``
 
     Raises:
-        UserError: if there are none, or their run is gone
+        UserError: if there are none, or their run no longer exists
     """
     target = about_of(dataset, stored.run.facts.about)
     run_key = stored.report.get(f"{kind}_run")
     field = f"{run_key}_flagged"
     if run_key is None or not target.has_field(field):
-        raise UserError(f"The run that found the {kind.replace('_', ' ')} is gone")
+        raise UserError(f"The run that found the {kind.replace('_', ' ')} no longer exists")
     return _labeled_view(target, stored, label, field)
 
 
@@ -268,11 +269,11 @@ def pair_view(dataset: fo.Dataset, stored: StoredSeparability, label: str, other
     """
     pair = stored.pairs.get((label, other))
     if pair is None or not pair["boundary"]:
-        raise UserError(f"No {label} comes near to {other}")
+        raise UserError(f"No {label} is close to {other}")
     target = about_of(dataset, stored.run.facts.about)
     view = target.view_of(pair["boundary"])
     if len(view) == 0:
-        raise UserError(f"The {stored.noun} between {label} and {other} are gone")
+        raise UserError(f"The {stored.noun} between {label} and {other} no longer exist")
     # An order by place in a list is put on what is left, not on the whole dataset.
     return view.select(target.label_ids(pair["boundary"]), ordered=True)
 

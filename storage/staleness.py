@@ -37,11 +37,11 @@ NAMED = 3
 # Runs whose ids are not stored beside them.
 WITHOUT_IDS = ("neighbor_graph",)
 
-UNFINISHED = "unfinished: it is still running, or its process was stopped; run it again"
+UNFINISHED = "unfinished: it is still running or was interrupted; run it again"
 UNREADABLE = "it cannot be read ({}); delete it, or run the operator again"
 REMOVAL_UNFINISHED = "its deletion was interrupted; delete it again"
 TEXTS_EDITED = "{} in {} edited since embedded"
-REVIEW_UNFINISHED = "a review was interrupted; review these samples again, or undo it"
+REVIEW_UNFINISHED = "a review was interrupted; repeat or undo it"
 
 
 @dataclass
@@ -88,7 +88,7 @@ class Reader:
         return self._once(self._edited, (about, name), lambda: edited_since(target, name))
 
     def fingerprint(self, what: str, run: Run, ids: Sequence[str] | None) -> str | None:
-        """The fingerprint today of something that a run has read; None if it is gone."""
+        """The fingerprint today of something that a run has read; None if it no longer exists."""
         about = run.facts.about
         target = self.target(about)
         ids = target.ids() if ids is None else ids
@@ -212,7 +212,7 @@ def _without_embeddings(target: Target, run: Run) -> list[str]:
     missing = len(target.ids()) - len(target.ids(having=name))
     failed = run.facts.special.get("failed") or 0
     if run.facts.whole and missing > failed:
-        return [f"{missing - failed:,} {target.noun} have no vector yet"]
+        return [f"{missing - failed:,} {target.noun} have no embedding yet"]
     return []
 
 
@@ -224,7 +224,7 @@ def _of_other_embeddings(reader: Reader, run: Run) -> list[str]:
         return [str(error)]
     length, then = vectors.matrix.shape[1], run.facts.special.get("dim")
     if then not in (None, length):
-        return [f"the embeddings have length {length} now, and had {then}; describe them again"]
+        return [f"the embeddings now have length {length}, was {then}; describe them again"]
     return []
 
 
@@ -253,7 +253,7 @@ def _moved(target: Target, run: Run, ids: Sequence[str] | None, reader: Reader) 
         if added > 0:
             reasons.append(f"{added:,} {target.noun} were added")
         elif fresh := len(_embedded(run, reader) - known):
-            reasons.append(f"{fresh:,} {target.noun} have an embedding that had none")
+            reasons.append(f"{fresh:,} {target.noun} have new embeddings")
     return reasons
 
 
@@ -276,7 +276,7 @@ def _changed(
 ) -> str:
     kind, _, name = what.partition(" ")
     if kind == fingerprints.GROUPS:
-        return "duplicates have been found or removed since"
+        return "duplicates were found or removed since"
     if now is None:
         return _gone(what)
     if kind == fingerprints.FILES:

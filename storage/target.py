@@ -210,7 +210,7 @@ class Target:
 
     @cached_property
     def is_whole(self) -> bool:
-        """Whether nothing of the dataset is left out."""
+        """Whether nothing of the dataset is skipped."""
         if self.chosen is not None:
             return False
         if self.patches_field is None:

@@ -24,7 +24,7 @@ def resolve_target(samples: Any, patches_field: str | None = None, reload: bool 
     Args:
         samples: a ``Dataset`` or ``DatasetView`` of images
         patches_field (None): the field of the patches to work on, instead of the samples
-        reload (True): whether to read the fields of the dataset anew, which waits while another
+        reload (True): whether to read the fields of the dataset again, which waits while another
             thread changes them
 
     Returns:
@@ -58,7 +58,7 @@ def resolve_target(samples: Any, patches_field: str | None = None, reload: bool 
             "dataset.to_frames(sample_frames=True)"
         )
     if view.media_type != fo.core.media.IMAGE:
-        raise UserError(f"These samples are of type {view.media_type!r}; only images are evaluated")
+        raise UserError(f"These samples are of type {view.media_type!r}; only images are supported")
     if patches_field is not None:
         patches_field = _checked_patches_field(view, patches_field)
     target = Target(view._root_dataset, view, patches_field, chosen)
@@ -81,9 +81,9 @@ def _check_readable(target: Target) -> None:
     else:
         if not others:
             return
-        why = f"{len(others):,} of what it shows are none of the dataset's"
+        why = f"{len(others):,} of its samples are not in the dataset"
     raise UserError(
-        f"The stages of this view make something else of the samples ({why}); "
+        f"The stages of this view transform the samples ({why}); "
         "pass a view without mongo() stages, or one that only matches and sorts"
     )
 
@@ -98,7 +98,7 @@ def _check_kind(samples: Any) -> None:
         )
     if isinstance(samples, foc.TrajectoriesView):
         raise UserError(
-            "Trajectories are objects of videos; pass a view of the frames, for example "
+            "Trajectories are objects in videos; pass a view of the frames, for example "
             "dataset.to_frames(sample_frames=True), with patches_field= for their objects"
         )
     if isinstance(samples, foc.ClipsView):
@@ -140,8 +140,8 @@ def _checked_patches_field(view: Any, patches_field: str) -> str:
         )
     if not is_patches(field):
         raise UserError(
-            f"patches_field={patches_field!r} holds no Detections or Polylines; "
-            f"fields with patches: {available}"
+            f"patches_field={patches_field!r} holds no Detections or Polylines; fields with "
+            f"patches: {available}"
         )
     return name
 
@@ -153,8 +153,7 @@ def _active_slice(view: Any) -> Any:
         images = ", ".join(image_slices(view)) or "this dataset has none"
         raise UserError(
             f"The active group slice {name!r} is of type {media_type!r}; choose a slice of images "
-            f"({images}) as dataset.group_slice, or pass "
-            "dataset.select_group_slices(...)"
+            f"({images}) as dataset.group_slice, or pass dataset.select_group_slices(...)"
         )
     return view.select_group_slices(name)
 

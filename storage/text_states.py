@@ -43,7 +43,7 @@ def store_hashes(dataset: fo.Dataset, run: Run, hashes: Mapping[str, int]) -> No
 
 
 def edited_texts(now: Mapping[str, int], then: Mapping[str, int]) -> set[str]:
-    """The ids whose text is another one now; those of which nothing is known are left out.
+    """The ids whose text is another one now; those of which nothing is known are skipped.
 
     Args:
         now, then: hashes by id
@@ -58,13 +58,13 @@ def edited_since(target: Target, embeddings: str) -> tuple[str | None, set[str]]
     """
     run = computing_run(target, embeddings)
     text_field = run.facts.parameters.get("text_field") if run is not None else None
-    if text_field is None:
+    if run is None or text_field is None:
         return None, set()
     then = stored_hashes(target.dataset, run)
     if not then:
         return text_field, set()
     try:
         now = hashes_of(read_texts(target, text_field))
-    except UserError:  # the field is gone, of which the run of the embeddings tells
+    except UserError:  # the field no longer exists, of which the run of the embeddings tells
         return text_field, set()
     return text_field, edited_texts(now, then)

@@ -62,12 +62,13 @@ def read_texts(target: Target, text_field: str) -> dict[str, str | None]:
     """
     name = text_name(target, text_field)
     if not target.has_field(name):
-        raise UserError(f"text_field={text_field!r}: there is no such field of these {target.noun}")
+        raise UserError(f"text_field={text_field!r}: there is no such field on these {target.noun}")
     field = target.all_samples.get_field(target.path(name))
     inner = field.field if isinstance(field, ListField) else field
     if not isinstance(inner, StringField) or isinstance(inner, fo.core.fields.ObjectIdField):
         raise UserError(
-            f"text_field={text_field!r} is of type {type(field).__name__}; name a field of strings"
+            f"text_field={text_field!r} is of type {type(field).__name__}; choose a field of "
+            "strings"
         )
     return {
         id_: ". ".join(value) if isinstance(value, list) else value

@@ -55,7 +55,7 @@ class VectorSet:
         digest = hashlib.blake2b(digest_size=16)
         digest.update(" ".join(self.ids).encode())
         digest.update(str(self.matrix.shape).encode())
-        digest.update(np.ascontiguousarray(self.matrix))
+        digest.update(np.ascontiguousarray(self.matrix).data)
         return digest.hexdigest()
 
 
@@ -91,25 +91,25 @@ def _vector_set(target: Target, embeddings: str, rows: "Rows") -> VectorSet:
     )
     if not rows:
         raise UserError(
-            f"The field {embeddings!r} holds no vectors for the {total:,} {target.noun} of this "
+            f"The field {embeddings!r} holds no embeddings for the {total:,} {target.noun} of this "
             f"view; run compute_embeddings(embeddings={embeddings!r}) first"
         )
     if all(vector.ndim != 1 for _, vector in rows.values()):
-        raise UserError(f"embeddings={embeddings!r} holds arrays that are not vectors")
-    skipped = Counter({"no vector": total - len(rows)})
+        raise UserError(f"embeddings={embeddings!r} holds arrays that are not one-dimensional")
+    skipped = Counter({"no embedding": total - len(rows)})
     lengths = Counter(len(vector) for _, vector in rows.values() if vector.ndim == 1)
     (dim, prevailing), *others = lengths.most_common()
     if others and prevailing <= len(rows) / 2:
         counts = ", ".join(f"{count:,} of length {dim}" for dim, count in lengths.most_common())
         raise UserError(
-            f"The field {embeddings!r} holds vectors of several models ({counts}); {mend}"
+            f"The field {embeddings!r} holds embeddings of several models ({counts}); {mend}"
         )
     for length, count in others:
-        skipped[f"vector of length {length}, where most have {dim}"] = count
-    skipped["array that is no vector"] = len(rows) - sum(lengths.values())
+        skipped[f"embedding of length {length}, where most have {dim}"] = count
+    skipped["array that is not one-dimensional"] = len(rows) - sum(lengths.values())
     ids = sorted(id_ for id_, (_, vector) in rows.items() if vector.shape == (dim,))
     if any(rows[id_][1].dtype.kind == "c" for id_ in ids):
-        raise UserError(f"The vectors in {embeddings!r} hold complex numbers; {mend}")
+        raise UserError(f"The embeddings in {embeddings!r} hold complex numbers; {mend}")
     # What has been copied is let go: of a million embeddings both would be 5 GB.
     matrix, samples = np.empty((len(ids), dim), np.float32), []
     finite = np.empty(len(ids), bool)
@@ -120,10 +120,11 @@ def _vector_set(target: Target, embeddings: str, rows: "Rows") -> VectorSet:
     for start in range(0, len(ids), BATCH):
         part = slice(start, start + BATCH)
         finite[part] = np.isfinite(matrix[part]).all(axis=1)
-    skipped["vector with NaN or infinity"] = int((~finite).sum())
+    skipped["embedding with NaN or infinity"] = int((~finite).sum())
     if not finite.any():
         raise UserError(
-            f"All vectors in {embeddings!r} hold NaN or infinity, or numbers beyond float32; {mend}"
+            f"All embeddings in {embeddings!r} hold NaN or infinity, or numbers beyond float32; "
+            f"{mend}"
         )
     if not finite.all():
         ids, samples = (list(itertools.compress(each, finite)) for each in (ids, samples))
@@ -150,26 +151,26 @@ def embeddings_field(target: Target, embeddings: str, called: str = "embeddings"
     if field is None:
         if _is_undeclared(target, name):
             raise UserError(
-                f"{called}={embeddings!r}: the {target.noun} have such an attribute, but the "
-                f"dataset does not declare it; run dataset.add_sample_field("
+                f"{called}={embeddings!r}: the {target.noun} have this attribute, but the "
+                "dataset does not declare it; run dataset.add_sample_field("
                 f"{target.dataset_path(name)!r}, fo.VectorField) first"
             )
         raise UserError(
             f"{called}={embeddings!r}: there is no such field on the {target.noun}; run "
             f"compute_embeddings(embeddings={embeddings!r}) first, or choose one of the fields "
-            f"with vectors: {names}"
+            f"with embeddings: {names}"
         )
     owner = list_name(samples, name)
     if target.patches_field is None and owner != name and is_patches(samples.get_field(owner)):
         inner = name.removeprefix(patches_root(samples, owner))
         raise UserError(
-            f"{called}={embeddings!r} holds vectors of patches; pass patches_field={owner!r}, "
-            f"{called}={inner!r}"
+            f"{called}={embeddings!r} holds embeddings of patches; pass "
+            f"patches_field={owner!r}, {called}={inner!r}"
         )
     if not _is_vector_field(field):
         raise UserError(
-            f"{called}={embeddings!r} is of type {type(field).__name__}, not vectors; fields "
-            f"with vectors: {names}"
+            f"{called}={embeddings!r} is of type {type(field).__name__}, not embeddings; "
+            f"fields with embeddings: {names}"
         )
     return name
 
@@ -256,7 +257,7 @@ def _read_raw(target: Target, embeddings: str) -> Rows | None:
                         rows[id_] = (sample_id, parser.parse(value))
         return rows
     except Exception:
-        logger.debug("Reading raw vectors failed; FiftyOne's own call is used", exc_info=True)
+        logger.debug("Reading raw embeddings failed; FiftyOne's own call is used", exc_info=True)
         return None
 
 

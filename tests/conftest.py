@@ -77,10 +77,16 @@ def _database():
 
 
 @pytest.fixture(scope="session")
+def excerpt() -> Path:
+    """Embeddings, labels and boxes of public sets, as ``tests/data/README.md`` describes."""
+    return ROOT / "tests" / "data"
+
+
+@pytest.fixture(scope="session")
 def shared() -> Path:
     """The folder of development data; tests that need it are skipped where it is absent."""
     if not SHARED.is_dir():
-        pytest.skip("needs the development data in ../shared, which users do not have")
+        pytest.skip("needs images of public sets in ../shared/data: see tests/data/README.md")
     return SHARED
 
 

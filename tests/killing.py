@@ -76,7 +76,7 @@ class Outcome:
         writes: how many writes the call does
         kills: how many calls were killed
         repaired: how many left something else than the one before, so that it was repaired, too
-        lost: what of the user's is gone or changed, or cannot be taken back
+        lost: what of the user's is gone or changed, or cannot be undone
         half_finished: what is shown as finished and is not, or is not shown at all
         unreadable: what could not be listed or reported
         not_completed: where the same call did not end as one that nobody killed
@@ -331,7 +331,7 @@ def _repair(
         case.call(dataset)
     except ValueError as error:
         # What was removed but for the lock cannot be removed again.
-        if not (case.deletes and "no run of that name" in str(error)):
+        if not (case.deletes and "no run with this name" in str(error)):
             raise
     again = State.of(_afresh(fo, name))
     faults = differences(states.undisturbed, again)
@@ -375,7 +375,7 @@ def _check_nothing_left(
         try:
             _operator("delete_run")(dataset, run_key=row["run_key"])
         except ValueError as error:  # went with another one
-            if "no run of that name" not in str(error):
+            if "no run with this name" not in str(error):
                 raise
     after = State.of(_afresh(fo, name))
     faults = differences(states.pristine, after)
@@ -606,7 +606,7 @@ class _States:
             if key in open_ or run == before.runs.get(full) or run == after.runs.get(full):
                 continue
             if run is None:
-                told.append(f"the run {key} is gone")
+                told.append(f"the run {key} no longer exists")
             else:
                 told += [
                     f"the finished run {key}: {text}"

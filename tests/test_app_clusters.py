@@ -30,7 +30,7 @@ def test_clusters_color_the_plot_and_group_the_grid(app, drawn_digits):
     app.open(drawn_digits.name)
     form = app.open_operator("Quality: find clusters")
     expect(
-        form.get_by_text("200 of 200 samples have embeddings and will be judged")
+        form.get_by_text("200 of 200 samples have embeddings and will be evaluated")
     ).to_be_visible()
     app.screenshot("clusters-form")
     form.get_by_role("button", name="Execute").click()

@@ -63,13 +63,13 @@ def test_form_run_result_and_error(app, digits):
 def _describe(app, digits):
     """What made embeddings that come from elsewhere is told, and FiftyOne's search of them."""
     form = app.open_operator("Quality: describe embeddings")
-    expect(form.get_by_text("20 embeddings in sketch are read and stay")).to_be_visible()
+    expect(form.get_by_text("20 embeddings in sketch will be read and not changed")).to_be_visible()
     form.get_by_role("textbox").first.fill("pencil 2")
     form.get_by_label("Search by image").first.click()
     expect(form.get_by_placeholder("sketch_similarity")).to_be_visible()
     app.screenshot("describe-embeddings-form")
     form.get_by_role("button", name="Execute").click()
-    expect(app.dialog.get_by_text("made elsewhere by")).to_be_visible()
+    expect(app.dialog.get_by_text("computed elsewhere with")).to_be_visible()
     expect(app.dialog.get_by_text("search by image in the App")).to_be_visible()
     app.screenshot("describe-embeddings-result")
     digits.reload()

@@ -50,7 +50,7 @@ def test_from_nothing_to_what_was_found(app, digits_with_copies):
     # A button above the grid opens it.
     app.page.locator("[data-item-id='@embedding/quality/open_dataset_quality']").click()
     panel = app.page.locator(f"[data-cy=panel-content-{PANEL}]")
-    expect(panel.get_by_text("Nothing is known of these 155 samples yet")).to_be_visible()
+    expect(panel.get_by_text("No results for these 155 samples yet")).to_be_visible()
     app.screenshot("quality-nothing")
     panel.get_by_role("button", name="Run audit").click()
     execute = app.dialog.get_by_role("button", name="Execute")
@@ -117,14 +117,14 @@ def test_each_finding_leads_on(app, digits_with_copies):
     modal = app.page.locator("[data-cy=modal]")
     modal.locator(f"[data-cy=panel-tab-{WHY}]").click()
     why = modal.locator(f"[data-cy=panel-content-{WHY}]")
-    expect(why.get_by_text(f"1 of {total} in duplicates, 0 decided")).to_be_visible()
+    expect(why.get_by_text(f"1 of {total} in duplicates, 0 reviewed")).to_be_visible()
     why.get_by_role("button", name="Tag to remove").click()
-    expect(why.get_by_text(f"2 of {total} in duplicates, 1 decided")).to_be_visible()
+    expect(why.get_by_text(f"2 of {total} in duplicates, 1 reviewed")).to_be_visible()
     app.settle()
     app.page.mouse.click(5, 450)
     expect(modal).to_be_hidden()
     panel.get_by_role("button", name="Refresh").click()
-    expect(panel.get_by_text(f"1 of {total} decided").first).to_be_visible()
+    expect(panel.get_by_text(f"1 of {total} reviewed").first).to_be_visible()
 
     # After a review runs are out of date; one press repeats what has changed.
     _run("review_label_issues", flagged.limit(3), decision="accept")
@@ -159,7 +159,7 @@ def test_each_finding_leads_on(app, digits_with_copies):
     app.page.keyboard.press("Escape")
     # Runs are listed and deleted from here.
     panel.get_by_role("button", name="Delete").last.click()
-    expect(app.dialog.get_by_text("Will be removed").first).to_be_visible()
+    expect(app.dialog.get_by_text("Will be deleted").first).to_be_visible()
 
 
 def test_a_threshold_is_moved_and_put_back(app, digits_with_copies):
@@ -196,12 +196,12 @@ def test_a_threshold_is_moved_and_put_back(app, digits_with_copies):
         assert expected != own
         expect(panel.get_by_text(told)).to_be_visible()
         apply.click()
-        expect(panel.get_by_text("moved by hand")).to_be_visible()
+        expect(panel.get_by_text("set manually")).to_be_visible()
         dataset.reload()
         assert len(dataset.load_saved_view(view)) == expected
         app.screenshot(f"quality-threshold-{name}-moved")
         panel.get_by_role("button", name="Reset").click()
-        expect(panel.get_by_text("moved by hand")).to_have_count(0)
+        expect(panel.get_by_text("set manually")).to_have_count(0)
         dataset.reload()
         assert len(dataset.load_saved_view(view)) == own
         app.settle()  # an event that is answered later than it draws the panel as it was

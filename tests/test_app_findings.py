@@ -58,7 +58,9 @@ def test_outliers_form_result_and_view(app, photos, tmp_path):
     first.save()
     app.open(photos.name)
     form = app.open_operator("Quality: find outliers")
-    expect(form.get_by_text("30 of 30 samples have embeddings and will be judged")).to_be_visible()
+    expect(
+        form.get_by_text("30 of 30 samples have embeddings and will be evaluated")
+    ).to_be_visible()
     app.screenshot("outliers-form")
     form.locator("input").nth(2).fill("7")
     expect(form.get_by_text('must be "auto" or a number between 0 and 1')).to_be_visible()
@@ -102,7 +104,7 @@ def test_label_issues_are_found_reviewed_and_taken_back(app, flipped):
     app.open(flipped.name)
     form = app.open_operator("Quality: find label issues")
     expect(
-        form.get_by_text("200 of 200 samples have embeddings and will be judged")
+        form.get_by_text("200 of 200 samples have embeddings and will be evaluated")
     ).to_be_visible()
     app.screenshot("label-issues-form")
     form.get_by_role("button", name="Execute").click()
@@ -129,7 +131,7 @@ def test_label_issues_are_found_reviewed_and_taken_back(app, flipped):
     # Nothing is selected any more: Undo is about what was reviewed.
     app.settle()
     app.dialog.get_by_role("button", name="Undo").click()
-    expect(app.dialog.get_by_text("2 labels taken back")).to_be_visible()
+    expect(app.dialog.get_by_text("2 labels undone")).to_be_visible()
     app.screenshot("review-undone")
     flipped.reload()
     assert flipped.count_values("label_issues_review") == {None: 200}
@@ -143,7 +145,7 @@ def test_nothing_selected_is_an_error_in_the_form(app, flipped):
     )
     app.open(flipped.name)
     form = app.open_operator("Quality: review label issues")
-    expect(form.get_by_text("Select the samples or objects to review")).to_be_visible()
+    expect(form.get_by_text("Select the samples or patches to review")).to_be_visible()
     app.screenshot("review-nothing-selected")
 
 
@@ -209,7 +211,7 @@ def test_runs_are_listed_and_deleted(app, photos):
     form = app.open_operator("Quality: delete run")
     form.get_by_role("combobox").first.click()
     app.page.get_by_role("option", name="duplicates (find_duplicates)").click()
-    expect(form.get_by_text("Will be removed: duplicates_group")).to_be_visible()
+    expect(form.get_by_text("Will be deleted: duplicates_group")).to_be_visible()
     app.screenshot("delete-form")
     form.get_by_role("button", name="Execute").click()
     expect(app.dialog.get_by_text("deleted")).to_be_visible()

@@ -78,7 +78,7 @@ def test_boxes_from_nothing_to_a_report(app, mislabeled, tmp_path):
     why = modal.locator(f"[data-cy=panel-content-{WHY}]")
     decided = {}
     for place in range(3):
-        told = f"{place + 1} of {len(ids)} in label_issues, {place} decided"
+        told = f"{place + 1} of {len(ids)} in label_issues, {place} reviewed"
         expect(why.get_by_text(told)).to_be_visible()
         expect(why.get_by_text(f"{labels[place]} → {suggestions[place]}")).to_be_visible()
         right = truths.get(ids[place]) == suggestions[place]
@@ -88,14 +88,14 @@ def test_boxes_from_nothing_to_a_report(app, mislabeled, tmp_path):
         why.get_by_role("button", name=f"{verb} {label}").click()
         if right:
             decided[ids[place]] = label
-    expect(why.get_by_text("3 decided")).to_be_visible()
+    expect(why.get_by_text("3 reviewed")).to_be_visible()
     assert _labels(dataset) == {**before, **decided}
     app.settle()
     app.page.mouse.click(5, 450)
     expect(modal).to_be_hidden()
 
     panel.get_by_role("button", name="Refresh").click()
-    expect(panel.get_by_text(f"3 of {len(ids)} decided").first).to_be_visible()
+    expect(panel.get_by_text(f"3 of {len(ids)} reviewed").first).to_be_visible()
     classes = app.open_panel("class_separability")
     expect(classes.get_by_text("What to do")).to_be_visible()
     app.settle()
@@ -105,6 +105,6 @@ def test_boxes_from_nothing_to_a_report(app, mislabeled, tmp_path):
     form = app.dialog
     form.get_by_role("textbox").first.fill(str(tmp_path / "report"))
     form.get_by_role("button", name="Execute").click()
-    expect(app.dialog.get_by_text("open it in any browser")).to_be_visible()
+    expect(app.dialog.get_by_text("which opens in any browser")).to_be_visible()
     app.screenshot("job-report")
     assert "ground_truth" in (tmp_path / "report" / "report.html").read_text()

@@ -136,7 +136,7 @@ def test_photos_every_click(app, photos_measured):
     boundary = pairs["lobster", "crayfish"]["boundary"]
     _row(panel, "lobster").locator("td", has_text="crayfish").last.click()
     app.expect_count(f"{len(boundary)} samples")
-    expect(panel.get_by_text("the nearest first")).to_be_visible()
+    expect(panel.get_by_text("closest first")).to_be_visible()
     app.screenshot("separability-pair")
     flagged = dataset.match((F("ground_truth.label") == "lobster") & F("outliers_flagged"))
     assert 0 < len(flagged) != len(boundary)
@@ -177,9 +177,9 @@ def test_photos_every_click(app, photos_measured):
     _table(panel).locator("th", has_text="Class").click()
     expect(_table(panel).locator("tbody tr").first).to_contain_text("Leopards")
     assert _names(panel) == sorted(CLASSES)
-    panel.get_by_placeholder("Name of a class").fill("chair")
+    panel.get_by_placeholder("Class name").fill("chair")
     expect(_table(panel).locator("tbody tr")).to_have_count(2)
-    panel.get_by_placeholder("Name of a class").fill("")
+    panel.get_by_placeholder("Class name").fill("")
     expect(_table(panel).locator("tbody tr")).to_have_count(10)
 
 
@@ -271,7 +271,7 @@ def test_runs_that_are_computed_anew_and_deleted_while_they_are_seen(app, photos
     chairs.set_field("ground_truth.label", name).save()
     _run("compute_separability", dataset, embeddings="cnn", label_field="ground_truth")
     _row(panel, "windsor_chair").get_by_role("button", name="Show").click()
-    expect(app.page.get_by_text("this is what there is now")).to_be_visible()
+    expect(app.page.get_by_text("this is the current one")).to_be_visible()
     expect(_row(panel, name)).to_be_visible()
     app.expect_count(f"{len(dataset):,} samples")
     _row(panel, name).get_by_role("button", name="Show").click()
@@ -291,7 +291,7 @@ def test_runs_that_are_computed_anew_and_deleted_while_they_are_seen(app, photos
     expect(panel.get_by_text("have changed")).to_be_visible()
     _run("delete_run", dataset, run_key="brief")
     panel.get_by_role("tab", name="Confusion").click()
-    expect(panel.get_by_text("Nothing measured yet")).to_be_visible()
+    expect(panel.get_by_text("Not measured yet")).to_be_visible()
     app.screenshot("separability-deleted")
 
 
@@ -346,7 +346,7 @@ def test_empty_states_and_the_first_run(app, dataset, digit_files):
     labels = [fo.Classification(label="abc"[index % 3]) for index in range(60)]
     dataset.set_values("ground_truth", labels)
     panel.get_by_role("button", name="Refresh").click()
-    expect(panel.get_by_text("Nothing measured yet")).to_be_visible()
+    expect(panel.get_by_text("Not measured yet")).to_be_visible()
     app.screenshot("separability-no-run")
     panel.get_by_role("button", name="Compute class separability").click()
     execute = app.dialog.get_by_role("button", name="Execute")

@@ -92,16 +92,16 @@ def test_a_queue_of_label_issues_one_click_each(app, doubted):
     # One click each, and the next sample is open.
     clicks = Clicks()
     clicks.on(button("button", name=f"Accept {suggestions[0]}"))
-    expect(panel.get_by_text(f"2 of {total} in label_issues, 1 decided")).to_be_visible()
+    expect(panel.get_by_text(f"2 of {total} in label_issues, 1 reviewed")).to_be_visible()
     expect(panel.get_by_text(f"{labels[1]} → {suggestions[1]}")).to_be_visible()
     assert _open_id(app) == ids[1]
     clicks.on(button("button", name=f"Keep {labels[1]}"))
-    expect(panel.get_by_text(f"3 of {total} in label_issues, 2 decided")).to_be_visible()
+    expect(panel.get_by_text(f"3 of {total} in label_issues, 2 reviewed")).to_be_visible()
     assert clicks.number == 2
     # By the keyboard, on a button that has the focus.
     button("button", name=f"Accept {suggestions[2]}").focus()
     app.page.keyboard.press("Space")
-    expect(panel.get_by_text(f"4 of {total} in label_issues, 3 decided")).to_be_visible()
+    expect(panel.get_by_text(f"4 of {total} in label_issues, 3 reviewed")).to_be_visible()
     # "Set" cannot be pressed without a label.
     expect(button("button", name="Set", exact=True)).to_be_disabled()
     other = next(
@@ -111,10 +111,10 @@ def test_a_queue_of_label_issues_one_click_each(app, doubted):
     field.fill(other)
     app.page.get_by_role("option", name=other).first.click()
     button("button", name=f"Set {other}").click()
-    expect(panel.get_by_text(f"5 of {total} in label_issues, 4 decided")).to_be_visible()
+    expect(panel.get_by_text(f"5 of {total} in label_issues, 4 reviewed")).to_be_visible()
     expect(button("button", name="Set", exact=True)).to_be_disabled()
     button("button", name="Skip").click()
-    expect(panel.get_by_text(f"6 of {total} in label_issues, 4 decided")).to_be_visible()
+    expect(panel.get_by_text(f"6 of {total} in label_issues, 4 reviewed")).to_be_visible()
     doubted.reload()
     now = dict(zip(*doubted.values(["id", "species.label"])))
     expected = {ids[0]: suggestions[0], ids[2]: suggestions[2], ids[3]: other}
@@ -127,9 +127,9 @@ def test_a_queue_of_label_issues_one_click_each(app, doubted):
     expect(panel.get_by_text(f"{labels[3]} → {other}: another label was set")).to_be_visible()
     app.screenshot("why-decided")
     button("button", name="Undo").click()
-    expect(panel.get_by_text(f"4 of {total} in label_issues, 3 decided")).to_be_visible()
+    expect(panel.get_by_text(f"4 of {total} in label_issues, 3 reviewed")).to_be_visible()
     button("button", name="Undo").click()
-    expect(panel.get_by_text(f"3 of {total} in label_issues, 2 decided")).to_be_visible()
+    expect(panel.get_by_text(f"3 of {total} in label_issues, 2 reviewed")).to_be_visible()
     doubted.reload()
     assert dict(zip(*doubted.values(["id", "species.label"]))) == {**before, ids[0]: suggestions[0]}
 
@@ -138,9 +138,9 @@ def test_a_queue_of_label_issues_one_click_each(app, doubted):
     app.screenshot("why-light")
     app.page.get_by_title("Dark mode").dispatch_event("click")
     for done in range(2, total):
-        expect(panel.get_by_text(f"{done} decided")).to_be_visible()
+        expect(panel.get_by_text(f"{done} reviewed")).to_be_visible()
         button("button", name="Keep").click()
-    expect(panel.get_by_text("Everything in this queue is decided")).to_be_visible()
+    expect(panel.get_by_text("Everything in this queue is reviewed")).to_be_visible()
     app.screenshot("why-finished")
     button("button", name="Finish").click()
     expect(app.page.locator("[data-cy=modal]")).to_be_hidden()
@@ -168,21 +168,21 @@ def test_duplicates_and_outliers_in_the_grid_and_the_modal(app, photos, tmp_path
     queue = photos.load_saved_view("duplicates: redundant").values("id")
     app.expect_count(f"{len(queue)} samples")
     panel = _open_modal(app)
-    expect(panel.get_by_text(f"of {len(queue)} in duplicates, 0 decided")).to_be_visible()
+    expect(panel.get_by_text(f"of {len(queue)} in duplicates, 0 reviewed")).to_be_visible()
     expect(panel.get_by_text("kept").first).to_be_visible()
     first = _open_id(app)
     app.screenshot("why-duplicate")
     panel.get_by_role("button", name="Not a duplicate").click()
-    expect(panel.get_by_text("1 decided")).to_be_visible()
+    expect(panel.get_by_text("1 reviewed")).to_be_visible()
     second = _open_id(app)
     panel.get_by_role("button", name="Tag to remove").first.click()
-    expect(panel.get_by_text("2 decided")).to_be_visible()
+    expect(panel.get_by_text("2 reviewed")).to_be_visible()
     photos.reload()
     assert photos[first]["duplicates_review"] == "distinct" and photos[first]["duplicates_keep"]
     assert photos[second].tags == ["duplicates_remove"]
     assert len(photos.match_tags("duplicates_remove")) == 1 and len(photos) == 30
     panel.get_by_role("button", name="Undo").click()
-    expect(panel.get_by_text("1 decided")).to_be_visible()
+    expect(panel.get_by_text("1 reviewed")).to_be_visible()
     photos.reload()
     assert photos[second].tags == [] and len(photos.exists("duplicates_review")) == 1
 
@@ -238,17 +238,17 @@ def test_patches_one_click_each(app, doubted_boxes):
     # From an image, of which nothing was evaluated, to the patches.
     panel = _open_modal(app)
     panel.get_by_role("button", name="Review label_issues: the patches of 'beasts'").click()
-    expect(panel.get_by_text(f"1 of {total} in label_issues, 0 decided")).to_be_visible()
+    expect(panel.get_by_text(f"1 of {total} in label_issues, 0 reviewed")).to_be_visible()
     expect(panel.get_by_text(f"{labels[0]} → {suggestions[0]}")).to_be_visible()
     app.screenshot("why-patch")
     panel.get_by_role("button", name=f"Accept {suggestions[0]}").click()
-    expect(panel.get_by_text(f"2 of {total} in label_issues, 1 decided")).to_be_visible()
+    expect(panel.get_by_text(f"2 of {total} in label_issues, 1 reviewed")).to_be_visible()
     expect(panel.get_by_text(f"{labels[1]} → {suggestions[1]}")).to_be_visible()
     panel.get_by_role("button", name=f"Keep {labels[1]}").click()
-    expect(panel.get_by_text(f"3 of {total} in label_issues, 2 decided")).to_be_visible()
+    expect(panel.get_by_text(f"3 of {total} in label_issues, 2 reviewed")).to_be_visible()
     assert names() == {**before, ids[0]: suggestions[0]}
     panel.get_by_role("button", name="Undo").click()
-    expect(panel.get_by_text(f"2 of {total} in label_issues, 1 decided")).to_be_visible()
+    expect(panel.get_by_text(f"2 of {total} in label_issues, 1 reviewed")).to_be_visible()
     panel.get_by_role("button", name="Undo").click()
-    expect(panel.get_by_text(f"1 of {total} in label_issues, 0 decided")).to_be_visible()
+    expect(panel.get_by_text(f"1 of {total} in label_issues, 0 reviewed")).to_be_visible()
     assert names() == before

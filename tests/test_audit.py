@@ -76,9 +76,7 @@ def test_without_labels_vectors_or_files(dataset, audit):
     }
     assert "no field holds a Classification" in result["left_out"]["find_label_issues"]
     assert result["steps"]["find_duplicates"]["skipped"] == {"file not found": 30}
-    assert "left out: `find_label_issues`, `compute_separability`: no field" in audit.summary(
-        result
-    )
+    assert "skipped: `find_label_issues`, `compute_separability`: no field" in audit.summary(result)
 
 
 @pytest.mark.slow
@@ -91,11 +89,11 @@ def test_what_was_not_judged_is_said(labeled, audit):
         sample.save()
     result = audit(labeled, embeddings="cnn")
     assert (result["read"], result["judged"]) == (30, 29)
-    assert result["skipped"] == {"no vector": 1, "no label": 1}
+    assert result["skipped"] == {"no embedding": 1, "no label": 1}
     summary = audit.summary(result)
-    assert "- 1 sample left out: no vector" in summary
-    assert "- 1 sample left out: no label" in summary
-    assert "- why they have no embeddings: field `cnn_error`" in summary
+    assert "- 1 sample skipped: no embedding" in summary
+    assert "- 1 sample skipped: no label" in summary
+    assert "- reasons for missing embeddings: field `cnn_error`" in summary
 
 
 def test_without_vectors_what_needs_them_is_said(labeled, audit):
@@ -111,8 +109,8 @@ def test_without_vectors_what_needs_them_is_said(labeled, audit):
         "compute_separability",
         "find_clusters",
     }
-    assert {n for n, why in result["left_out"].items() if why == "there are no vectors"} == needs
-    assert audit.summary(result).count("there are no vectors") == 1
+    assert {n for n, why in result["left_out"].items() if why == "there are no embeddings"} == needs
+    assert audit.summary(result).count("there are no embeddings") == 1
 
 
 def test_missing_vectors_are_computed_with_their_own_model(labeled, audit):
@@ -122,7 +120,7 @@ def test_missing_vectors_are_computed_with_their_own_model(labeled, audit):
     result = audit(labeled, label_field="none", check_pictures=False)
     assert result["steps"]["compute_embeddings"]["computed"] == 1
     assert result["steps"]["find_outliers"]["judged"] == 30
-    assert "as asked" in result["left_out"]["find_label_issues"]
+    assert "was passed" in result["left_out"]["find_label_issues"]
 
 
 def test_objects(dataset, audit, digit_files):

@@ -197,7 +197,7 @@ def test_findings_are_stored_reviewed_updated_and_deleted(album, tmp_path):
     assert flagged.values("caption_issues_rank") == list(range(1, len(numbers) + 1))
     scores = album.values("caption_issues_score")
     assert min(scores) >= 0 and max(scores) <= 1
-    # Kept, it is not flagged again; taken back, it is.
+    # Kept, it is not flagged again; undone, it is.
     one = album.select(flagged.first().id)
     review_finding(resolve_target(one), read_run(album, "caption_issues"), "keep")
     assert len(album.load_saved_view("caption_issues: flagged")) == len(numbers) - 1
@@ -342,4 +342,4 @@ def test_the_form_tells_both_sides_apart(album):
     assert "96" in told_by(fields)
     album.delete_sample_field("blurb_embeddings")
     album.delete_run("blurb_embeddings")
-    assert "no embeddings of captions" in told_by(form("find_caption_issues", album))
+    assert "No embeddings of captions" in told_by(form("find_caption_issues", album))

@@ -291,7 +291,7 @@ def test_rare_classes_are_recognized():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"labels": np.full(30, -1)}, "None of the vectors has a label"),
+        ({"labels": np.full(30, -1)}, "No embedding has a label"),
         ({"labels": np.full(30, 5)}, "between -1 and 4"),
         ({"labels": np.zeros(29, int)}, "labels must be 30 integers"),
         ({"labels": np.zeros(30)}, "labels must be 30 integers"),

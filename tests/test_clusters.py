@@ -61,8 +61,8 @@ def test_closer_to_the_classes_than_k_means_that_knows_their_number(pixels):
     assert 8 <= found.num_clusters <= 20
 
 
-def test_classes_of_caltech101(shared):
-    folder = shared / "data" / "caltech101"
+def test_classes_of_caltech101(excerpt):
+    folder = excerpt / "caltech101"
     stored = np.load(folder / "embeddings_efficientnet_lite0.npz")
     vectors = dict(zip(stored["files"].tolist(), stored["embeddings"].astype("f4")))
     with open(folder / "samples.csv") as file:

@@ -74,7 +74,7 @@ def test_what_is_in_both_is_taken_from_the_larger(harvest, compare):
     harvest.save_view("all of it", harvest.view())
     result = compare(harvest.limit(90), other="all of it", **given)
     assert (result["judged"], result["compared_with"]) == (90, 60)
-    with pytest.raises(ValueError, match="The two hold the same samples"):
+    with pytest.raises(ValueError, match="Both hold the same samples"):
         compare(harvest, other="all of it", **given)
 
 
@@ -107,7 +107,7 @@ def test_two_datasets_that_share_photos(photos, compare, compute_embeddings, tmp
 @pytest.mark.parametrize(
     "parameters, message",
     [
-        ({"other": "nowhere"}, "neither another dataset nor a saved view"),
+        ({"other": "nowhere"}, "is not another dataset or a saved view"),
         ({"embeddings": "nothing"}, "no such field"),
     ],
 )

@@ -97,7 +97,7 @@ def test_bad_files_cost_their_neighbors_nothing(digits, compute_embeddings, tmp_
     assert result["failures"][0]["reason"] == "file not found"
     reasons = dict(zip(*digits.values(["filepath", "cnn_error"])))
     assert reasons[str(tmp_path / "empty.png")] == "file is empty"
-    assert "not a picture" in reasons[str(tmp_path / "text.png")]
+    assert "not an image" in reasons[str(tmp_path / "text.png")]
     assert "damaged" in reasons[str(truncated)]
     vectors = _vectors(digits)
     assert sum(vector is None for vector in vectors.values()) == 5
@@ -153,7 +153,7 @@ def test_fields_of_the_user_are_refused(digits, compute_embeddings):
             compute_embeddings(digits, embeddings=name, model="cnn", overwrite=True)
     config = digits.init_run(method="somebody/else")
     digits.register_run("theirs", config)
-    with pytest.raises(ValueError, match="'theirs' that this plugin did not make"):
+    with pytest.raises(ValueError, match="'theirs' that this plugin did not create"):
         compute_embeddings(digits, embeddings="theirs", model="cnn")
 
 
@@ -270,7 +270,7 @@ def test_a_call_on_a_view_leaves_what_the_run_says_of_the_rest(
     assert row() == (20, 21, 1, [])
     digits.add_samples([fo.Sample(str(tmp_path / f"{name}.png")) for name in "ab"])
     compute_embeddings(digits[:3], embeddings="emb", model="cnn")
-    assert row() == (20, 21, 1, ["2 samples have no vector yet"])
+    assert row() == (20, 21, 1, ["2 samples have no embedding yet"])
 
 
 def test_grouped_datasets(dataset, digit_files, compute_embeddings):
@@ -526,7 +526,7 @@ def test_text_search_uses_the_weights_of_the_vectors(digits, compute_embeddings,
     compute_embeddings(digits, **parameters)
     assert len(digits.load_brain_results("text").sample_ids) == 22
     fob.compute_visualization(digits, points=np.zeros((22, 2)), brain_key="theirs")
-    with pytest.raises(ValueError, match=r"'theirs'.*did not make"):
+    with pytest.raises(ValueError, match=r"'theirs'.*did not create"):
         compute_embeddings(digits, similarity_index="theirs", **parameters)
     # Vectors of another model take the index with them.
     compute_embeddings(digits, embeddings="tiny", model="cnn", overwrite=True)

@@ -147,7 +147,7 @@ def test_several_embeddings_are_compared_on_the_same_samples(fruit, compute_sepa
     assert best["balanced_accuracy"] > 0.9 and worst["worse"]
     assert worst["difference_high"] < 0 < best["low"]
     assert comparison["samples"] == 159
-    assert result["skipped"] == {"no vector in all of the fields": 1}
+    assert result["skipped"] == {"no embedding in all of the fields": 1}
     assert "good" in comparison["verdict"]
 
 
@@ -196,29 +196,29 @@ def test_rare_classes_and_unlabeled_samples(fruit, compute_separability):
 @pytest.mark.parametrize(
     "parameters, message",
     [
-        ({"embeddings": []}, "embeddings must be the name of a field"),
-        ({"embeddings": ["vec", "vec"]}, "names a field twice"),
+        ({"embeddings": []}, "embeddings= must be the name of a field"),
+        ({"embeddings": ["vec", "vec"]}, "names the same field twice"),
         ({"embeddings": "nothing"}, "embeddings='nothing': there is no such field"),
         ({"embeddings": ["vec", "nothing"]}, "embeddings='nothing': there is no such field"),
         ({"label_field": "nothing"}, "label_field='nothing': there is no such field"),
         ({"by": "nothing"}, "by='nothing': there is no such field"),
-        ({"by": "filepath"}, "by='filepath' holds no slice for each sample"),
-        ({"by": "vec"}, r"holds no slice for each sample \(it is a VectorField\)"),
+        ({"by": "filepath"}, "by='filepath' holds no slice per sample"),
+        ({"by": "vec"}, r"holds no slice per sample \(its type is VectorField\)"),
         ({"run_key": "vec"}, "the dataset already has|cannot be|belongs"),
     ],
 )
 def test_refusals(fruit, compute_separability, parameters, message):
     if parameters == {"run_key": "vec"}:
         fruit.register_run("vec", fruit.init_run(method="mine"))
-        message = "that this plugin did not make"
+        message = "that this plugin did not create"
     with pytest.raises(ValueError, match=message):
         compute_separability(fruit, **{**COMMON, **parameters})
     assert not fruit.has_run("separability")
 
 
 @pytest.mark.slow
-def test_confusable_classes_of_caltech101(shared, dataset, compute_separability):
-    folder = shared / "data" / "caltech101"
+def test_confusable_classes_of_caltech101(excerpt, dataset, compute_separability):
+    folder = excerpt / "caltech101"
     stored = np.load(folder / "embeddings_efficientnet_lite0.npz")
     dataset.add_samples(
         [
@@ -299,11 +299,11 @@ def test_what_to_do_about_a_class():
     classes = {one["label"]: one for one in rows}
     assert [class_advice(one, classes) for one in rows] == [
         "fix labels first: 5 of 90 flagged",
-        "merge, or define the boundary",
-        "merge, or define the boundary",
+        "merge, or clarify the boundary",
+        "merge, or clarify the boundary",
         "collect more samples",
-        "define the boundary",
-        "collect more: 100 bring 5 to 20 points",
+        "clarify the boundary",
+        "collect more: 100 would add 5 to 20 points of recall",
         "",
         "",
         "",

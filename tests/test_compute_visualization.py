@@ -156,7 +156,7 @@ def test_new_samples_are_placed_and_old_points_stay(clustered, compute_visualiza
         assert (result["added"], result["num_points"]) == (10, 70)
 
     compute_visualization(clustered[:60], embeddings="vectors", method="tsne")
-    with pytest.raises(ValueError, match="t-SNE cannot place new samples"):
+    with pytest.raises(ValueError, match="t-SNE cannot add new samples"):
         compute_visualization(clustered, embeddings="vectors", method="tsne", update=True)
     with pytest.raises(ValueError, match="there is no visualization 'nowhere' yet"):
         compute_visualization(clustered, embeddings="vectors", brain_key="nowhere", update=True)
@@ -200,8 +200,8 @@ def test_a_map_of_noise_is_not_to_be_trusted(clustered, compute_visualization):
     noise = np.random.default_rng(0).normal(size=(80, 512)).astype(np.float32)
     clustered.set_values("vectors", list(noise))
     found = compute_visualization(clustered, embeddings="vectors", brain_key="noise")
-    assert "do not read clusters" in found["trust"]
-    assert "do not read clusters" not in told["trust"]
+    assert "do not interpret clusters" in found["trust"]
+    assert "do not interpret clusters" not in told["trust"]
     assert found["trustworthiness"] < told["trustworthiness"]
 
 
@@ -237,7 +237,7 @@ def test_objects(dataset, compute_visualization):
     }
     assert [owner[label_id] for label_id in results.label_ids] == list(results.sample_ids)
     assert len(results.label_ids) == 60
-    with pytest.raises(ValueError, match="patches bring their labels themselves"):
+    with pytest.raises(ValueError, match="patches have their own labels"):
         compute_visualization(
             dataset, embeddings="vectors", patches_field="objects", label_field="other"
         )
@@ -263,7 +263,7 @@ def test_what_cannot_be_mapped_is_counted(clustered, compute_visualization):
     clustered.set_values("vectors", values)
     result = compute_visualization(clustered, embeddings="vectors")
     assert result["num_points"] == 78
-    assert result["skipped"] == {"no vector": 1, "vector with NaN or infinity": 1}
+    assert result["skipped"] == {"no embedding": 1, "embedding with NaN or infinity": 1}
 
 
 def test_vectors_in_a_list_field_of_the_user(clustered, compute_visualization):
@@ -305,8 +305,11 @@ def test_spatial_index(clustered, compute_visualization):
     ("parameters", "message"),
     [
         ({}, "needs the parameter 'embeddings'"),
-        ({"embeddings": "nope"}, r"'nope': there is no such field.*compute_embeddings.*: vectors"),
-        ({"embeddings": "ground_truth"}, "is of type EmbeddedDocumentField, not vectors"),
+        (
+            {"embeddings": "nope"},
+            r"'nope': there is no such field.*compute_embeddings.*with embeddings: vectors",
+        ),
+        ({"embeddings": "ground_truth"}, "is of type EmbeddedDocumentField, not embeddings"),
         ({"embeddings": "vectors", "method": "isomap"}, "method='isomap' is not known"),
         ({"embeddings": "vectors", "num_dims": 4}, "num_dims=4 must be 2 or 3"),
         ({"embeddings": "vectors", "n_neighbors": 1}, "n_neighbors=1 must be at least 2"),
@@ -315,14 +318,14 @@ def test_spatial_index(clustered, compute_visualization):
         ({"embeddings": "vectors", "seed": -1}, "seed=-1 must be between"),
         ({"embeddings": "vectors", "brain_key": "a b"}, "brain_key='a b' cannot be the name"),
         ({"embeddings": "vectors", "label_field": "x"}, "label_field='x': there is no such field"),
-        ({"embeddings": "vectors", "label_field": "vectors"}, "holds no class for each sample"),
+        ({"embeddings": "vectors", "label_field": "vectors"}, "holds no class per sample"),
         (
             {"embeddings": "vectors", "label_field": "ground_truth", "method": "pca"},
-            "in UMAP only",
+            "supported by UMAP only",
         ),
         (
             {"embeddings": "vectors", "spatial_index": True, "num_dims": 3},
-            "visualizations of two dimensions",
+            "needs a visualization with num_dims=2",
         ),
     ],
 )
@@ -337,19 +340,19 @@ def test_vectors_of_two_models_are_refused(clustered, compute_visualization):
     sample["vectors"] = np.zeros(5, np.float32)
     sample.save()
     result = compute_visualization(clustered, embeddings="vectors", method="pca")
-    assert result["skipped"] == {"vector of length 5, where most have 32": 1}
+    assert result["skipped"] == {"embedding of length 5, where most have 32": 1}
     lengths = [np.zeros(5 if index < 40 else 32, np.float32) for index in range(80)]
     clustered.set_values("vectors", lengths)
     with pytest.raises(ValueError, match=r"several models \(40 of length 5, 40 of length 32\)"):
         compute_visualization(clustered, embeddings="vectors")
     clustered.clear_sample_field("vectors")
-    with pytest.raises(ValueError, match="holds no vectors for the 80 samples"):
+    with pytest.raises(ValueError, match="holds no embeddings for the 80 samples"):
         compute_visualization(clustered, embeddings="vectors")
 
 
 def test_a_map_of_the_users_own_is_not_replaced(clustered, compute_visualization):
     fob.compute_visualization(clustered, points=np.zeros((80, 2)), brain_key="mine")
-    with pytest.raises(ValueError, match=r"brain_key='mine'.*did not make"):
+    with pytest.raises(ValueError, match=r"brain_key='mine'.*did not create"):
         compute_visualization(clustered, embeddings="vectors", brain_key="mine")
     assert np.array_equal(clustered.load_brain_results("mine").points, np.zeros((80, 2)))
 
@@ -369,7 +372,7 @@ def test_umap_learn_by_name(clustered, compute_visualization):
     for option, message in (
         ({"metric": "euclidean"}, "metric cannot be chosen"),
         ({"n_neighbours": 3}, "has no 'n_neighbours'; it has"),
-        ({"min_dist": 0.2}, "min_dist is a parameter of its own"),
+        ({"min_dist": 0.2}, "min_dist is a separate parameter"),
         ({"n_epochs": "many"}, "implementation='umap-learn': "),
     ):
         with pytest.raises(ValueError, match=message):
@@ -380,8 +383,8 @@ def test_umap_learn_by_name(clustered, compute_visualization):
     "parameters, message",
     [
         ({"implementation": "cuml"}, "must be 'auto' or 'umap-learn'"),
-        ({"implementation": "umap-learn", "method": "pca"}, "is of UMAP, not of 'pca'"),
-        ({"options": {"n_epochs": 9}}, "pass implementation='umap-learn' as well"),
+        ({"implementation": "umap-learn", "method": "pca"}, "is for UMAP, not for 'pca'"),
+        ({"options": {"n_epochs": 9}}, "also pass implementation='umap-learn'"),
     ],
 )
 def test_refused_implementations(clustered, compute_visualization, parameters, message):

@@ -146,11 +146,11 @@ def test_an_update_repeats_what_was_chosen(figures):
 def test_several_labels_have_no_threshold(figures):
     figures.set_values("all", [[one] for one in figures.values("figure.label")])
     of = {"embeddings": "raster", "label_field": "all", "run_key": "many"}
-    with pytest.raises(ValueError, match="threshold= is for one label per sample"):
+    with pytest.raises(ValueError, match="threshold= needs one label per sample"):
         run("find_label_issues", figures, **of, threshold=0.5)
     run("find_label_issues", figures, **of)
     assert not has_threshold(read_run(figures, "many"))
-    with pytest.raises(ValueError, match="run_key='many' is no finished run"):
+    with pytest.raises(ValueError, match="run_key='many' is not a finished run"):
         move_threshold(figures, "many", 0.5)
 
 

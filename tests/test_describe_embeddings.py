@@ -1,4 +1,4 @@
-"""Embeddings that were made elsewhere: what made them is told, and nothing else is touched."""
+"""Embeddings that were computed elsewhere: what made them is told, and nothing else is touched."""
 
 import json
 import re
@@ -90,7 +90,7 @@ def test_embeddings_of_two_models_are_not_compared(places, other_places):
     assert compare(places, **call)["compared_with"] == NUMBER
     describe(places, embeddings="far", model="gull")
     describe(other_places, embeddings="far", model="tern")
-    with pytest.raises(ValueError, match="are of tern, and those here of gull"):
+    with pytest.raises(ValueError, match="are of tern, and those here are of gull"):
         compare(places, **call)
     describe(other_places, embeddings="far", model="gull")
     assert compare(places, **call)["model"] == "gull"
@@ -106,7 +106,7 @@ def test_a_known_model_is_called_as_the_plugin_calls_it(places, digits, compute_
 def test_nothing_is_computed_into_what_is_described(digits, places, compute_embeddings):
     operator("describe_embeddings")(places, embeddings="far", model="gull")
     for call in ({"model": "cnn"}, {"model": "cnn", "overwrite": True}):
-        with pytest.raises(ValueError, match=r"of gull that were made elsewhere.*choose"):
+        with pytest.raises(ValueError, match=r"of gull that were computed elsewhere.*choose"):
             compute_embeddings(places, embeddings="far", **call)
     places.delete_sample_field("far")
     row = operator("list_runs")(places)["runs"][0]
@@ -158,7 +158,7 @@ def test_embeddings_within_a_document(places):
     assert places.load_brain_results("find").total_index_size == NUMBER
     # Another field whose run would have the same name.
     places.set_values("deep_sea", rows)
-    with pytest.raises(ValueError, match="is described under the same name 'deep_sea'"):
+    with pytest.raises(ValueError, match="is already described under the same name 'deep_sea'"):
         operator("describe_embeddings")(places, embeddings="deep_sea", model="kelp")
 
 
@@ -166,7 +166,9 @@ def test_what_cannot_be_of_one_model_is_refused(places):
     first, second = places[:2]
     first["far"] = np.ones(5, np.float32)
     first.save()
-    with pytest.raises(ValueError, match="not of one model: 1 × vector of length 5, where most"):
+    with pytest.raises(
+        ValueError, match="not from one model: 1 × embedding of length 5, where most"
+    ):
         operator("describe_embeddings")(places, embeddings="far", model="gull")
     assert places.list_runs() == []
     first["far"] = np.full(LENGTH, np.nan, np.float32)
@@ -174,11 +176,11 @@ def test_what_cannot_be_of_one_model_is_refused(places):
     first.save()
     second.save()
     result = operator("describe_embeddings")(places, embeddings="far", model="gull")
-    assert result["skipped"] == {"vector with NaN or infinity": 1, "no vector": 1}
+    assert result["skipped"] == {"embedding with NaN or infinity": 1, "no embedding": 1}
     # Embeddings of another length in their place are not those that were described.
     places.set_values("far", [np.ones(4, np.float32)] * NUMBER)
     (row,) = operator("list_runs")(places)["runs"]
-    assert row["reasons"] == ["the embeddings have length 4 now, and had 12; describe them again"]
+    assert row["reasons"] == ["the embeddings now have length 4, was 12; describe them again"]
 
 
 @pytest.mark.parametrize(
@@ -186,7 +188,7 @@ def test_what_cannot_be_of_one_model_is_refused(places):
     [
         ({"embeddings": "place"}, "embeddings='place' is of type EmbeddedDocumentField"),
         ({"embeddings": "none"}, "embeddings='none': there is no such field"),
-        ({"model": " "}, "model='' is empty; say what it is"),
+        ({"model": " "}, "model='' is empty; pass a value"),
         ({"model": "two\nlines"}, "model= must be one line of at most 500 characters"),
         ({"of": "x" * 501}, "of= must be one line"),
         ({"metric": "hamming"}, "metric='hamming' is not known; choose 'cosine', 'dot', 'euclid"),
@@ -209,16 +211,16 @@ def test_wrong_parameters(places, parameters, message):
 def test_the_form_asks_for_the_model_alone(places, digits, compute_embeddings):
     fields = form("describe_embeddings", places)
     assert fields["model"]["required"] and "error" not in fields
-    assert told(fields).startswith("30 embeddings in far are read and stay as they are")
+    assert told(fields).startswith("30 embeddings in far will be read and not changed")
     assert "similarity_index" not in fields
     fields = form("describe_embeddings", places, model="gull", searchable=True)
     assert fields["similarity_index"]["view"]["placeholder"] == "far_similarity"
     made = operator("describe_embeddings")(places, embeddings="far", model="gull")
-    assert "which says 'gull' now" in told(form("describe_embeddings", places, model="tern"))
+    assert "which currently names 'gull'" in told(form("describe_embeddings", places, model="tern"))
     operator("delete_run")(places, run_key=made["run_key"])
     places.delete_sample_field("far")
     compute_embeddings(places, model="cnn")
-    assert "no embeddings that were made elsewhere" in told(form("describe_embeddings", places))
+    assert "no embeddings that were computed elsewhere" in told(form("describe_embeddings", places))
 
 
 def test_a_form_is_executed_as_it_stands(places):

@@ -455,7 +455,7 @@ def test_wrong_arguments_are_named(tmp_path):
     rows = np.eye(3, dtype=np.float32)
     graph = neighbor_graph(rows, 2)
     for arguments, message in (
-        ({"rows": rows[:2], "graph": graph}, "3 pictures, but 2 rows"),
+        ({"rows": rows[:2], "graph": graph}, "3 images, but 2 rows"),
         ({"rows": rows}, "come together"),
         ({"labels": np.zeros(2)}, "2 labels"),
         ({"threshold": 1.5}, "between 0 and 1"),

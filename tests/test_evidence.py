@@ -152,7 +152,7 @@ def test_no_duplicate_is_remembered_by_the_next_run(photos):
     assert again["redundant"] == groups["redundant"] - 1
     photos.reload()
     assert photos[crop]["duplicates_group"] is None and photos[kept.id]["duplicates_group"] is None
-    # An exact copy as well, if a person says so; and it comes back when that is taken back.
+    # An exact copy as well, if a person says so; and it comes back when that is undone.
     copy = redundant.get("copy") or redundant["photo-00"]
     review_finding(few(photos, About(), [copy]), read_run(photos, "duplicates"), "distinct")
     assert _run("find_duplicates", photos, **parameters)["redundant"] == groups["redundant"] - 2

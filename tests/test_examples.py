@@ -32,10 +32,32 @@ def operator(name: str):
     return foo.get_operator(f"@embedding/quality/{name}")
 
 
-def test_the_page_tells_of_every_example():
-    page = (ROOT / "docs" / "own_embeddings.md").read_text()
+def test_the_pages_name_every_example():
+    page = (ROOT / "docs" / "examples.md").read_text()
     named = set(re.findall(r"examples/(\w+)\.py", page))
-    assert named == {path.stem for path in EXAMPLES.glob("*.py")} and len(named) == 4
+    assert named == {path.stem for path in EXAMPLES.glob("*.py")} and len(named) == 9
+
+
+def test_links_of_the_documentation_lead_somewhere():
+    """Of files and headings; ``make docs`` checks the built pages too."""
+    pages = [*(ROOT / "docs").glob("*.md"), *ROOT.glob("*.md")]
+    broken, checked = [], 0
+    for page in pages:
+        for link in re.findall(r"\]\(([^)\s]+)\)", page.read_text()):
+            if link.startswith("http"):
+                continue
+            path, _, anchor = link.partition("#")
+            there = page.parent / path if path else page
+            checked += 1
+            headings = there.read_text().splitlines() if anchor and there.is_file() else []
+            slugs = {
+                re.sub(r"[^\w -]", "", line.lstrip("# ").lower()).replace(" ", "-")
+                for line in headings
+                if line.startswith("#")
+            }
+            if not there.exists() or (anchor and anchor not in slugs):
+                broken.append(f"{page.name}: {link}")
+    assert not broken and checked > 30, broken
 
 
 # A service
@@ -261,7 +283,7 @@ def test_pictures_that_share_albums_are_alike(dataset):
     module.store_and_describe(dataset, ids, module.deepwalk(links, 6), "albums", "shared albums")
     result = module.what_the_graph_tells(dataset, "albums", "region")
     assert result["compute_separability"]["overall"]["balanced_accuracy"] >= 0.9
-    assert result["compute_separability"]["skipped"] == {"no vector": 1}
+    assert result["compute_separability"]["skipped"] == {"no embedding": 1}
     assert wrong.id in dataset.load_saved_view("label_issues: flagged").values("id")
     assert result["find_clusters"]["num_clusters"] >= 2
 

@@ -161,7 +161,7 @@ def test_duplicates_and_outliers_are_told_as_they_are_stored(
 
     _check_alone(page)
     text = " ".join(page.texts)
-    assert "leak between splits" in text and "group of copies with unequal labels" in text
+    assert "leak between splits" in text and "group of copies with different labels" in text
     assert NASTY in text
     # Every member of a group and every outlier is small enough to be on the page.
     assert len(page.values("img", "src")) == len(rows)
@@ -197,7 +197,7 @@ def test_label_issues_and_separability_without_pictures(
     assert dots == 400
     precision = document["runs"][0]["facts"]["expected_precision"]
     assert f"About {round(len(rows) * precision)} of them" in text
-    assert "Not looked for yet: duplicates" in text
+    assert "Not checked yet: duplicates" in text
 
 
 def test_the_same_dataset_makes_the_same_report(digits_with_issues, export_report, tmp_path):
@@ -380,7 +380,7 @@ def test_what_it_wrote_is_replaced_and_nothing_else(
     export_report(judged_photos, path=path)
     (tmp_path / "notes.txt").write_text("mine")
 
-    with pytest.raises(ValueError, match="holds the report of the dataset"):
+    with pytest.raises(ValueError, match="already holds the report of the dataset"):
         export_report(digits_with_issues, path=path)
 
     table = tmp_path / "findings.csv"
@@ -419,15 +419,17 @@ def test_refusals(dataset, judged_photos, export_report, tmp_path):
     (tmp_path / "file").write_text("")
     for path, message in (
         ("", "path='' is empty"),
-        ("s3://bucket/report", "no folder of this machine"),
+        ("s3://bucket/report", "is not a folder on this machine"),
         (str(tmp_path / "file"), "is a file; name a folder"),
         (str(tmp_path / "file" / "below"), "cannot be written"),
     ):
         with pytest.raises(ValueError, match=message):
             export_report(judged_photos, path=path)
-    with pytest.raises(ValueError, match=r"'nothing' is no finished run.*duplicates, outliers"):
+    with pytest.raises(ValueError, match=r"'nothing' is not a finished run.*duplicates, outliers"):
         export_report(judged_photos, path=str(tmp_path / "a"), run_keys=["nothing"])
-    with pytest.raises(ValueError, match=r"run_keys=\[\] names nothing.*some of duplicates, outl"):
+    with pytest.raises(
+        ValueError, match=r"run_keys=\[\] selects no run.*choose from duplicates, outl"
+    ):
         export_report(judged_photos, path=str(tmp_path / "a"), run_keys=[])
     with pytest.raises(ValueError, match="There are no samples in this view; choose"):
         export_report(judged_photos.limit(0), path=str(tmp_path / "a"))
@@ -491,17 +493,17 @@ def test_the_form_in_the_app(app, judged_photos, tmp_path):
     judged_photos.persistent = True
     app.open(judged_photos.name)
     form = app.open_operator("Quality: export report")
-    expect(form.get_by_text("will tell of cnn, duplicates, outliers")).to_be_visible()
+    expect(form.get_by_text("will cover cnn, duplicates, outliers")).to_be_visible()
     field = form.locator("input").first
     expect(field).to_have_value(re.compile(f"{judged_photos.slug}-quality-report$"))
     expect(form.get_by_role("button", name="Execute")).to_be_enabled()
     app.screenshot("report-form")
     field.fill("somewhere")
-    expect(form.get_by_text("is no full path of a folder").first).to_be_visible()
+    expect(form.get_by_text("is not an absolute path").first).to_be_visible()
     expect(form.get_by_role("button", name="Execute")).to_be_disabled()
     app.screenshot("report-form-error")
     field.fill(str(tmp_path / "from-app"))
-    expect(form.get_by_text("is no full path of a folder")).to_have_count(0)
+    expect(form.get_by_text("is not an absolute path")).to_have_count(0)
     form.get_by_role("button", name="Execute").click()
     expect(app.dialog.get_by_text("written to")).to_be_visible()
     app.screenshot("report-result")

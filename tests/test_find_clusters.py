@@ -103,7 +103,7 @@ def test_words_of_a_text_tower(digits, compute_embeddings, find_clusters, tiny_c
         ({"names": "words"}, "must be 'auto', 'labels', or a list of words"),
         ({"names": ["one"]}, "must be 'auto', 'labels', or a list of words"),
         ({"names": "labels", "label_field": None}, "names='labels' needs label_field="),
-        ({"names": ["a cat", "a dog"]}, "text tower"),
+        ({"names": ["a cat", "a dog"]}, "text encoder"),
         ({"min_size": 1}, "min_size=1 must be at least 2"),
         ({"embeddings": "nothing"}, "no such field"),
     ],

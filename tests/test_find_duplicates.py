@@ -70,7 +70,7 @@ def test_the_oldest_or_newest_is_kept_by_the_date_of_its_file(dataset, find_dupl
     for keep in ("oldest", "newest"):
         result = find_duplicates(dataset, keep=keep)
         assert result["exact_groups"] == 1 and result["redundant"] == 5
-        assert result["notes"] == ["2 of 6 without a date in the file's EXIF data, kept last"]
+        assert result["notes"] == ["2 of 6 without an EXIF date, ranked last"]
         order.append(dataset.match({"duplicates_keep": True}).values("who"))
     assert order == [["scanned"], ["evening"]]
     of_morning = dataset.match({"who": {"$in": ["morning", "just_before"]}})
@@ -256,7 +256,7 @@ def test_objects_within_an_image_and_across_images(
     result = find_duplicates(dataset, embeddings="cnn", patches_field="frames")
     groups = dataset.values("frames.detections.duplicates_group")
     assert groups == [[None, None, 0, None, 0], [0, None, None]]
-    assert result["things"] == "patches" and result["skipped"] == {"no vector": 1}
+    assert result["things"] == "patches" and result["skipped"] == {"no embedding": 1}
     assert len(dataset.load_saved_view("duplicates: groups")) == 3
     assert "box" in dataset.distinct("frames.detections.duplicates_change")
 
@@ -278,7 +278,7 @@ def test_numbers_beyond_8_bits_are_told(find_duplicates, compute_embeddings, tmp
             values = cv2.resize(values, (96, 96), interpolation=cv2.INTER_CUBIC).clip(0, 300)
             cv2.imwrite(str(tmp_path / f"{name}.png"), values.astype(np.uint16))
             dataset.add_sample(fo.Sample(str(tmp_path / f"{name}.png")))
-        note = "12 samples: numbers of more than 8 bits, scaled by the image's own range"
+        note = "12 samples: more than 8 bits, scaled by the image's own range"
         embedded = compute_embeddings(dataset, embeddings="rays", model="cnn")
         assert embedded["notes"] == [note]
         found = find_duplicates(dataset, embeddings="rays")

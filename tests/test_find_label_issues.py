@@ -294,7 +294,7 @@ def test_measured_precision_is_told_after_thirty_reviews(flipped, find_label_iss
     review(flipped.select([*ids, *more]), decision="keep")
     result = find_label_issues(flipped, embeddings="pixels", label_field="ground_truth")
     assert result["reviews"]["measured_precision"] == 0
-    assert "0% of" in find_label_issues.summary(result)
+    assert "0 % of" in find_label_issues.summary(result)
 
 
 @pytest.mark.parametrize(
@@ -303,7 +303,7 @@ def test_measured_precision_is_told_after_thirty_reviews(flipped, find_label_iss
         ({"decision": "agree"}, "decision='agree' is not known"),
         ({"decision": "set"}, "decision='set' needs label="),
         ({"decision": "keep", "label": "x"}, "label= is for decision='set'"),
-        ({"decision": "keep", "run_key": "other"}, "no finished run of find_label_issues"),
+        ({"decision": "keep", "run_key": "other"}, "not a finished run of find_label_issues"),
     ],
 )
 def test_refused_reviews_change_nothing(flipped, find_label_issues, review, parameters, message):
@@ -342,7 +342,7 @@ def test_vectors_that_tell_nothing_flag_nothing(flipped, find_label_issues):
     flipped.set_values("pixels", [np.ones(64, np.float32)] * NUMBER)
     result = find_label_issues(flipped, embeddings="pixels", label_field="ground_truth")
     assert result["flagged"] == 0 and result["expected_precision"] is None
-    assert "do not tell these classes apart" in find_label_issues.summary(result)
+    assert "do not separate these classes" in find_label_issues.summary(result)
     assert find_label_issues.links(result) == []
 
 
@@ -361,8 +361,8 @@ def test_rare_classes_and_unlabeled_samples(flipped, find_label_issues):
 
 
 @pytest.mark.slow
-def test_flips_of_caltech101(shared, dataset, find_label_issues):
-    folder = shared / "data" / "caltech101"
+def test_flips_of_caltech101(excerpt, dataset, find_label_issues):
+    folder = excerpt / "caltech101"
     rows = [row for row in read_rows(folder / "qa_samples.csv") if row["issue"] != "outlier"]
     stored = np.load(folder / "embeddings_efficientnet_lite0.npz")
     vectors = dict(zip(stored["files"], stored["embeddings"].astype(np.float32)))
@@ -570,8 +570,8 @@ def test_a_detector_tells_wrong_misplaced_and_missing_boxes(detected, find_label
     assert detected.count("label_issues_missing.detections") == result["missing"] >= 5
     assert view.count("label_issues_missing.detections") == result["missing"]
     summary = find_label_issues.summary(result)
-    assert "likely without a label: saved view `label_issues: missing`" in summary
-    assert "badly placed" in summary
+    assert "likely missing a label: saved view `label_issues: missing`" in summary
+    assert "badly localized" in summary
     foo.get_operator("@embedding/quality/delete_run")(detected, run_key="label_issues")
     assert detected.get_field("label_issues_missing") is None
     assert detected.get_field("detections.detections.label_issues_reason") is None
@@ -597,7 +597,7 @@ def test_a_detector_tells_what_vectors_without_content_do_not(detected, find_lab
         ],
     )
     result = find_label_issues(detected, **OF_OBJECTS, predictions_field="detector")
-    assert "do not tell these classes apart" in result["warnings"][0]
+    assert "do not separate these classes" in result["warnings"][0]
     flagged = Counter(
         detected.load_saved_view("label_issues: flagged").values("detections.planted")
     )
@@ -618,7 +618,7 @@ def test_photos_without_predictions_are_told(detected, find_label_issues):
     [
         ("nothing", "'nothing': there is no such field; fields with predicted boxes: detector"),
         ("detections", "holds the labels themselves"),
-        ("name", "predictions for patches are boxes, but 'name' holds none"),
+        ("name", "predictions for patches must be boxes, but 'name' holds none"),
         ("sure", "the predictions have no confidence"),
         ("empty", "holds no predictions for these samples"),
     ],

@@ -55,14 +55,14 @@ def test_what_is_strange_is_flagged_and_stands_first(mixed, find_outliers, label
     scores = flagged.values("outliers_score")
     assert scores == sorted(scores, reverse=True) and min(scores) >= 0 and max(scores) <= 1
     reasons = dict(zip(*flagged.values(["name", "outliers_reason"])))
-    assert reasons["black"] == "dark" and reasons["photo-16"] == "unlike the whole set"
+    assert reasons["black"] == "dark" and reasons["photo-16"] == "unlike the rest of the dataset"
     assert mixed.count("outliers_score") == 154
     assert sum(result["reasons"].values()) == result["flagged"]
 
 
 def test_pixels_are_left_alone_if_one_wants(mixed, find_outliers):
     result = find_outliers(mixed, embeddings="cnn", check_pictures=False)
-    assert set(result["reasons"]) <= {"unlike the whole set"}
+    assert set(result["reasons"]) <= {"unlike the rest of the dataset"}
 
 
 def test_copies_of_a_strange_picture_are_still_strange(mixed, find_outliers):
@@ -90,9 +90,9 @@ def test_what_cannot_be_judged_is_counted(mixed, find_outliers, tmp_path):
     result = find_outliers(mixed, embeddings="cnn")
     assert (result["read"], result["judged"]) == (154, 152)
     assert result["skipped"] == {
-        "no vector": 1,
-        "vector with NaN or infinity": 1,
-        "pixels not judged: file not found": 1,
+        "no embedding": 1,
+        "embedding with NaN or infinity": 1,
+        "pixels not evaluated: file not found": 1,
     }
     assert mixed[:3].values("outliers_score")[1:] == [None, None]
     assert mixed[:3].values("outliers_score")[0] is not None
@@ -113,7 +113,7 @@ def test_objects_are_judged_and_found_again(dataset, photo_tiles, find_outliers,
     dataset.set_values("vec", [boxes[0] for boxes in dataset.values("ground_truth.detections.vec")])
     assert find_outliers(dataset, embeddings="vec")["run_key"] == "outliers_samples"
     assert dataset.count("ground_truth.detections.outliers_score") == 60
-    with pytest.raises(ValueError, match="run_key='outliers' holds findings on the patches"):
+    with pytest.raises(ValueError, match="run_key='outliers' holds findings for the patches"):
         find_outliers(dataset, embeddings="vec", run_key="outliers")
 
 
@@ -121,8 +121,8 @@ def test_objects_are_judged_and_found_again(dataset, photo_tiles, find_outliers,
     "parameters, message",
     [
         ({"embeddings": "nothing"}, "embeddings='nothing': there is no such field"),
-        ({"embeddings": "name"}, "is of type StringField, not vectors"),
-        ({"label_field": "cnn"}, "holds no class for each sample"),
+        ({"embeddings": "name"}, "is of type StringField, not embeddings"),
+        ({"label_field": "cnn"}, "holds no class per sample"),
         ({"threshold": 0}, 'must be "auto" or a number between 0 and 1'),
         ({"lable_field": "ground_truth"}, "no parameter 'lable_field'"),
     ],
@@ -143,9 +143,8 @@ def test_few_samples_and_one_class(digits, find_outliers):
 
 
 @pytest.mark.slow
-@pytest.mark.slow
-def test_clutter_among_real_photos(shared, dataset, find_outliers):
-    folder = shared / "data" / "caltech101"
+def test_clutter_among_real_photos(excerpt, dataset, find_outliers):
+    folder = excerpt / "caltech101"
     rows = read_rows(folder / "qa_samples.csv")
     stored = np.load(folder / "embeddings_efficientnet_lite0.npz")
     vectors = dict(zip(stored["files"], stored["embeddings"].astype(np.float32)))

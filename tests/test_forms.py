@@ -87,7 +87,7 @@ def test_nothing_to_work_on(name, dataset):
         ("find_outliers", "run 'Quality: compute embeddings'"),
         ("find_label_issues", "run 'Quality: compute embeddings'"),
         ("compute_separability", "run 'Quality: compute embeddings'"),
-        ("describe_embeddings", "no embeddings that were made elsewhere"),
+        ("describe_embeddings", "no embeddings that were computed elsewhere"),
         ("select_samples", "run 'Quality: compute embeddings'"),
         ("suggest_labels", "run 'Quality: compute embeddings'"),
         ("review_label_issues", "run 'Quality: find label issues' first"),
@@ -112,12 +112,12 @@ def test_an_audit_offers_what_can_be_chosen(judged):
 
 def test_a_review_of_nothing_says_so(judged):
     first, second = judged.values("id")[:2]
-    assert told(form("review_label_issues", judged)).startswith("Select the samples or objects")
+    assert told(form("review_label_issues", judged)).startswith("Select the samples or patches")
     assert told(form("review_label_issues", judged, selected=[second])) == (
-        "Nothing will be reviewed; 1 left as they are: not flagged"
+        "Nothing will be reviewed; 1 skipped: not flagged"
     )
     assert told(form("review_label_issues", judged, decision="undo")) == (
-        "Nothing will be taken back; 40 left as they are: not reviewed"
+        "Nothing will be undone; 40 skipped: not reviewed"
     )
     text = told(form("review_label_issues", judged, selected=[first]))
     assert text.startswith(
@@ -128,7 +128,7 @@ def test_a_review_of_nothing_says_so(judged):
 def test_a_review_is_of_the_open_sample_whatever_is_ticked(judged):
     first, second = judged.values("id")[:2]
     text = told(form("review_label_issues", judged, selected=[second], open_sample=first))
-    assert text.startswith("The open sample: 1 label will be reviewed, 1 of them changed (b → a)")
+    assert text.startswith("Open sample: 1 label will be reviewed, 1 of them changed (b → a)")
 
 
 def test_a_label_must_be_chosen_before_it_is_set(judged):
@@ -199,7 +199,7 @@ def test_what_will_be_replaced_or_removed_is_said(digits, compute_embeddings):
     assert text.startswith("20 of 20 samples will be embedded, the embeddings in cnn are replaced")
     foo.get_operator(PREFIX + "find_outliers")(digits, embeddings="cnn", check_pictures=False)
     assert told(form("delete_run", digits, run_key="outliers")).startswith(
-        "Will be removed: outliers_score, outliers_flagged, outliers_reason, outliers: flagged"
+        "Will be deleted: outliers_score, outliers_flagged, outliers_reason, outliers: flagged"
     )
     field = form("find_outliers", digits)["run_key"]
     assert field["view"]["description"].startswith("Replaces the run 'outliers' of ")
@@ -211,7 +211,9 @@ def test_what_will_be_replaced_or_removed_is_said(digits, compute_embeddings):
 @pytest.mark.parametrize("name", ["find_label_issues", "compute_separability"])
 def test_vectors_of_zeros_are_refused_by_name(name, judged):
     judged.set_values("vec", [np.zeros(8, np.float32)] * len(judged))
-    with pytest.raises(ValueError, match="embeddings='vec': all vectors of labeled samples are z"):
+    with pytest.raises(
+        ValueError, match="embeddings='vec': all embeddings of labeled samples are z"
+    ):
         foo.get_operator(PREFIX + name)(judged, embeddings="vec", label_field="ground_truth")
 
 

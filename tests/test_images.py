@@ -254,10 +254,10 @@ def test_reasons(tmp_path):
     files = {
         "missing.jpg": (None, "file not found"),
         "empty.jpg": (b"", "file is empty"),
-        "text.jpg": (b"this is not a picture", "not a picture Pillow can read"),
+        "text.jpg": (b"this is not a picture", "not an image that Pillow can read"),
         "truncated.jpg": (good.read_bytes()[:3000], "damaged file"),
         "truncated.png": (png.read_bytes()[:3000], "damaged file"),
-        "header.jpg": (good.read_bytes()[:20], "not a picture|damaged file"),
+        "header.jpg": (good.read_bytes()[:20], "not an image|damaged file"),
         "bomb.png": (bomb.read_bytes(), "more than 178 million pixels"),
     }
     for name, (content, reason) in files.items():

@@ -45,9 +45,9 @@ def read_rows(path):
 
 
 @pytest.fixture(scope="module")
-def caltech(shared):
-    samples = read_rows(shared / "data" / "caltech101" / "qa_samples.csv")
-    stored = np.load(shared / "data" / "caltech101" / "embeddings_efficientnet_lite0.npz")
+def caltech(excerpt):
+    samples = read_rows(excerpt / "caltech101" / "qa_samples.csv")
+    stored = np.load(excerpt / "caltech101" / "embeddings_efficientnet_lite0.npz")
     place = {file: row for row, file in enumerate(stored["files"].tolist())}
     rows = unit_rows(stored["embeddings"][[place[sample["file"]] for sample in samples]]).rows
     names = sorted({sample["given_label"] for sample in samples})

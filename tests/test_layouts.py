@@ -295,7 +295,7 @@ def test_vectors_without_structure(layout, kind):
         (umap_layout, {"n_neighbors": 1}, "n_neighbors must be at least 2"),
         (umap_layout, {"n_neighbors": 30}, "too few for n_neighbors=30"),
         (umap_layout, {"min_dist": 2}, "min_dist must be between 0 and 1"),
-        (umap_layout, {"labels": np.zeros(3)}, "3 labels for 100 vectors"),
+        (umap_layout, {"labels": np.zeros(3)}, "3 labels for 100 embeddings"),
         (tsne_layout, {"num_dims": 1}, "num_dims must be 2 or 3"),
         (tsne_layout, {"perplexity": 1}, "perplexity must be above 1"),
     ],
@@ -309,13 +309,13 @@ def test_arguments_are_checked(layout, arguments, message):
 @pytest.mark.parametrize("layout", [umap_layout, tsne_layout])
 def test_a_graph_of_other_vectors_is_refused(layout):
     vectors = clusters(100)[0]
-    with pytest.raises(ValueError, match="99 rows for 100 vectors"):
+    with pytest.raises(ValueError, match="99 rows for 100 embeddings"):
         layout(vectors, neighbor_graph(vectors[1:], k=20))
 
 
 def test_a_map_that_does_not_fit_its_vectors_is_refused():
     vectors = clusters(20)[0]
-    with pytest.raises(ValueError, match="3 points for 20 vectors"):
+    with pytest.raises(ValueError, match="3 points for 20 embeddings"):
         umap_transform(vectors, vectors, np.zeros((3, 2)))
 
 

@@ -106,7 +106,7 @@ def test_a_process_that_was_stopped_finds_out_and_leaves_the_new_owner_alone(dat
 
 
 def test_the_owner_is_told_before_it_ends(dataset):
-    with pytest.raises(UserError, match="stood still"), locks.writing(dataset, "run") as lock:
+    with pytest.raises(UserError, match="no progress"), locks.writing(dataset, "run") as lock:
         lock.check()
         _documents(dataset).update_one({}, {"$set": {"owner": "another"}})
         time.sleep(0.6)

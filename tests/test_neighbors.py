@@ -171,7 +171,7 @@ def test_fewer_rows_than_neighbors(num_rows, path):
 def test_broken_rows_are_named():
     vectors = np.ones((9, 3))
     vectors[4, 1], vectors[7, 2] = np.nan, -np.inf
-    with pytest.raises(ValueError, match=r"2 of 9 vectors hold NaN .* row 4"):
+    with pytest.raises(ValueError, match=r"2 of 9 embeddings hold NaN .* row 4"):
         neighbor_graph(vectors)
 
 

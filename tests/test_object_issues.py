@@ -12,9 +12,9 @@ NAMES = ("picture", "corners", "labels", "confidence")
 
 
 @pytest.fixture(scope="module")
-def truth(shared) -> Boxes:
+def truth(excerpt) -> Boxes:
     """The boxes of COCO128."""
-    coco = json.loads((shared / "data" / "coco128" / "labels.json").read_text())
+    coco = json.loads((excerpt / "coco128" / "labels.json").read_text())
     images = {image["id"]: (row, image) for row, image in enumerate(coco["images"])}
     classes = {category["id"]: row for row, category in enumerate(coco["categories"])}
     picture, corners, labels = [], [], []

@@ -325,9 +325,9 @@ def test_graph_of_other_rows_is_refused():
 
 
 @pytest.fixture(scope="module")
-def quality_set(shared):
+def quality_set(excerpt):
     """Caltech-101 with label flips, duplicates, and clutter under random labels."""
-    folder = shared / "data" / "caltech101"
+    folder = excerpt / "caltech101"
     with open(folder / "qa_samples.csv", newline="") as file:
         samples = list(csv.DictReader(file))
     stored = np.load(folder / "embeddings_efficientnet_lite0.npz")

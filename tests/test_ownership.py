@@ -64,7 +64,7 @@ def test_fields_without_their_run_are_listed_adopted_or_removed(herd, leave):
     try:
         rows = {row["run_key"]: row for row in operator("list_runs")(other)["runs"]}
         assert rows["label_issues"]["stale"] and not rows["label_issues"]["finished"]
-        assert "its run no longer exists" in rows["label_issues"]["reasons"][0]
+        assert "its run does not exist here" in rows["label_issues"]["reasons"][0]
         assert find(other)["judged"] == len(other)
         rows = {row["run_key"]: row for row in operator("list_runs")(other)["runs"]}
         assert not rows["label_issues"]["stale"]
@@ -80,7 +80,7 @@ def test_embeddings_without_their_run_are_those_of_the_model_they_were(digits, c
     compute_embeddings(digits, model="cnn")
     clone = digits[:15].clone()
     assert clone.list_runs() == []
-    with pytest.raises(ValueError, match="holds vectors of timm:"):
+    with pytest.raises(ValueError, match="holds embeddings of timm:"):
         compute_embeddings(clone, model="timm:resnet18", embeddings="cnn")
     clone.add_sample(digits.last().copy())
     again = compute_embeddings(clone, model="cnn")

@@ -128,8 +128,8 @@ def test_duplicates_that_are_found_later_make_what_heeds_them_stale(photos):
     foo.get_operator(PREFIX + "find_outliers")(photos, **outliers)
     assert state() == []
     foo.get_operator(PREFIX + "find_duplicates")(photos, embeddings="cnn")
-    assert state() == ["duplicates have been found or removed since"]
+    assert state() == ["duplicates were found or removed since"]
     foo.get_operator(PREFIX + "find_outliers")(photos, **outliers)
     assert state() == []
     foo.get_operator(PREFIX + "delete_run")(photos, run_key="duplicates")
-    assert state() == ["duplicates have been found or removed since"]
+    assert state() == ["duplicates were found or removed since"]

@@ -478,7 +478,7 @@ def test_empty_states_help(dataset, digit_files):
     assert "No labels" in panel.text("hint") and "compute" not in panel.shown
     dataset.set_values("ground_truth", [fo.Classification(label=label) for label in labels])
     panel.send("on_refresh")
-    assert "Nothing measured" in panel.text("hint")
+    assert "Not measured" in panel.text("hint")
     panel.send("on_compute")
     asked = panel.asked["prompt_user_for_operation"]
     assert asked["params"] == {"embeddings": "vec", "label_field": "ground_truth"}
@@ -572,14 +572,14 @@ def test_what_is_gone_is_said(measured):
     panel = Panel(measured)
     measured.delete_sample_field("outliers_flagged")
     panel.send("on_kind", kind="outliers", label="d")
-    assert "is gone" in panel.asked["notify"]["message"] and panel.view is None
+    assert "no longer exists" in panel.asked["notify"]["message"] and panel.view is None
     panel.send("on_kind", kind="label_issues", label="d")
-    assert "is gone" in panel.asked["notify"]["message"]
+    assert "no longer exists" in panel.asked["notify"]["message"]
     panel.click_head("label")
     measured.delete_run("separability")
     panel.send("on_bar", x=0, y="a", idx=0)
     assert "was deleted" in panel.asked["notify"]["message"]
-    assert "Nothing measured" in panel.text("hint")
+    assert "Not measured" in panel.text("hint")
 
 
 def test_a_run_that_is_deleted_or_computed_anew_while_it_is_seen(measured):
@@ -597,7 +597,7 @@ def test_a_run_that_is_deleted_or_computed_anew_while_it_is_seen(measured):
     _run("compute_separability", measured, **common)
     panel.view = None
     panel.send("on_row", row=0)
-    assert "computed again" in panel.asked["notify"]["message"] and panel.view is None
+    assert "recomputed" in panel.asked["notify"]["message"] and panel.view is None
     assert "renamed" in panel.labels and first not in panel.labels
     assert "stale" not in panel.shown and "card" not in panel.shown
     panel.click("renamed")
@@ -612,7 +612,7 @@ def test_a_run_that_is_deleted_or_computed_anew_while_it_is_seen(measured):
     assert panel.state["top"]["run"] == "third" and panel.labels
     _run("delete_run", measured, run_key="third")
     panel.send("on_search", value="b")
-    assert "Nothing measured" in panel.text("hint")
+    assert "Not measured" in panel.text("hint")
 
 
 def test_more_compares_embeddings_and_slices(measured):

@@ -53,7 +53,7 @@ def soft(index, high=0.8, total=1.0):
     [
         (lambda i, label: sure(label, 97.0), "divide percentages by 100"),
         (lambda i, label: sure(label, -0.5 if i == 7 else 0.5), "of 1 of 60 predictions"),
-        (lambda i, label: sure(label, float("nan")), "no number between 0 and 1"),
+        (lambda i, label: sure(label, float("nan")), "is not a number between 0 and 1"),
         (lambda i, label: sure(label.upper()), r"'FIG', 'PEAR', 'PLUM'\) is among the labels"),
         (lambda i, label: scores(label, [100 * one for one in soft(i)]), "percentages"),
         (lambda i, label: scores(label, soft(i, 0.9, 1.4)), "do not sum to 1"),
@@ -80,7 +80,7 @@ def test_a_rounded_row_makes_no_logits_of_the_others(orchard):
 
 def test_classes_that_no_label_has_are_told(orchard):
     result = find(orchard, lambda i, label: sure("kiwi" if i % 9 == 0 else label))
-    assert "Predicted classes that no label has: 'kiwi'" in result["warnings"]
+    assert "Predicted classes without any label: 'kiwi'" in result["warnings"]
 
 
 def boxed(dataset, box=None, confidence=0.9, label=None):
@@ -114,10 +114,10 @@ def boxed(dataset, box=None, confidence=0.9, label=None):
     "parameters, message",
     [
         ({"box": lambda i: [10, 10, 20, 20]}, "divide pixels by the width"),
-        ({"box": lambda i: [2, 2, 0.1, 0.1]}, "no relative"),
-        ({"box": lambda i: [float("nan")] * 4}, "no relative"),
+        ({"box": lambda i: [2, 2, 0.1, 0.1]}, "are not relative"),
+        ({"box": lambda i: [float("nan")] * 4}, "are not relative"),
         ({"confidence": 97.0}, "divide percentages by 100"),
-        ({"confidence": -0.5}, "no number between 0 and 1"),
+        ({"confidence": -0.5}, "is not a number between 0 and 1"),
         ({"label": "kiwi"}, "none of the predicted classes"),
     ],
 )

@@ -198,7 +198,7 @@ def test_what_cannot_be_read_is_counted(trees, reduce_embeddings):
     for sample in (broken, bare, silent, zero):
         sample.save()
     result = reduce_embeddings(trees, embeddings="vec", num_dims=5, remove="lens")
-    assert result["skipped"] == {"no vector": 1, "vector with NaN or infinity": 1}
+    assert result["skipped"] == {"no embedding": 1, "embedding with NaN or infinity": 1}
     assert (result["read"], result["judged"]) == (NUMBER, NUMBER - 2)
     assert result["removed"]["without_value"] == 1
     first = trees[:4].values("vec_pca")
@@ -211,14 +211,14 @@ def test_what_cannot_be_read_is_counted(trees, reduce_embeddings):
         ({"embeddings": "nothing"}, "embeddings='nothing': there is no such field"),
         ({"method": "umap"}, "method='umap' is not known; choose 'pca', 'svd', 'autoencoder'"),
         ({"num_dims": 0}, "num_dims=0 must be at least 1"),
-        ({"num_dims": 25}, "have 24 dimensions only"),
+        ({"num_dims": 25}, "have only 24 dimensions"),
         ({"num_dims": 6.5}, "num_dims=6.5 must be int or None"),
-        ({"num_dims": None}, "num_dims=None leaves the dimensions as they are"),
+        ({"num_dims": None}, "num_dims=None keeps the dimensions"),
         ({"remove": "nothing"}, "remove='nothing': there is no such field"),
         ({"remove": "single"}, "remove='single' has 1 different values"),
         ({"remove": "vec"}, "remove='vec' holds no class"),
         ({"label_field": "nothing"}, "label_field='nothing': there is no such field"),
-        ({"label_field": "single"}, "label_field='single' holds one class only"),
+        ({"label_field": "single"}, "label_field='single' holds only one class"),
         ({"field": "two words"}, "field='two words' cannot be the name of a field"),
         ({"field": "vec"}, "field='vec' holds the embeddings themselves"),
         ({"field": "lens"}, "already has a field 'lens' that this plugin did not write"),
@@ -246,7 +246,7 @@ def test_changed_embeddings_are_not_mixed(trees, reduce_embeddings):
     first = trees.first()
     first["vec"] = -first["vec"]
     first.save()
-    with pytest.raises(ValueError, match="1 of the embeddings that were reduced before have"):
+    with pytest.raises(ValueError, match="1 of the embeddings reduced before have"):
         reduce_embeddings(trees, embeddings="vec", update=True)
     updated = foo.get_operator("@embedding/quality/update_audit")(trees)
     assert updated["updated"]["vec_pca"]["dim"] == 6
@@ -271,7 +271,7 @@ def test_two_reducers_make_two_models(trees, reduce_embeddings):
     clone = trees[: NUMBER // 2].clone()
     for dataset in (trees, clone):
         reduce_embeddings(dataset, embeddings="vec", num_dims=6)
-    with pytest.raises(ValueError, match="compute them with one model"):
+    with pytest.raises(ValueError, match="compute both with the same model"):
         foo.get_operator("@embedding/quality/compare_datasets")(
             trees, embeddings="vec_pca", other=clone.name, check_pictures=False
         )

@@ -260,9 +260,9 @@ def test_two_at_once_do_not_mix(clustered):
 @pytest.mark.parametrize(
     "key, message",
     [
-        ("nothing", "no run of that name on this dataset; there are: "),
-        ("mine", "a run 'mine' that this plugin did not make"),
-        ("similar", "is a brain run that this plugin did not make"),
+        ("nothing", "no run with this name on this dataset; there are: "),
+        ("mine", "a run 'mine' that this plugin did not create"),
+        ("similar", "is a brain run that this plugin did not create"),
     ],
 )
 def test_what_is_not_the_plugins_is_not_deleted(clustered, key, message):
@@ -296,8 +296,8 @@ def test_how_many_were_judged_is_listed(clustered):
     run_all(clustered, OF_SAMPLES)
     rows = listed(clustered)
     counts = [rows["label_issues"][name] for name in COUNTS]
-    assert counts == [120, 118, {"no vector": 1, "no label": 1}]
-    assert [rows["vec_pca"][name] for name in COUNTS] == [120, 119, {"no vector": 1}]
+    assert counts == [120, 118, {"no embedding": 1, "no label": 1}]
+    assert [rows["vec_pca"][name] for name in COUNTS] == [120, 119, {"no embedding": 1}]
     assert "| 118 of 120 |" in operator("list_runs").summary({"runs": list(rows.values())})
 
 

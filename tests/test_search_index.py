@@ -103,7 +103,7 @@ def test_what_is_the_users_is_not_taken(stones):
         with pytest.raises(ValueError, match="'likeness': the dataset already has a brain run"):
             operator(name)(stones, similarity_index="likeness", **call)
     assert stones.list_runs() == [] and set(stones.get_field_schema()) >= {"shape"}
-    with pytest.raises(ValueError, match="is a brain run that this plugin did not make"):
+    with pytest.raises(ValueError, match="is a brain run that this plugin did not create"):
         operator("delete_run")(stones, run_key="likeness")
     assert stones.get_brain_info("likeness").timestamp == written
     # Nor is an index of one field made that of another.
@@ -119,8 +119,8 @@ def test_what_is_the_users_is_not_taken(stones):
 @pytest.mark.parametrize(
     "broken, message",
     [
-        (lambda row: row * np.nan, "cannot be searched: 1 × vector with NaN or infinity"),
-        (np.int8, "stored as int8, and FiftyOne.s index reads"),
+        (lambda row: row * np.nan, "cannot be searched: 1 × embedding with NaN or infinity"),
+        (np.int8, "stored as int8, but FiftyOne.s index needs"),
     ],
 )
 def test_what_fiftyone_cannot_search_is_refused(stones, broken, message):
@@ -169,7 +169,7 @@ def test_forms_offer_it(stones):
     assert fields["similarity_index"]["view"]["placeholder"] == "clip_similarity"
     fob.compute_visualization(stones, points=np.zeros((NUMBER, 2)), brain_key="theirs")
     refused = form("compute_embeddings", stones, searchable=True, similarity_index="theirs")
-    assert "that this plugin did not make" in told(refused)
+    assert "that this plugin did not create" in told(refused)
 
 
 def test_patches_like_a_patch(dataset):
@@ -204,7 +204,9 @@ def test_texts_are_searched_with_the_tower_that_is_told(stones, tiny_clip):
     side = f"open_clip:{architecture}/{weights}"
     call = {"model": "mine", "text_side": side, "similarity_index": "likeness"}
     # 6 numbers are not what the tower makes of a text.
-    with pytest.raises(ValueError, match="embeds texts to 32 numbers, and the embeddings have 6"):
+    with pytest.raises(
+        ValueError, match="embeds texts to 32 dimensions, but the embeddings have 6"
+    ):
         operator("describe_embeddings")(stones, embeddings="shape", **call)
     assert stones.list_brain_runs() == [] and stones.list_runs() == []
     rows = np.random.default_rng(5).normal(size=(NUMBER, 32)).astype(np.float32)

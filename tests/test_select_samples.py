@@ -190,7 +190,7 @@ def test_the_report_shows_the_choice(photos, select_samples, tmp_path):
     report = operator("export_report")(photos, path=str(tmp_path / "page"))
     assert report["findings"] == {"selected": 5}
     page = (tmp_path / "page" / "report.html").read_text()
-    assert "Selected samples" in page and "First choices" in page
+    assert "Selected samples" in page and "Selected first" in page
 
 
 @pytest.mark.parametrize(
@@ -202,12 +202,12 @@ def test_the_report_shows_the_choice(photos, select_samples, tmp_path):
         ({"strategy": "best"}, "strategy='best' must be one of auto, representative"),
         ({"strategy": "around"}, "needs around="),
         ({"strategy": "diverse", "around": "seen"}, 'goes with strategy="around"'),
-        ({"around": "nowhere"}, "around: none of these samples is meant by the tag or saved view"),
-        ({"start_from": []}, "start_from: none of these samples is meant by the ids"),
-        ({"strategy": "uncertain"}, "needs labels to learn from"),
+        ({"around": "nowhere"}, "around: none of these samples matches the tag or saved view"),
+        ({"start_from": []}, "start_from: none of these samples matches the ids"),
+        ({"strategy": "uncertain"}, "needs labels: pass"),
         ({"by": "cluster_"}, "there is no such field"),
-        ({"start_from": "farm"}, "nothing left to choose from"),
-        ({"embeddings": "kind"}, "not vectors"),
+        ({"start_from": "farm"}, "Nothing is left to select"),
+        ({"embeddings": "kind"}, "not embeddings"),
     ],
 )
 def test_refusals(fruit, select_samples, parameters, message):

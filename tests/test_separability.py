@@ -321,7 +321,7 @@ class TestEdges:
         assert one["count"] == 1 and one["silhouette"] == 0
         for key in ("recall", "recall_low", "f1", "purity", "fisher", "confused_rate"):
             assert one[key] is None
-        assert class_verdicts(result)["class 5"] == "too few to tell (only one)"
+        assert class_verdicts(result)["class 5"] == "too few samples (only one)"
         assert 5 not in result.pairs.label
 
     def test_rare_classes_can_be_pure(self):
@@ -331,7 +331,7 @@ class TestEdges:
         result = measure(rows[keep], labels[keep], k=30)
         np.testing.assert_allclose(result.classes.purity, 1)
         verdicts = class_verdicts(result)
-        assert verdicts["class 2"] == "too few to tell (only 4)"
+        assert verdicts["class 2"] == "too few samples (only 4)"
         assert verdicts["class 0"] == "well separated (recall 100 %)"
 
     def test_what_is_not_judged_does_not_count(self, messy):
@@ -351,7 +351,7 @@ class TestEdges:
         measured = measure(rows, np.zeros(50, int), num_classes=1)
         single = measured.as_dict()
         (verdict,) = class_verdicts(measured).values()
-        assert verdict == "the only class: nothing to tell it from"
+        assert verdict == "the only class: nothing to compare it with"
         assert single["overall"]["silhouette"] is None and single["pairs"] == []
         assert single["overall"]["balanced_accuracy"] == single["overall"]["purity"] == 1
         none = measure(
@@ -553,7 +553,7 @@ class TestCompare:
         comparison = compare_embeddings({"b": measured, "a": measured})
         assert [score.name for score in comparison.scores] == ["a", "b"]
         assert not comparison.scores[1].worse
-        assert "do not prove it better than b" in comparison_verdict(comparison)
+        assert "but not significantly better than b" in comparison_verdict(comparison)
 
     def test_intervals_cover_the_truth(self):
         """Of two classifiers with known accuracies, in classes of different sizes."""
@@ -658,7 +658,7 @@ class TestFieldPrediction:
         )
         assert found.low > 0.8 and found.chance == 0.5
         assert found.from_classes < 0.65
-        assert field_verdict(found).startswith("the vectors tell it (")
+        assert field_verdict(found).startswith("the embeddings predict it (")
 
     def test_a_field_that_they_do_not(self):
         rng = np.random.default_rng(0)
@@ -678,6 +678,6 @@ class TestFieldPrediction:
         probabilities = held_out_probabilities(rows, camera, 2, graph).probabilities
         found = measure_field_prediction(probabilities, camera, ("a", "b"), labels)
         assert found.from_classes == pytest.approx(0.95, abs=0.02)
-        assert "no better than the class does" in field_verdict(found)
+        assert "no better than the class alone" in field_verdict(found)
         with pytest.raises(ValueError, match="two values"):
             measure_field_prediction(probabilities, np.zeros(600, int), ("a", "b"))

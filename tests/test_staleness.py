@@ -111,7 +111,7 @@ def test_what_had_no_embedding_and_has_one_now(leaves):
     assert reasons(leaves, "outliers") == []
     sample["one"] = kept
     sample.save()
-    assert reasons(leaves, "outliers") == ["1 samples have an embedding that had none"]
+    assert reasons(leaves, "outliers") == ["1 samples have new embeddings"]
 
 
 @pytest.mark.parametrize(
@@ -138,7 +138,7 @@ def test_new_samples_are_not_placed_among_changed_embeddings(leaves):
     operator("compute_visualization")(leaves[:30], embeddings="one", method="pca")
     leaves.delete_samples(leaves[:1])
     replace_embedding(leaves, "one")
-    with pytest.raises(ValueError, match="1 vectors of samples that are shown have changed"):
+    with pytest.raises(ValueError, match="1 embeddings of the samples shown have changed"):
         operator("compute_visualization")(leaves, embeddings="one", method="pca", update=True)
 
 

@@ -176,7 +176,7 @@ def test_the_report_shows_the_accepted(photos, suggest_labels, tmp_path):
         ({"precision": 1.0}, "precision=1.0 must be between 0 and 1"),
         ({"label_field": "true"}, "all of these samples have a label"),
         ({"label_field": "nothing"}, "there is no such field"),
-        ({"embeddings": "read"}, "not vectors"),
+        ({"embeddings": "read"}, "not embeddings"),
         ({"precisoin": 0.9}, "no parameter 'precisoin'"),
     ],
 )

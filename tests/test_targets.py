@@ -98,10 +98,10 @@ def test_several_labels_by_field_and_path(shelf, path):
     "parameters, message",
     [
         ({"label_field": "boxes.detections.label"}, "pass patches_field='boxes', label_field="),
-        ({"label_field": "item.confidence"}, "names no labels; those of this field are"),
+        ({"label_field": "item.confidence"}, "does not name labels; the labels of this field are"),
         ({"label_field": "nothing.at.all"}, "there is no such field"),
         ({"embeddings": "boxes.detections.emb"}, "pass patches_field='boxes', embeddings='emb'"),
-        ({"embeddings": "meta.room"}, "is of type StringField, not vectors"),
+        ({"embeddings": "meta.room"}, "is of type StringField, not embeddings"),
         ({"label_field": "words", "predictions_field": "item"}, "holds several"),
     ],
 )
@@ -181,7 +181,7 @@ def test_patches_that_nothing_tells_apart_are_left_out(shelf):
         shelf, embeddings="emb", patches_field="boxes", check_pictures=False
     )
     assert (result["read"], result["judged"]) == (61, 59)
-    assert result["skipped"] == {"label id that another patch of its sample has, too": 2}
+    assert result["skipped"] == {"label id shared with another patch of its sample": 2}
 
 
 def test_a_view_that_holds_samples_twice_counts_them_once(shelf):

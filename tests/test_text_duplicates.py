@@ -310,7 +310,7 @@ def test_what_is_no_duplicate_stays_apart(notes):
     [
         ({"text_field": "absent"}, "text_field='absent': there is no such field"),
         ({"text_field": "part", "embeddings": "remark_embeddings"}, "are of the texts in 'remark'"),
-        ({"embeddings": "remark_embeddings", "keep": "oldest"}, "reads the dates of image files"),
+        ({"embeddings": "remark_embeddings", "keep": "oldest"}, "uses the dates of image files"),
         ({"embeddings": "remark_embeddings", "threshold": 2.0}, "threshold"),
     ],
 )
@@ -324,11 +324,11 @@ def test_refusals_change_nothing(notes, parameters, message):
 
 def test_the_form_says_what_is_compared(notes):
     fields = form("find_duplicates", notes, embeddings="remark_embeddings")
-    assert "the texts in remark, no images" in told_by(fields)
+    assert "the texts in remark; images are not read" in told_by(fields)
     assert fields["run_key"]["view"]["placeholder"] == "text_duplicates"
     notes.add_sample_field("seen", fo.VectorField)
     fields = form("find_duplicates", notes, embeddings="seen")
-    assert "no images" not in told_by(fields)
+    assert "not read" not in told_by(fields)
     assert fields["run_key"]["view"]["placeholder"] == "duplicates"
     fields = form("find_duplicates", notes, embeddings="remark_embeddings", text_field="part")
     assert "are of the texts in 'remark'" in told_by(fields)

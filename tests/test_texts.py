@@ -72,10 +72,10 @@ def test_a_text_is_the_weighted_mean_of_its_words(tmp_path, name):
         (b"", "it is empty"),
         (b"\x00\x01\x02 nonsense", "holds no word vectors"),
         (b"one 1 2 3\ntwo 1 2\n", "entry 2 has 2 numbers, those before 3"),
-        (b"one 1 2 3\ntwo a b c\n", "entry 2 is no word with numbers"),
-        (b"one 1 nan 3\n", "entry 1 is no word with numbers"),
+        (b"one 1 2 3\ntwo a b c\n", "entry 2 is not a word with numbers"),
+        (b"one 1 nan 3\n", "entry 1 is not a word with numbers"),
         (b"3 2\none \x00\x00\x80\x3f", "it ends within a vector"),
-        (b"2 99999999\n", "its first line tells of 99999999 numbers"),
+        (b"2 99999999\n", "its first line declares 99999999 numbers"),
     ],
 )
 def test_files_that_hold_no_word_vectors_are_refused(tmp_path, content, message):
@@ -159,9 +159,9 @@ def test_texts_of_patches_and_lists_of_texts(remarks, word_file):
     [
         ({"text_field": None}, "embeds texts: name their field with text_field="),
         ({"text_field": "absent"}, "text_field='absent': there is no such field"),
-        ({"text_field": "kind"}, "name a field of strings"),
-        ({"text_field": "id"}, "name a field of strings"),
-        ({"text_field": "remark", "model": "cnn"}, "model='cnn' has no text side"),
+        ({"text_field": "kind"}, "choose a field of strings"),
+        ({"text_field": "id"}, "choose a field of strings"),
+        ({"text_field": "remark", "model": "cnn"}, "model='cnn' does not embed texts"),
         ({"text_field": "remark", "model": "words:/no/file"}, "there is no such file"),
         ({"text_field": "remark", "model": "text:/no/folder"}, "there is no such folder"),
         ({"text_field": "remark", "similarity_index": "a b"}, "cannot be the name of a field"),
@@ -176,9 +176,9 @@ def test_refusals_change_nothing(remarks, word_file, parameters, message):
 
 def test_texts_of_two_fields_do_not_mix(remarks, word_file):
     run("compute_embeddings", remarks, model=word_file, text_field="remark", embeddings="v")
-    with pytest.raises(ValueError, match=r"holds vectors of words:.* of remark"):
+    with pytest.raises(ValueError, match=r"holds embeddings of words:.* of remark"):
         run("compute_embeddings", remarks, model=word_file, text_field="several", embeddings="v")
-    with pytest.raises(ValueError, match=r"holds vectors of words:.* of remark"):
+    with pytest.raises(ValueError, match=r"holds embeddings of words:.* of remark"):
         run("compute_embeddings", remarks, model="cnn", embeddings="v")
 
 
@@ -262,7 +262,7 @@ def test_an_edited_text_is_told_and_embedded_again(remarks, word_file):
     assert updated["failed"] == {}
     assert {"vec", "plot", "vec_pca", "outliers"} <= updated["updated"].keys()
     assert (updated["updated"]["vec"]["computed"], updated["updated"]["vec"]["failed"]) == (2, 3)
-    assert "3 texts edited since, and embedded again" in updated["updated"]["vec"]["notes"]
+    assert "3 texts edited since and embedded again" in updated["updated"]["vec"]["notes"]
     now = dict(zip(*remarks.values(["id", "vec"])))
     errors = dict(zip(*remarks.values(["id", "vec_error"])))
     for id_ in ids:
@@ -288,7 +288,7 @@ def test_edited_texts_of_a_view_and_of_patches(remarks, word_file):
     updated = run("update_audit", remarks)
     assert updated["failed"] == {}
     notes = updated["updated"][row["run_key"]]["notes"]
-    assert notes[-1] == "1 text edited since, and embedded again"
+    assert notes[-1] == "1 text edited since and embedded again"
     assert remarks.count("regions.detections.vec") == 8
     (row,) = run("list_runs", remarks)["runs"]
     assert row["stale"] is False

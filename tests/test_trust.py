@@ -76,7 +76,7 @@ def test_few_rows(num_rows):
 
 
 def test_arguments_are_checked():
-    with pytest.raises(ValueError, match="4 points for 5 vectors"):
+    with pytest.raises(ValueError, match="4 points for 5 embeddings"):
         map_trust(np.ones((5, 3)), np.ones((4, 2)))
     with pytest.raises(ValueError, match="at least 1"):
         map_trust(np.ones((5, 3)), np.ones((5, 2)), k=0)

@@ -140,7 +140,7 @@ def test_unreadable_files_keep_their_place(save, tmp_path):
     measures = measure_files(files)
     assert find_uninformative(measures).reasons == [None, None, None]
     assert measures.measured.tolist() == [True, False, False]
-    assert measures.errors == {1: "not a picture Pillow can read", 2: "file not found"}
+    assert measures.errors == {1: "not an image that Pillow can read", 2: "file not found"}
 
 
 def test_objects_are_judged_by_their_own_pixels(save):
@@ -161,7 +161,7 @@ def test_objects_are_judged_by_their_own_pixels(save):
 def test_an_object_without_a_box_cannot_be_judged(save):
     path = save(textured(), "picture")
     measures = measure_files([path, path], [(), (0, 0, 1, 1)])
-    assert measures.errors == {0: "the object has no box"}
+    assert measures.errors == {0: "the patch has no box"}
     assert measures.measured.tolist() == [False, True]
 
 
@@ -200,7 +200,7 @@ def test_progress_ends_at_one_and_boxes_must_fit(save):
     measure_files([path, path], [None, (0, 0, 1, 1)], progress=seen.append)
     assert seen == [1.0]
     assert judged([]).reasons == []
-    with pytest.raises(ValueError, match="1 boxes for 2 pictures"):
+    with pytest.raises(ValueError, match="1 boxes for 2 images"):
         measure_files([path, path], [None])
 
 

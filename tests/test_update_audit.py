@@ -109,7 +109,7 @@ def test_redundant_duplicates_are_tagged_or_deleted_and_files_stay(photos, edite
     result = _run("remove_redundant", photos, run_key="twins", action="delete")
     assert (result["removed"], result["left"]) == (6, 24)
     assert set(photos.values("id")) == kept - redundant
-    with pytest.raises(ValueError, match="no finished run of find_duplicates"):
+    with pytest.raises(ValueError, match="not a finished run of find_duplicates"):
         _run("remove_redundant", photos, run_key="nothing")
     from pathlib import Path
 

@@ -64,13 +64,13 @@ def test_every_kind_of_labels_is_decided_and_taken_back(several):
     before = {sample.id: sample["many"] for sample in several.iter_samples()}
     ids = several.load_saved_view(VIEW).values("id")
     _, shown = event(several, "on_load", ids[0])
-    assert f"1 of {len(ids)} in `label_issues`, 0 decided" in shown and "Accept" in shown
+    assert f"1 of {len(ids)} in `label_issues`, 0 reviewed" in shown and "Accept" in shown
     asked, shown = event(
         several, "on_decide", ids[0], id=ids[0], run_key="label_issues", decision="accept"
     )
     # The next one is drawn at once, not when the App says that it is open.
     assert asked["open_sample"]["id"] == ids[1]
-    assert f"2 of {len(ids)} in `label_issues`, 1 decided" in shown
+    assert f"2 of {len(ids)} in `label_issues`, 1 reviewed" in shown
     # A double click decides once, and moves on once.
     asked, _ = event(
         several, "on_decide", ids[0], id=ids[0], run_key="label_issues", decision="accept"
@@ -91,7 +91,7 @@ def test_a_late_click_decides_about_nothing(several):
     asked, _ = event(
         several, "on_decide", second, id=first, run_key="label_issues", decision="keep"
     )
-    assert "Another sample is open by now" in asked["notify"]["message"]
+    assert "Another sample has been opened since" in asked["notify"]["message"]
     assert "open_sample" not in asked
     several.reload()
     assert several.get_field("label_issues_review") is None
@@ -110,10 +110,10 @@ def test_what_is_gone_or_unknown_is_said(several):
     _, shown = event(several, "on_load", "0123456789abcdef01234567")
     assert "Refresh" in shown
     _, shown = event(several, "on_load", None, view=None)
-    assert "left to decide" in shown
+    assert "to review" in shown
     foo.get_operator("@embedding/quality/delete_run")(several, run_key="label_issues")
     _, shown = event(several, "on_load", several.first().id, view=None)
-    assert "Nothing is known yet" in shown
+    assert "No results yet" in shown
 
 
 def test_a_view_of_a_part_of_the_queue_is_gone_through_alone(dataset):
