@@ -135,7 +135,11 @@ def measure_files(
                 progress(done / len(files))
     whole = np.array([box is None for box in boxes], bool)
     errors, notes = dict(sorted(errors.items())), dict(sorted(notes.items()))
-    return FileMeasures(whole, *size, *values, errors, notes)
+    width, height = size
+    darkest, brightest, color_range, sharpness, *tint = values
+    return FileMeasures(
+        whole, width, height, darkest, brightest, color_range, sharpness, *tint, errors, notes
+    )
 
 
 def _measure_file(path: str, boxes: list[Box | None]) -> tuple[list[Measures | str], str | None]:
