@@ -136,10 +136,11 @@ def measure_files(
     whole = np.array([box is None for box in boxes], bool)
     errors, notes = dict(sorted(errors.items())), dict(sorted(notes.items()))
     width, height = size
-    darkest, brightest, color_range, sharpness, *tint = values
+    darkest, brightest, color_range, sharpness, brightness, saturation, warmth = values
     return FileMeasures(
-        whole, width, height, darkest, brightest, color_range, sharpness, *tint, errors, notes
-    )
+        whole, width, height, darkest, brightest, color_range, sharpness,
+        brightness, saturation, warmth, errors, notes,
+    )  # fmt: skip
 
 
 def _measure_file(path: str, boxes: list[Box | None]) -> tuple[list[Measures | str], str | None]:
