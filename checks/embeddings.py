@@ -144,8 +144,8 @@ def compute_embeddings(
     if not target.ids():
         raise UserError(f"There are no patches in {target.patches_field!r} in this view")
     plan = plan_embeddings(target, embeddings or default_field(model, text_field))
-    check_same_name(plan, model, overwrite, text_field)
     texts = read_texts(target, text_field) if text_field is not None else None
+    check_same_name(plan, model, overwrite, text_field)
     if similarity_index is not None:
         check_index_key(target, plan.field, similarity_index)
     progress.say(f"Loading the model {model}")
@@ -310,8 +310,8 @@ def _kept_indexes(target: Target, plan: Plan) -> list[Run]:
 def _mixing_error(plan: Plan, model: str) -> UserError:
     return UserError(
         f"The field {plan.field!r} holds embeddings of {_describe(plan.identity)}, not of "
-        f"{model}; pass overwrite=True (in the App: Recompute existing embeddings) to replace them "
-        "all, or another field name as embeddings="
+        f"{model}; pass the same model=, or overwrite=True (in the App: Recompute existing "
+        "embeddings) to replace them all, or another field name as embeddings="
     )
 
 

@@ -30,6 +30,8 @@ class OpenSampleInView(foo.Operator):
         """Draws and opens, or asks again; what the App shows comes with each request."""
         if "view" not in ctx.params:
             raise UserError("open_sample_in_view needs the parameter 'view'")
+        if "id" not in ctx.params and "fields" not in ctx.params:
+            raise UserError("open_sample_in_view needs the parameter 'id' or 'fields'")
         if ctx.request_params.get("view_name") == ctx.params["view"]:
             if fields := ctx.params.get("fields"):
                 ctx.ops.set_active_fields(fields)
