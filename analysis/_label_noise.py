@@ -127,7 +127,8 @@ def estimate_noise(
     sureness = probabilities[np.arange(num_rows), said]
     disagrees = said != labels
     order = np.argsort(-sureness, kind="stable")
-    surest = order[: max(1, round(num_rows * SUREST_SHARE))]
+    surest = order[judged[order]]
+    surest = surest[: max(1, round(len(surest) * SUREST_SHARE))]
     noises = np.zeros((3, num_rows))
     noises[0] = 1 / num_classes
     at = np.flatnonzero(disagrees)

@@ -317,7 +317,7 @@ def test_refused_reviews_change_nothing(flipped, find_label_issues, review, para
     "parameters, message",
     [
         ({"label_field": "nothing"}, "label_field='nothing': there is no such field"),
-        ({"label_field": "pixels"}, "holds no class for each sample"),
+        ({"label_field": "pixels"}, "holds no class per sample"),
         ({"label_field": "mask"}, "segmentations, which are not supported"),
         ({"label_field": "same"}, "holds only the class 'one'"),
         ({"label_field": "empty"}, "holds no labels"),
