@@ -214,7 +214,7 @@ def test_runs_are_listed_and_deleted(app, photos):
     expect(form.get_by_text("Will be deleted: duplicates_group")).to_be_visible()
     app.screenshot("delete-form")
     form.get_by_role("button", name="Execute").click()
-    expect(app.dialog.get_by_text("deleted")).to_be_visible()
+    expect(app.dialog.get_by_text("Run duplicates deleted")).to_be_visible()
     app.screenshot("delete-result")
     photos.reload()
     assert photos.get_field("duplicates_group") is None and photos.list_saved_views() == []
