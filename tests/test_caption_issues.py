@@ -244,7 +244,7 @@ def test_an_audit_looks_at_captions_where_both_sides_are_there(album):
     result = run("audit", album, check_pictures=False)
     assert result["embeddings"] == "looks"
     assert result["steps"]["find_caption_issues"]["flagged"] >= 5
-    assert any("do not fit" in finding["what"] for finding in result["findings"])
+    assert any("do not match" in finding["what"] for finding in result["findings"])
     # An audit of texts judges texts, and no files.
     result = run("audit", album, embeddings="blurb_embeddings")
     assert result["steps"]["find_duplicates"]["compared"] == "the texts in blurb"

@@ -60,7 +60,7 @@ def test_what_made_them_is_told_everywhere_and_forgotten_again(places, tmp_path)
     assert (result["run_key"], result["model"], result["dim"]) == ("far", "gull-large 2", LENGTH)
     # Of all that the field holds, whatever view it was called on.
     assert (result["read"], result["judged"], result["skipped"]) == (NUMBER, NUMBER, {})
-    assert "by **gull-large 2**" in operator("describe_embeddings").summary(result)
+    assert "with **gull-large 2**" in operator("describe_embeddings").summary(result)
     separability = operator("compute_separability")(places, embeddings="far", label_field="place")
     assert separability["model"] == "gull-large 2"
     reduced = operator("reduce_embeddings")(places, embeddings="far", num_dims=3)

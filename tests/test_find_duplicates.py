@@ -207,7 +207,7 @@ def test_what_is_the_users_is_not_overwritten(photos, find_duplicates):
     [
         ({"embeddings": "nothing"}, "embeddings='nothing': there is no such field"),
         ({"split": "nothing"}, "split='nothing': there is no such field"),
-        ({"split": "cnn"}, "holds no split for each sample"),
+        ({"split": "cnn"}, "holds no split per sample"),
         ({"split": "tags"}, "no sample has one of the tags test"),
         ({"label_field": "nothing"}, "label_field='nothing': there is no such field"),
         ({"threshold": 2}, 'must be "auto" or a number between 0 and 1'),
