@@ -196,11 +196,9 @@ def _check(
     for name, values in aligned.items():
         if values is not None and len(values) != num_rows:
             raise ValueError(f"{name} has {len(values)} entries for {num_rows} embeddings")
-    if labels is None or probabilities is None:
-        return
-    if num_rows and labels.max() >= probabilities.shape[1]:
-        raise ValueError(
-            f"labels name class {labels.max()}, but probabilities has {probabilities.shape[1]}"
-        )
+    if labels is not None and probabilities is not None and num_rows:
+        named, num_classes = labels.max(), probabilities.shape[1]
+        if named >= num_classes:
+            raise ValueError(f"labels name class {named}, but probabilities has {num_classes}")
     if threshold is not None and not 0 < threshold <= 1:
         raise ValueError(f"threshold must be above 0 and at most 1, not {threshold}")
