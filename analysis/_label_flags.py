@@ -27,7 +27,7 @@ SMALL_CLASS, SMALL_CLASS_SHARE = 10, 1 / 3
 # share of those; below the larger share, the others must be predicted to be few classes (Simpson's
 # concentration), as wrong labels are and a class without looks of its own is not. What is not
 # recognized cannot be told to be wrong: patches of tables look like what stands on them. Chosen on
-# 24 sets of Caltech-101 and CIFAR-10 with up to 40 % of such classes, tried on COCO's patches.
+# 24 sets of Caltech-101 and CIFAR-10 with up to 40 % of such classes, and COCO's patches.
 PREDICTED, LEAST_RECOGNIZED, RECOGNIZED, OF_FEW_CLASSES = 0.4, 0.1, 1 / 3, 0.2
 
 # One class is found within another one where so many of the rows that look like it, at least this

@@ -128,15 +128,21 @@ def reviewed_run(samples: Any, run_key: str) -> tuple[Run, Target]:
         raise UserError(
             f"run_key={run_key!r} is not a finished run of find_label_issues; there are: {names}"
         )
-    target = given or resolve_target(samples, run.facts.about.patches_field)
+    return run, in_terms_of(run, given or resolve_target(samples, run.facts.about.patches_field))
+
+
+def in_terms_of(run: Run, target: Target) -> Target:
+    """What is reviewed of a run, with labels as they are, not as ``map_labels()`` shows them.
+
+    Raises:
+        UserError: if the run is about something else
+    """
     if target.about != run.facts.about:
         raise UserError(
-            f"run_key={run_key!r} is about {run.facts.about.words}, but these are "
+            f"run_key={run.key!r} is about {run.facts.about.words}, but these are "
             f"{target.about.words}; pass a view of {run.facts.about.words}"
         )
-    if not target.shows_stored_values:
-        target = target.only(target.ids())  # labels as they are, not as map_labels() shows them
-    return run, target
+    return target if target.shows_stored_values else target.only(target.ids())
 
 
 def known_classes(target: Target, label_field: str) -> list[str]:

@@ -20,6 +20,7 @@ from ..storage.reviews import (
 from ..storage.runs import Run, plugin_runs, read_run
 from ..storage.target import Target
 from ..storage.targets import resolve_target
+from .reviews import in_terms_of
 from .suggestions import SUGGESTIONS
 
 DECISIONS = ("accept", "undo")
@@ -120,15 +121,7 @@ def reviewed_run(samples: Any, run_key: str) -> tuple[Run, Target]:
         raise UserError(
             f"run_key={run_key!r} is no finished run of suggest_labels; there are: {names}"
         )
-    target = resolve_target(samples, run.facts.about.patches_field)
-    if target.about != run.facts.about:
-        raise UserError(
-            f"run_key={run_key!r} is about {run.facts.about.words}, but these are "
-            f"{target.about.words}; pass a view of {run.facts.about.words}"
-        )
-    if not target.shows_stored_values:
-        target = target.only(target.ids())  # labels as they are, not as map_labels() shows them
-    return run, target
+    return run, in_terms_of(run, resolve_target(samples, run.facts.about.patches_field))
 
 
 def _written_path(target: Target, field: LabelField) -> str:
