@@ -12,8 +12,10 @@ ROOMS := analysis checks demo embedding operators panels pictures report storage
 export FIFTYONE_PLUGINS_DIR := $(CURDIR)/$(VENV)/plugins
 export FIFTYONE_DO_NOT_TRACK := true
 
-# Tests run in as many processes as there are cores, up to four, each file in one of them.
-SIDE_BY_SIDE := -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+# Tests run in one process more than there are cores, up to four, each file in one of them: those of
+# the App wait for a browser.
+SIDE_BY_SIDE = -n $(shell $(PYTHON) -c "import os; print(min(4, 1 + os.cpu_count()))") \
+	--dist loadfile --no-loadscope-reorder
 
 .PHONY: demo app test check coverage battery docs clean
 
@@ -38,8 +40,8 @@ check: $(VENV)/ready  ## run the fast tests: no browser, every operator at least
 coverage: ## what `make check` covers, line by line
 	@$(MAKE) check COVERAGE="--cov=fiftyone_embedding_quality --cov-report=term-missing:skip-covered"
 
-battery: $(VENV)/ready  ## ask every operator every question of tests/battery: long
-	$(VENV)/bin/pytest $(SIDE_BY_SIDE) tests/battery -m "battery or not battery"
+battery: $(VENV)/ready  ## run the tests that `make test` leaves out: long
+	$(VENV)/bin/pytest $(SIDE_BY_SIDE) -m battery
 
 docs: $(VENV)/ready  ## build the documentation into site/, links checked
 	$(VENV)/bin/pip install --quiet --disable-pip-version-check -e ".[docs]"

@@ -1,7 +1,7 @@
 """Attacks what is promised: damage, death, crowds and a long life, each for as long as one likes.
 
     python benchmarks/campaign.py damage [--tries 1000]
-    python benchmarks/campaign.py death [--kills 50] [--cases outliers] [--ways kill,memory]
+    python benchmarks/campaign.py death [--kills 50] [--cases find_outliers,audit] [--ways kill,memory]
     python benchmarks/campaign.py crowds [--processes 8] [--seconds 600]
     python benchmarks/campaign.py life [--calls 200]
     python benchmarks/campaign.py network
@@ -48,7 +48,7 @@ def _options() -> argparse.Namespace:
     damage.add_argument("--kinds", default="files,values,parameters,weights")
     death = kinds.add_parser("death", help="kill -9, no memory, no disk, no database")
     death.add_argument("--kills", type=int, default=50, help="of each case in each way")
-    death.add_argument("--cases", default="", help="a part of the names of cases; all by default")
+    death.add_argument("--cases", default="", help="some, with commas between; all by default")
     death.add_argument("--ways", default="kill,memory,database,server,disk")
     crowds = kinds.add_parser("crowds", help="many processes and the App on one dataset")
     crowds.add_argument("--processes", type=int, default=8)

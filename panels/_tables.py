@@ -91,6 +91,7 @@ def columns_of(ctx: Any, other: StoredSeparability | None) -> list[tuple[str, st
             (measure, short),
             ("against", other.run.key),
             ("difference", "Diff."),
+            ("advice", "What to do"),
             ("confused_with", "Confused with"),
         ]
     keys = ["count", "f1", "recall", "purity"]

@@ -30,6 +30,14 @@ ARGUMENTS = [
     "--disable-dev-shm-usage", "--host-resolver-rules=MAP * ~NOTFOUND , EXCLUDE 127.0.0.1",
 ]  # fmt: skip
 
+# Drawn in software, a turning spinner costs more than all the rest of the page.
+STILL = """addEventListener("DOMContentLoaded", () => {
+  const style = document.createElement("style");
+  style.textContent =
+    "*, *::before, *::after { animation: none !important; transition: none !important; }";
+  document.head.append(style);
+})"""
+
 
 def find_browser() -> str | None:
     names = ("chromium", "chromium-browser", "google-chrome")

@@ -284,5 +284,6 @@ def app(_server, _profile):
         context.add_init_script(
             "if (!sessionStorage.started) { localStorage.clear(); sessionStorage.started = 1; }"
         )
+        context.add_init_script(browser.STILL)
         yield browser.App(context.pages[0], _server.url)
         context.close()

@@ -734,7 +734,7 @@ def ready() -> Killer:
 
 
 def main() -> None:
-    """Reads names of cases, with the writes to kill at (``3:9``), and prints their outcomes."""
+    """Reads names of cases, with the writes to kill at (``2:9:3``), and prints their outcomes."""
     killer = ready()
     from killing_cases import CASES
 

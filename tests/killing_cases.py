@@ -275,6 +275,16 @@ shades_of_boxes = calls(
     "compute_embeddings", embeddings="shades", model="timm:shades8", patches_field="boxes"
 )
 COUNT = {"embeddings": "shades"}
+suggestions = calls("suggest_labels", **LABELED)
+
+
+def suggested(decision: str) -> Callable[[Any], None]:
+    return calls("review_suggestions", decision=decision, unsure=True)
+
+
+def like_the_first(dataset: fo.Dataset) -> None:
+    _operator("find_similar")(dataset, similar_to=dataset.first().filepath, num_samples=2, **COUNT)
+
 
 CASES: dict[str, Case] = {
     "compute_embeddings": Case(few_files, shades8),
@@ -355,7 +365,18 @@ CASES: dict[str, Case] = {
         calls("select_samples", embeddings="vec", num_samples=0.5),
         calls("select_samples", num_samples=4, **LABELED),
     ),
-    "suggest_labels": Case(partly_labeled, calls("suggest_labels", **LABELED)),
+    "suggest_labels": Case(partly_labeled, suggestions),
+    "review_suggestions accept": Case(
+        partly_labeled, suggested("accept"), suggestions, "species", suggested("undo")
+    ),
+    "review_suggestions undo": Case(
+        partly_labeled,
+        suggested("undo"),
+        then(suggestions, suggested("accept")),
+        "species",
+        suggested("undo"),
+    ),
+    "find_similar": Case(few_files, like_the_first, shades8),
     "remove_redundant": Case(
         of_samples, calls("remove_redundant"), duplicates, "tags", without_copies_tagged
     ),
@@ -393,4 +414,9 @@ CASES: dict[str, Case] = {
         deletes=True,
     ),
     "audit": Case(of_samples, calls("audit", embeddings="vec", label_field="species")),
+    "update_audit": Case(
+        of_samples,
+        calls("update_audit"),
+        then(outliers, issues, review("accept")),
+    ),
 }

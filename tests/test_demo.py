@@ -8,7 +8,7 @@ import sklearn.datasets
 from sklearn.utils import Bunch
 
 # Of the 1,797 digits, which take a minute.
-NUMBER = 500
+NUMBER = 300
 
 
 @pytest.fixture(scope="module")

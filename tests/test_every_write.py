@@ -1,6 +1,7 @@
-"""Operators that are killed at each of their writes: nothing is lost, and the same call ends well.
+"""Operators that are killed at their writes: nothing is lost, and the same call ends well.
 
-Half a minute each; all variants of all operators are in ``benchmarks/every_write.py``.
+At every third one, ten seconds each; ``benchmarks/every_write.py`` kills all variants of all
+operators at each.
 """
 
 import pytest
@@ -19,9 +20,9 @@ def killing():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("case", CASES)
-def test_killed_at_every_write(killing, case):
-    outcome = killing.run(case)
+def test_killed_at_every_third_write(killing, case):
+    outcome = killing.run(case, only="2:1000:3")
     assert not outcome.faults, "\n".join(outcome.faults)
     # The counted writes differ by indexes that only the first call of a database makes.
-    assert outcome.kills >= 10 and outcome.writes - outcome.kills <= 2
-    assert outcome.repaired >= 5
+    assert outcome.kills >= 3 and outcome.writes - 3 * outcome.kills <= 4
+    assert outcome.repaired >= 2

@@ -96,7 +96,9 @@ def test_patches_of_images(dataset, image_files, tmp_path, name):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ("samples", "detections", "ground_truth"))
+@pytest.mark.parametrize(
+    "name", ["samples", *(pytest.param(n, marks=pytest.mark.battery) for n in NAMES[:2])]
+)
 def test_patches_of_frames(dataset, image_files, tmp_path, name):
     for video in range(2):
         frames = {

@@ -36,7 +36,7 @@ def attack(ways: str, cases: str, kills: int, seed: int, home: Path) -> Iterator
 
     Args:
         ways: keys of ``WAYS``, "server" or "disk", with commas between them
-        cases: a part of the names of ``killing_cases.CASES``
+        cases: names of ``killing_cases.CASES``, with commas between them; "" for all
         kills: of each case in each way
         seed: of the moments
         home: a folder
@@ -47,7 +47,7 @@ def attack(ways: str, cases: str, kills: int, seed: int, home: Path) -> Iterator
     from killing_cases import CASES
 
     rng = np.random.default_rng(seed)
-    chosen = {name: case for name, case in CASES.items() if cases in name}
+    chosen = {name: CASES[name] for name in (cases.split(",") if cases else CASES)}
     for kind in ways.split(","):
         if kind == "server":
             yield _servers(kills, rng)
