@@ -1,7 +1,7 @@
 """Attacks what is promised: damage, death, crowds and a long life, each for as long as one likes.
 
     python benchmarks/campaign.py damage [--tries 1000]
-    python benchmarks/campaign.py death [--kills 50] [--cases find_outliers,audit] [--ways kill,memory]
+    python benchmarks/campaign.py death [--kills 50] [--cases audit,find_outliers] [--ways kill]
     python benchmarks/campaign.py crowds [--processes 8] [--seconds 600]
     python benchmarks/campaign.py life [--calls 200]
     python benchmarks/campaign.py network
