@@ -47,8 +47,9 @@ def main() -> None:
             app = browser.App(context.pages[0], server.url)
             app.open(dataset.name)
             audit(app)
-            home(app)
             classes(app)
+            app.open(dataset.name)
+            home(app)
             queue(app, dataset)
             context.close()
     finally:
@@ -88,11 +89,11 @@ def classes(app: browser.App) -> None:
     panel = app.open_panel("class_separability")
     app.settle()
     table = panel.locator("table").last
-    table.locator("tbody tr").first.locator("td").last.click()
+    table.locator("tbody tr").first.locator("td").nth(7).click()
     expect(panel.get_by_text("closest first")).to_be_visible()
     app.settle()
     app.screenshot("panel")
-    app.page.locator("[data-cy=panel-tab-dataset_quality]").click()
+    app.page.locator("[data-cy=panel-tab-class_separability] button").last.click()
 
 
 def queue(app: browser.App, dataset: fo.Dataset) -> None:
@@ -100,10 +101,10 @@ def queue(app: browser.App, dataset: fo.Dataset) -> None:
     dataset.reload()
     view = dataset.load_saved_view("label_issues: flagged")
     suggestions = view.values("label_issues_suggested.label")
-    home = app.page.locator("[data-cy=panel-content-dataset_quality]")
-    card = home.get_by_text("Label issues", exact=True).first
-    card.scroll_into_view_if_needed()
-    home.get_by_role("button", name="Review").nth(1).click()
+    app.page.locator("[data-cy=panel-tab-dataset_quality] button").last.click()
+    app.open_saved_view("label-issues-flagged")
+    app.expect_count(f"{len(suggestions)} samples")
+    app.page.locator("[data-cy=looker]").first.click()
     modal = app.page.locator("[data-cy=modal]")
     modal.locator("[data-cy=panel-tab-why_this_sample]").click()
     modal.get_by_title("Split horizontally").first.click()

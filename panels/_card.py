@@ -73,9 +73,7 @@ def _mixing(
     table = compact_table(clickable=True, on_click_cell=events.on_pair)
     add_show_button(table, "Boundary", events.on_pair)
     columns = ["other", "out", "in", "neighbors"]
-    for key, head in zip(
-        columns, ("Confused with", "Predicted as this", "Predicted as this", "Neighbors")
-    ):
+    for key, head in zip(columns, ("Confused with", "This → other", "Other → this", "Neighbors")):
         table.add_column(key, label=head)
     rows = []
     for number, other in enumerate(others):

@@ -202,7 +202,7 @@ def test_nearest_rows_of_new_vectors():
         nearest_rows(queries[:, :5], rows, k=6)
 
 
-@pytest.mark.slow
+@pytest.mark.battery  # a minute, of which pynndescent is compiled
 def test_approximate_search_measures_its_own_recall():
     vectors = clustered(np.random.default_rng(4), 3000, 48, 0.6)
     vectors[[5, 2000]] = 0
