@@ -51,8 +51,8 @@ class Logistic:
         scores = torch.empty((len(known), self.known.num_classes))
         for number in np.unique(fold):
             coefficients, start = self._of_fold(number)
-            at = np.flatnonzero(fold == number)
-            scores[at] = known[at] @ coefficients + start
+            members = np.flatnonzero(fold == number)
+            scores[members] = known[members] @ coefficients + start
         return scores
 
     def _of_fold(self, number: int) -> tuple[torch.Tensor, torch.Tensor]:

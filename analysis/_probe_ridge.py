@@ -32,8 +32,8 @@ class Ridge:
 
         def sums(part: slice) -> tuple[torch.Tensor, torch.Tensor]:
             block = features[part].float()
-            of = torch.zeros((known.num_classes, features.shape[1]))
-            return block.square().sum(dim=0), of.index_add_(0, self.labels[part], block)
+            of_class = torch.zeros((known.num_classes, features.shape[1]))
+            return block.square().sum(dim=0), of_class.index_add_(0, self.labels[part], block)
 
         self.values, of_classes = total_of(known.pool, sums, row_blocks(0, num_labeled))
         counts = torch.bincount(self.labels[:num_labeled], minlength=known.num_classes)

@@ -72,7 +72,7 @@ class ProjectedSearch:
         self.short = short[self.order]
         self.buffers = threading.local()
 
-    def of(self, own: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def neighbors_of(self, own: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The neighbors of some rows: distances (q, k) float32, ascending, rows (q, k) int32."""
         from ._neighbor_kernels import compare, select
 
@@ -122,7 +122,7 @@ def projected_neighbors(
             search = ProjectedSearch(searched, k, pool, num_directions)
             asked = sample[np.argsort(search.place[sample])]
             parts = [asked[i : i + QUERY_TILE] for i in range(0, len(asked), QUERY_TILE)]
-            for part, found in zip(parts, pool.map(search.of, parts)):
+            for part, found in zip(parts, pool.map(search.neighbors_of, parts)):
                 distances[part] = found[0]
             recall = recall_of(distances[sample], truth)
             if recall >= LEAST_RECALL:
@@ -132,7 +132,7 @@ def projected_neighbors(
 
         def search_tile(start: int) -> int:
             part = search.order[start : start + QUERY_TILE].astype(np.int32)
-            distances[part], columns[part] = search.of(part)
+            distances[part], columns[part] = search.neighbors_of(part)
             return start + len(part)
 
         for done in pool.map(search_tile, range(0, num_rows, QUERY_TILE)):

@@ -1,6 +1,6 @@
-"""Held-out class probabilities from the vectors alone: what a row's label would be without it.
+"""Held-out class probabilities from the embeddings alone: what a row's label would be without it.
 
-Witnesses that fail differently are asked, and averaged:
+Classifiers that fail differently are averaged:
 
 - kernel ridge regression on the classes, on landmarks (Williams and Seeger, "Using the Nyström
   method to speed up kernel machines", 2001), which leaves out a row or a whole duplicate group in
@@ -9,7 +9,7 @@ Witnesses that fail differently are asked, and averaged:
 - the vote of the nearest neighbors.
 
 The neighbors vote twice: the second time, a label counts as much as ridge regression and the first
-vote believe it. No witness was best on all of Caltech-101 with label flips and CIFAR-10N; their
+vote believe it. No classifier was best on all of Caltech-101 with label flips and CIFAR-10N; their
 mean was.
 """
 
@@ -40,7 +40,7 @@ VOTE_SHARE = 0.25
 
 @dataclass(frozen=True)
 class ClassEvidence:
-    """Held-out class probabilities of every row, and the witnesses they come from.
+    """Held-out class probabilities of every row, and the classifiers they come from.
 
     A row's own label and those of its duplicate group played no part in its probabilities. (In the
     second vote they have a say in how far the other labels are believed.) Every row sums to 1.
@@ -49,8 +49,8 @@ class ClassEvidence:
 
     Attributes:
         probabilities: (n, c) float32, calibrated; for unlabeled rows ordinary predictions
-        probe: (n, c) float32, what the vectors say through ridge and logistic regression
-        votes: (n, c) float32, what the neighbors say; uniform where none may vote
+        probe: (n, c) float32, what ridge and logistic regression predict
+        votes: (n, c) float32, what the neighbors vote for; uniform where none may vote
     """
 
     probabilities: Probabilities
@@ -98,13 +98,13 @@ def held_out_probabilities(
         report(0.2)
         ridge = Ridge(known)
         ridge.tune()
-        witnesses = _Witnesses(
-            ridge, Voters.of(graph, labels, groups), np.ones(len(rows), np.float32)
+        predictors = _Predictors(
+            ridge, Voters.from_graph(graph, labels, groups), np.ones(len(rows), np.float32)
         )
         belief = np.empty(len(rows), np.float32)
 
         def believe(piece: _Piece) -> None:
-            belief[piece.rows] = believed(*witnesses.first(piece), labels[piece.rows])
+            belief[piece.rows] = believed(*predictors.first(piece), labels[piece.rows])
 
         pieces = _pieces(known)
         _run(pool, believe, pieces, lambda share: report(0.2 + 0.2 * share))
@@ -113,9 +113,9 @@ def held_out_probabilities(
         evidence = ClassEvidence(*(empty_probabilities(labels, num_classes) for _ in range(3)))
 
         def predict(piece: _Piece) -> None:
-            probe, votes = witnesses.first(piece)
+            probe, votes = predictors.first(piece)
             probe += 0.5 * logistic.probabilities(piece.places)
-            witnesses.voters.add_votes(votes, 0.5, belief, piece.rows)
+            predictors.voters.add_votes(votes, 0.5, belief, piece.rows)
             mixed = (1 - VOTE_SHARE) * probe + VOTE_SHARE * votes
             mixed /= mixed.sum(axis=1, keepdims=True)
             evidence.probabilities[piece.rows] = mixed
@@ -158,8 +158,8 @@ def _pieces(known: Known) -> list[_Piece]:
 
 
 @dataclass(frozen=True)
-class _Witnesses:
-    """Those that are asked twice: once to know how far the labels are believed."""
+class _Predictors:
+    """What predicts twice: at first, to know how far each label can be believed."""
 
     ridge: Ridge
     voters: Voters

@@ -208,7 +208,7 @@ def name_clusters(
         bias (None): (num_words,) float32
     """
     bias = np.zeros(len(words), np.float32) if bias is None else bias
-    blocks = [slice(at, at + BLOCK_ROWS) for at in range(0, len(vectors), BLOCK_ROWS)]
+    blocks = [slice(start, start + BLOCK_ROWS) for start in range(0, len(vectors), BLOCK_ROWS)]
     total, squares = np.zeros(len(words)), np.zeros(len(words))
     for block in blocks:
         scores = vectors[block] @ words.T + bias
@@ -267,12 +267,12 @@ def cluster_accuracy(
     """
     from ._statistics import adjusted_p_values, binomial_tail, wilson_interval
 
-    judged = labels >= 0
-    wrong = judged & (predicted != labels)
-    inside = judged & (cluster >= 0)
+    labeled = labels >= 0
+    wrong = labeled & (predicted != labels)
+    inside = labeled & (cluster >= 0)
     trials = np.bincount(cluster[inside], minlength=num_clusters).astype(np.float64)
     errors = np.bincount(cluster[inside], wrong[inside], num_clusters)
-    rest = (wrong.sum() - errors) / np.maximum(judged.sum() - trials, 1)
+    rest = (wrong.sum() - errors) / np.maximum(labeled.sum() - trials, 1)
     low, high = wilson_interval(trials - errors, trials)
     share = np.divide(trials - errors, trials, out=np.full(num_clusters, np.nan), where=trials > 0)
     tail = binomial_tail(errors, trials, np.maximum(rest, 1e-9))

@@ -53,7 +53,7 @@ COPIES, UNCLEAR = ("copy", "same pixels", "same text", "case and punctuation"), 
 # The kind of evidence where an image cannot be read.
 BY_EMBEDDING = "embedding"
 
-# Agreement from which a pair may be the same though this set asks for more: looking tells.
+# Agreement from which a pair may be the same though this set asks for more: a closer look decides.
 WEAK_AGREEMENT = 0.6
 
 # Relative distance up to which a turn is looked for; of 60 images that were turned by 15 to 75

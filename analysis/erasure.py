@@ -258,7 +258,7 @@ class _HeldOut:
     def predicted(self, cells: int | None) -> FieldPrediction:
         """With an erasure in so many cells, or None."""
         num_values = int(self.values.max()) + 1
-        told = np.full((len(self.rows), num_values), 1 / num_values, np.float32)
+        probabilities = np.full((len(self.rows), num_values), 1 / num_values, np.float32)
         for number in np.unique(self.fold):
             held_out = self.fold == number
             known = np.where(held_out, -1, self.values)
@@ -271,6 +271,6 @@ class _HeldOut:
             evidence = held_out_probabilities(
                 rows, known, num_values, graph, self.groups, self.seed
             )
-            told[held_out] = evidence.probabilities[held_out]
+            probabilities[held_out] = evidence.probabilities[held_out]
         names = tuple(map(str, range(num_values)))
-        return measure_field_prediction(told, self.values, names, None, self.groups)
+        return measure_field_prediction(probabilities, self.values, names, None, self.groups)

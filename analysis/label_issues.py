@@ -13,7 +13,7 @@ import numpy as np
 from ._confident_learning import ClassOverlap, class_overlaps, confident_joint, noise_matrix
 from ._label_flags import (
     SMALL_CLASS,
-    UNTOLD_SHARE,
+    UNDETECTED_SHARE,
     SharedClass,
     choose_flags,
     shared_classes,
@@ -29,7 +29,7 @@ from .neighbors import NeighborGraph
 
 __all__ = [
     "SMALL_CLASS",
-    "UNTOLD_SHARE",
+    "UNDETECTED_SHARE",
     "CheckedPredictions",
     "ClassOverlap",
     "LabelIssues",
@@ -54,7 +54,7 @@ SURE = 1 / 8
 LEAST_GAIN = 0.02
 
 
-# Witnesses are unanimous from this share of the votes for the other class, up to this one for the
+# The evidence is unanimous from this share of the votes for the other class, up to this one for the
 # label, and from this probability of the probe.
 FOR_OTHER, FOR_LABEL, PROBED = 0.85, 0.1, 0.5
 
@@ -82,13 +82,13 @@ class LabelIssues:
         expected_precision: estimated share of the flagged labels that are wrong, in [0, 1]; NaN
             when none is flagged or when it cannot be estimated
         precision_range: the lowest and highest share that the evidence allows, or NaN
-        noise_told: whether the evidence tells label noise from its own mistakes; where it does not,
-            little is flagged
+        noise_detected: whether the evidence separates label noise from its own mistakes; where it
+            does not, little is flagged
         class_counts: (c,) int64, labeled rows of each class
         class_flagged: (c,) int64, flagged ones among them
-        class_small: (c,) bool, classes with too few independent rows to judge their labels
+        class_small: (c,) bool, classes with too few independent rows to evaluate their labels
         class_unrecognized: (c,) bool, larger classes that the evidence does not recognize, so that
-            it cannot judge their labels either
+            it cannot evaluate their labels either
         shared: pairs of classes of which one is found within the other
     """
 
@@ -106,7 +106,7 @@ class LabelIssues:
     overlaps: tuple[ClassOverlap, ...]
     expected_precision: float
     precision_range: tuple[float, float]
-    noise_told: bool
+    noise_detected: bool
     class_counts: np.ndarray
     class_flagged: np.ndarray
     class_small: np.ndarray
@@ -125,10 +125,10 @@ def find_label_issues(
 
     As many are flagged as cleanlab counts (``prune_by_noise_rate``), those of lowest quality, and
     beyond that any label beside which another one is far likelier; but no more than the noise
-    allows that the evidence can tell from its own mistakes, and of small classes only what all
-    witnesses agree on (``choose_flags``). What is flagged as an outlier is not flagged here: no
-    class claims it. Where one class is found within another, the rows with the other label are
-    flagged.
+    allows that the evidence can separate from its own mistakes, and of small classes only what
+    probe and neighbors agree on (``choose_flags``). What is flagged as an outlier is not flagged
+    here: no class claims it. Where one class is found within another, the rows with the other label
+    are flagged.
 
     Args:
         labels: (n,) integers, -1 = unlabeled
@@ -147,8 +147,8 @@ def find_label_issues(
     known = evidence.probabilities
     if not everything:
         known = of_rows(known, labeled)
-    probe_suggested, probe_confidence = _witness(evidence.probe, labels)
-    neighbors_suggested, neighbors_confidence = _witness(evidence.votes, labels)
+    probe_suggested, probe_confidence = _likeliest(evidence.probe, labels)
+    neighbors_suggested, neighbors_confidence = _likeliest(evidence.votes, labels)
     standing = _standing(known, labels[labeled])
     joint, count = confident_joint(labels[labeled], known)
     likely = _likely_wrong(standing, count)
@@ -180,7 +180,7 @@ def find_label_issues(
         overlaps=class_overlaps(joint, len(labeled)),
         expected_precision=flags.precision[0],
         precision_range=flags.precision[1:],
-        noise_told=flags.noise_told,
+        noise_detected=flags.noise_detected,
         class_counts=np.bincount(labels[labeled], minlength=num_classes),
         class_flagged=np.bincount(labels[flagged], minlength=num_classes),
         class_small=flags.small,
@@ -278,7 +278,7 @@ class _Flags:
 
     flagged: np.ndarray
     precision: tuple[float, float, float]
-    noise_told: bool
+    noise_detected: bool
     small: np.ndarray
     unrecognized: np.ndarray
     shared: tuple[SharedClass, ...]
@@ -323,7 +323,7 @@ def _flags(
         probabilities, labels, groups: of the n labeled rows
         standing: of these rows
         likely: (n,) bool, labels that another class suits better
-        agreed: (n,) bool, all witnesses are for the same other class
+        agreed: (n,) bool, probe and neighbors are for the same other class
         unanimous: (n,) bool, and hardly anything is for the label
         claimed: (n,) bool, rows that are no outliers
     """
@@ -339,18 +339,19 @@ def _flags(
     order = np.lexsort((standing.ratio, standing.quality))
     sure = standing.ratio < SURE
     flagged = choose_flags(likely, order, agreed, sure, labels, noise, weak)
-    if not noise.told:
+    if not noise.detected:
         flagged |= likely & unanimous & ~weak[labels]
     flagged &= claimed
     # A wrong label among few spoils what is learned of their class, so that right ones disagree.
-    known = noise.told and 2 * np.count_nonzero(small[labels[flagged]]) < np.count_nonzero(flagged)
+    in_small = np.count_nonzero(small[labels[flagged]])
+    known = noise.detected and 2 * in_small < np.count_nonzero(flagged)
     precision = noise.precision(flagged) if known else unknown
     shared, looks = shared_classes(probabilities, labels)
-    # Both classes of such a pair are predicted for all of its rows: the noise tells nothing there.
+    # Both classes of such a pair are predicted for all of its rows: the noise is no evidence there.
     for pair in shared:
         flagged &= ~((labels == pair.label) & (standing.suggested == pair.other))
     flagged |= (looks >= 0) & (looks == standing.suggested) & claimed
-    return _Flags(flagged, precision, noise.told, small, unrecognized & ~small, shared)
+    return _Flags(flagged, precision, noise.detected, small, unrecognized & ~small, shared)
 
 
 def _spread(values: np.ndarray, rows: np.ndarray, num_rows: int, fill: float) -> np.ndarray:
@@ -368,17 +369,18 @@ def _likeliest_other(
     confidence = np.empty(len(labels), np.float32)
     for part in blocks(probabilities):
         others = probabilities[part].copy()
-        at = np.arange(len(others))
-        others[at, labels[part]] = -1
+        every_row = np.arange(len(others))
+        others[every_row, labels[part]] = -1
         suggested[part] = others.argmax(axis=1)
-        confidence[part] = others[at, suggested[part]]
+        confidence[part] = others[every_row, suggested[part]]
     return suggested, confidence
 
 
-def _witness(probabilities: Probabilities, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    said = probabilities.argmax(axis=1)
-    confidence = given_probabilities(probabilities, said).astype(np.float32)
-    return np.where(labels >= 0, said, -1), np.where(labels >= 0, confidence, np.float32(np.nan))
+def _likeliest(probabilities: Probabilities, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    predicted = probabilities.argmax(axis=1)
+    confidence = given_probabilities(probabilities, predicted).astype(np.float32)
+    labeled = labels >= 0
+    return np.where(labeled, predicted, -1), np.where(labeled, confidence, np.float32(np.nan))
 
 
 def _against(
@@ -390,6 +392,6 @@ def _against(
     speaks = labels[neighbors] == voted[rows, None]
     speaks &= (groups[rows, None] < 0) | (groups[neighbors] != groups[rows, None])
     rank = speaks.cumsum(axis=1) - 1
-    at, column = np.nonzero(speaks & (rank < MAX_AGAINST))
-    against[rows[at], rank[at, column]] = neighbors[at, column]
+    place, column = np.nonzero(speaks & (rank < MAX_AGAINST))
+    against[rows[place], rank[place, column]] = neighbors[place, column]
     return against

@@ -21,7 +21,7 @@ from .vectors import order_of_content, unit_rows
 # Nearest neighbors whose mean distance says how far something is from a set.
 NEIGHBORS = 5
 
-# Share of what is told to be new that may be so by chance.
+# Share of what is reported as new that may be so by chance.
 FALSE_SHARE = 0.05
 
 # Rows that the classifier is asked about: more tell no more.

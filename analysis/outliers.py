@@ -103,13 +103,13 @@ def find_outliers(
         taught = labels >= 0
         sizes = np.bincount(labels[taught], minlength=probabilities.shape[1])
         taught[taught] = sizes[labels[taught]] >= SMALLEST_CLASS
-        judged = taught | (labels < 0)
+        evaluated = taught | (labels < 0)
         if taught.any():
-            doubt, misfit = _class_evidence(labels, probabilities, judged, taught)
+            doubt, misfit = _class_evidence(labels, probabilities, evaluated, taught)
             unlabeled = _log_odds(DISTANCE_AND_DOUBT, distance, doubt)
             in_class = distance - _class_medians(distance, labels, taught) / 2
             labeled = _log_odds(ALL_EVIDENCE, in_class, doubt, misfit)
-            log_odds = np.where(judged, np.where(taught, labeled, unlabeled), log_odds)
+            log_odds = np.where(evaluated, np.where(taught, labeled, unlabeled), log_odds)
 
     score = (1 / (1 + np.exp(-log_odds))).astype(np.float32)
     if threshold is None:
@@ -121,7 +121,7 @@ def find_outliers(
 
 
 def _class_evidence(
-    labels: np.ndarray, probabilities: Probabilities, judged: np.ndarray, taught: np.ndarray
+    labels: np.ndarray, probabilities: Probabilities, evaluated: np.ndarray, taught: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Doubt and misfit of every row beyond those of a typical one.
 
@@ -138,7 +138,7 @@ def _class_evidence(
         logarithms = np.log(block, where=block > 0, out=np.zeros_like(block))
         doubt[start : start + BLOCK_ROWS] = -(block * logarithms).sum(axis=1) / np.log(num_classes)
     misfit = 1.0 - probabilities[np.arange(len(labels)), np.maximum(labels, 0)]
-    return doubt - np.median(doubt[judged]), misfit - np.median(misfit[taught])
+    return doubt - np.median(doubt[evaluated]), misfit - np.median(misfit[taught])
 
 
 def _class_medians(distance: np.ndarray, labels: np.ndarray, taught: np.ndarray) -> np.ndarray:

@@ -89,7 +89,7 @@ class Reducer:
         }
 
     @classmethod
-    def of(cls, arrays: Mapping[str, np.ndarray]) -> Reducer:
+    def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> Reducer:
         """The reducer of these arrays.
 
         Raises:

@@ -72,7 +72,7 @@ def find_text_duplicates(
         raise ValueError(f"threshold must lie between 0 and 1, not be {threshold}")
     apart = np.empty((0, 2), np.int64) if apart is None else apart
     words = [read_words(text) if text and text.strip() else None for text in texts]
-    told = TextSet.of(found for found in words if found is not None)
+    text_set = TextSet.from_texts(found for found in words if found is not None)
     copies = copies_apart(same_texts(words), apart)
     order = order_by(
         [text or "" for text in texts],
@@ -83,8 +83,8 @@ def find_text_duplicates(
     )
     base, links = threshold or DEFAULT_AGREEMENT, np.empty((0, 2), np.int64)
     if rows is not None and graph is not None and graph.k > 0:
-        base = threshold or chance_agreement(words, told, graph)
-        links = _near_links(words, told, graph, copies, order, base, apart, progress)
+        base = threshold or chance_agreement(words, text_set, graph)
+        links = _near_links(words, text_set, graph, copies, order, base, apart, progress)
     group, keep = group_duplicates(len(texts), links, copies, order)
     leaks, leaking = find_leaks(group, splits)
     if progress is not None:
@@ -93,7 +93,7 @@ def find_text_duplicates(
         group=group,
         exact=copies >= 0,
         keep=keep,
-        evidence=_evidence(words, told, rows, group, keep),
+        evidence=_evidence(words, text_set, rows, group, keep),
         threshold=float(base),
         leaks=leaks,
         leaking=leaking,
@@ -114,7 +114,9 @@ def same_texts(words: Sequence[Words | None]) -> np.ndarray:
     return copies
 
 
-def chance_agreement(words: Sequence[Words | None], told: TextSet, graph: NeighborGraph) -> float:
+def chance_agreement(
+    words: Sequence[Words | None], text_set: TextSet, graph: NeighborGraph
+) -> float:
     """The agreement from which texts of this set are the same, read off their tenth neighbors."""
     known = {row: found for row, found in enumerate(words) if found is not None}
     present = list(known)
@@ -125,7 +127,7 @@ def chance_agreement(words: Sequence[Words | None], told: TextSet, graph: Neighb
     rank = min(CHANCE_RANK, graph.k) - 1
     pairs = [(row, int(graph.indices[row, rank])) for row in present[:CHANCE_PAIRS]]
     agreement = [
-        told.agreement(known[one], known[other])
+        text_set.agreement(known[one], known[other])
         for one, other in pairs
         if other in known and known[one].all != known[other].all
     ]
@@ -137,7 +139,7 @@ def chance_agreement(words: Sequence[Words | None], told: TextSet, graph: Neighb
 
 def _near_links(
     words: Sequence[Words | None],
-    told: TextSet,
+    text_set: TextSet,
     graph: NeighborGraph,
     copies: np.ndarray,
     order: np.ndarray,
@@ -152,7 +154,7 @@ def _near_links(
     forbidden = set(map(tuple, np.sort(apart, axis=1).tolist()))
     for round_ in range(REPRESENTATIVE_ROUNDS + 1):
         step = None if round_ else part_of(progress, 0.0, 0.9)
-        alike = _alike(words, told, pairs, threshold, step)
+        alike = _alike(words, text_set, pairs, threshold, step)
         found = [pair for pair in pairs[alike].tolist() if tuple(pair) not in forbidden]
         links = np.concatenate([links, np.array(found, np.int64).reshape(-1, 2)])
         compared = np.concatenate([compared, pairs])
@@ -178,7 +180,7 @@ def _same_sentences(words: Sequence[Words | None], copies: np.ndarray) -> np.nda
 
 def _alike(
     words: Sequence[Words | None],
-    told: TextSet,
+    text_set: TextSet,
     pairs: np.ndarray,
     threshold: float,
     progress: Progress | None,
@@ -188,9 +190,8 @@ def _alike(
     for place, (one, other) in enumerate(pairs.tolist()):
         mine, theirs = words[one], words[other]
         if mine is not None and theirs is not None:
-            alike[place] = told.agreement(mine, theirs) >= threshold and not told.contradict(
-                mine, theirs
-            )
+            agree = text_set.agreement(mine, theirs) >= threshold
+            alike[place] = agree and not text_set.contradict(mine, theirs)
         if progress is not None and place % 1000 == 0:
             progress(place / len(pairs))
     return alike
@@ -198,7 +199,7 @@ def _alike(
 
 def _evidence(
     words: Sequence[Words | None],
-    told: TextSet,
+    text_set: TextSet,
     rows: np.ndarray | None,
     group: np.ndarray,
     keep: np.ndarray,
@@ -213,5 +214,5 @@ def _evidence(
     similarity = np.full(len(pairs), np.nan, np.float32)
     if rows is not None:
         similarity = np.einsum("ij,ij->i", rows[array[:, 0]], rows[array[:, 1]])
-    agreement = np.array([told.agreement(*pair) for pair in compared], np.float32)
+    agreement = np.array([text_set.agreement(*pair) for pair in compared], np.float32)
     return PairEvidence(array, similarity, agreement, tuple(change_of(*pair) for pair in compared))

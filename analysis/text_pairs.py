@@ -177,7 +177,7 @@ class TextSet:
     small: frozenset[str]
 
     @classmethod
-    def of(cls, texts: Iterable[Words]) -> TextSet:
+    def from_texts(cls, texts: Iterable[Words]) -> TextSet:
         """Weights are inverse document frequencies, smoothed (as scikit-learn's), of the different
         texts.
         """
@@ -198,7 +198,9 @@ class TextSet:
         mine, theirs = one.features, other.features
         common = sum(self._weight(part) * count for part, count in (mine & theirs).items())
         total = sum(
-            self._weight(part) * count for of in (mine, theirs) for part, count in of.items()
+            self._weight(part) * count
+            for features in (mine, theirs)
+            for part, count in features.items()
         )
         return 2 * common / total if total else 1.0
 
@@ -232,7 +234,7 @@ def _counts_or_negates(word: str) -> bool:
 
 
 def change_of(one: Words, other: Words) -> str:
-    """What tells a text from another one, in a few words."""
+    """How a text differs from another one, in a few words."""
     if one.written == other.written:
         return "same text"
     if one.all == other.all:

@@ -50,7 +50,7 @@ def map_trust(
         vectors: (num_rows, dim) finite floats, compared by cosine distance
         points: (num_rows, num_dims) finite floats, compared by Euclidean distance
         k: neighbors per row; made smaller than half the number of rows
-        sample: rows to judge; all when there are no more. 1,000 give +-0.002
+        sample: rows to evaluate; all when there are no more. 1,000 give +-0.002
         seed: of the sample
 
     Raises:
@@ -69,38 +69,38 @@ def map_trust(
     if k < 1:
         return MapTrust(1.0, 1.0, 0, num_rows)
 
-    judged = np.arange(num_rows)
+    sampled = np.arange(num_rows)
     if num_rows > sample:
-        judged = np.sort(np.random.default_rng(seed).choice(num_rows, sample, replace=False))
+        sampled = np.sort(np.random.default_rng(seed).choice(num_rows, sample, replace=False))
     # Rounding moves ranks by a few, which matters only where all rows are evaluated.
-    precision = np.float64 if len(judged) == num_rows else np.float32
+    precision = np.float64 if len(sampled) == num_rows else np.float32
     rows = np.asarray(vectors, np.float64) if precision is np.float64 else units.rows
     if precision is np.float64:
         rows = rows / np.where(units.zero, 1, np.linalg.norm(rows, axis=1))[:, None]
 
-    _, nearby = cKDTree(points).query(points[judged], k=k + 1)
+    _, nearby = cKDTree(points).query(points[sampled], k=k + 1)
     # Leaves out the row itself or, where more than k points coincide and it is not found, the last.
-    keep = nearby != judged[:, None]
+    keep = nearby != sampled[:, None]
     keep[keep.all(axis=1), -1] = False
-    nearby = nearby[keep].reshape(len(judged), k)
+    nearby = nearby[keep].reshape(len(sampled), k)
 
-    ranks = _ranks(rows, judged, nearby)
+    ranks = _ranks(rows, sampled, nearby)
     worst = k * (2 * num_rows - 3 * k - 1) / 2
     penalty = np.maximum(ranks - k, 0).sum(axis=1)
     return MapTrust(
         trustworthiness=float(1 - penalty.mean() / worst),
         neighbor_preservation=float((ranks <= k).mean()),
         k=k,
-        num_sampled=len(judged),
+        num_sampled=len(sampled),
     )
 
 
-def _ranks(rows: np.ndarray, judged: np.ndarray, nearby: np.ndarray) -> np.ndarray:
+def _ranks(rows: np.ndarray, sampled: np.ndarray, nearby: np.ndarray) -> np.ndarray:
     """Which neighbor of an evaluated row each nearby one is in truth, 1 for the nearest.
 
     Args:
         rows: (num_rows, dim) unit rows
-        judged: (m,) int64 rows
+        sampled: (m,) int64 rows
         nearby: (m, k) int64 rows
 
     Returns:
@@ -109,10 +109,10 @@ def _ranks(rows: np.ndarray, judged: np.ndarray, nearby: np.ndarray) -> np.ndarr
     num_rows = len(rows)
     ranks = np.empty(nearby.shape, np.int64)
     at_once = max(1, BUFFER_VALUES // num_rows)
-    for start in range(0, len(judged), at_once):
+    for start in range(0, len(sampled), at_once):
         part = slice(start, start + at_once)
-        similarity = rows[judged[part]] @ rows.T
-        similarity[np.arange(len(similarity)), judged[part]] = np.inf
+        similarity = rows[sampled[part]] @ rows.T
+        similarity[np.arange(len(similarity)), sampled[part]] = np.inf
         of_nearby = np.take_along_axis(similarity, nearby[part], axis=1)
         # The row itself has rank 0. Equal distances share the best rank.
         similarity.sort(axis=1)

@@ -39,7 +39,7 @@ def tsne_layout(
 ) -> MapLayout:
     """Lays vectors out by t-SNE.
 
-    Deterministic but for the seed, which only tells equal vectors apart: it costs nothing.
+    Deterministic but for the seed, which only separates equal embeddings: it costs nothing.
 
     Args:
         vectors: (num_rows, dim) finite floats

@@ -66,10 +66,10 @@ def reduce_embeddings(
     update: bool = False,
     similarity_index: str | None = None,
 ) -> dict[str, Any]:
-    """Reduces embeddings, stores the result in a field of its own, and tells what was kept.
+    """Reduces embeddings, stores the result in a field of its own, and reports what was kept.
 
     Args:
-        inputs: the embeddings; with labels, what of them is still told is measured
+        inputs: the embeddings; with labels, how much of them can still be predicted is measured
         reduction (None): how; by default PCA to 64 dimensions
         field, update, similarity_index: as of the operator
 
@@ -174,7 +174,7 @@ def _refitted(inputs: Inputs, before: Run, reduction: Reduction, stored: StoredR
     """
     from ..analysis.reduction import Reducer
 
-    reducer = Reducer.of(stored.arrays)
+    reducer = Reducer.from_arrays(stored.arrays)
     changed, part = stored.changed(inputs.vectors), reducer.erasure or reducer.encoder
     if changed or len(part.mean) != inputs.vectors.matrix.shape[1]:
         raise UserError(

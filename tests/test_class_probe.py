@@ -126,7 +126,7 @@ def test_votes_are_those_of_other_groups():
     graph = neighbor_graph(rows, 10)
     votes = np.zeros((120, 5), np.float32)
     asked = rng.permutation(120)
-    Voters.of(graph, labels, groups).add_votes(votes, 1.0, weights, asked)
+    Voters.from_graph(graph, labels, groups).add_votes(votes, 1.0, weights, asked)
     votes[asked] = votes.copy()
     for row in range(120):
         counts = np.full(5, _probe_votes.VOTE_PRIOR / 5)

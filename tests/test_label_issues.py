@@ -115,7 +115,7 @@ def test_clean_labels_are_flagged_rarely_and_not_trusted(shared, every):
     rows, _, truth = cifar(shared, "aggre_label", every)
     found, *_ = issues_of(rows, truth, 10)
     assert found.flagged.mean() <= 0.03
-    assert not found.noise_told and np.isnan(found.expected_precision)
+    assert not found.noise_detected and np.isnan(found.expected_precision)
 
 
 def test_what_no_class_claims_is_not_flagged():
