@@ -157,8 +157,8 @@ def _steps_on_embeddings(
 ) -> None:
     done.step(OUTLIERS.name, lambda: find_outliers(inputs, check_pictures=check_pictures))
     if labels is not None:
-        judged = inputs.with_labels(labels) if several else inputs
-        done.step(LABEL_ISSUES.name, lambda: find_label_issues(judged))
+        label_inputs = inputs.with_labels(labels) if several else inputs
+        done.step(LABEL_ISSUES.name, lambda: find_label_issues(label_inputs))
     done.step(VISUALIZATION.name, lambda: compute_visualization(inputs))
     if several:
         done.left_out[SEPARABILITY.name] = f"{labels!r} holds several labels per sample"

@@ -111,7 +111,7 @@ def find_caption_issues(
     facts = replace(
         facts,
         seconds=round(time.monotonic() - started, 2),
-        special=_told(found, captions, joint, groups, sum(values["flagged"].values())),
+        special=_own_facts(found, captions, joint, groups, sum(values["flagged"].values())),
     )
     images.progress.say("Storing the scores")
     condition = F(f"{run.key}_flagged") == True  # noqa: E712
@@ -136,7 +136,7 @@ def find_caption_issues(
 def check_sides(images: Inputs, captions: Inputs) -> None:
     """Refuses embeddings that are of the wrong side.
 
-    Embeddings that the plugin did not compute are taken for what they are said to be.
+    Embeddings that the plugin did not compute are assumed to be what they are described as.
 
     Raises:
         UserError: that names the parameter and the way out
@@ -205,7 +205,7 @@ def _facts(images: Inputs, captions: Inputs, groups: DuplicateGroups | None) -> 
     )
 
 
-def _told(
+def _own_facts(
     found: "CaptionFit",
     captions: Inputs,
     joint: bool,

@@ -112,7 +112,7 @@ def compare_datasets(
             "missing": int(missing.sum()),
             "missing_ids": [vectors.ids[row] for row in np.flatnonzero(missing)[:MAX_LISTED]],
             "duplicates": len(copies) if check_pictures else None,
-            "drift": _told(drift),
+            "drift": _drift_as_dict(drift),
         },
     )
     progress.say("Storing the comparison")
@@ -128,7 +128,7 @@ def compare_datasets(
     return {"run_key": run.key, **facts.as_dict(), "views": list(saved)}
 
 
-def _told(drift: "Drift") -> dict[str, Any]:
+def _drift_as_dict(drift: "Drift") -> dict[str, Any]:
     def rounded(value: float) -> float | None:
         return None if np.isnan(value) else round(value, 4)
 

@@ -134,7 +134,7 @@ def find_duplicates(
     facts = inputs.facts(parameters, READ_TEXTS if texts else READ_FILES, READ_SPLITS)
     facts = replace(
         facts,
-        judged=len(inputs.ids) - len(found.skipped),
+        evaluated=len(inputs.ids) - len(found.skipped),
         skipped=dict(Counter(facts.skipped) + Counter(found.skipped.values())),
         seconds=round(time.monotonic() - started, 2),
         special=result,
@@ -201,7 +201,7 @@ def _result(found: "Duplicates", changes: dict[int, tuple[str, float, float]]) -
         "near_redundant": int((~found.keep & np.isin(found.group, sorted(near))).sum()),
         "leaks": [{"splits": list(pair), "groups": count} for pair, count in found.leaks.items()],
         "conflicts": len(found.conflicts),
-        # How many words differ is told of each.
+        # How many words differ is stored for each.
         "changes": dict(
             Counter(kind.partition(":")[0] for kind, _, _ in changes.values()).most_common()
         ),
@@ -247,7 +247,7 @@ def near_groups(found: "Duplicates") -> set[int]:
 
 
 def changes_from_kept(found: "Duplicates") -> dict[int, tuple[str, float, float]]:
-    """What tells each redundant row from the representative of its group.
+    """How each redundant row differs from the representative of its group.
 
     Returns:
         kind of change, similarity and agreement by row

@@ -121,7 +121,7 @@ def compute_embeddings(
     similarity_index: str | None = None,
     text_field: str | None = None,
 ) -> dict[str, Any]:
-    """Computes the embeddings that are missing, stores them batch by batch, and tells about it.
+    """Computes the embeddings that are missing, stores them batch by batch, and reports on it.
 
     Args:
         target: the images or patches
@@ -215,11 +215,11 @@ def _with_edited(
 
 
 def _with_done(facts: RunFacts, done: "Embedded", more: Mapping[str, Any]) -> RunFacts:
-    """What a call tells of what it has embedded."""
+    """What a call reports of what it has embedded."""
     return replace(
         facts,
         read=done.total,
-        judged=done.total - done.failed,
+        evaluated=done.total - done.failed,
         skipped={failure["reason"]: failure["count"] for failure in done.failures},
         special={
             **facts.special,
@@ -240,15 +240,15 @@ def _of_dataset(target: Target, plan: Plan, facts: RunFacts) -> RunFacts:
     failed = everything.ids(having=error)
     reasons = {id_: row[0] for id_, row in target.only(failed).values(error).items()}
     failures = failures_of(reasons, list(everything.items(set(failed))))
-    judged = len(everything.ids(having=plan.field))
-    read = judged + len(failed)
+    stored = len(everything.ids(having=plan.field))
+    read = stored + len(failed)
     # Another model has replaced what was there.
     stays = plan.before is not None and plan.before.model == facts.model
     return replace(
         facts,
         whole=(stays and plan.before.whole) or read == len(everything.ids()),
         read=read,
-        judged=judged,
+        evaluated=stored,
         skipped={failure["reason"]: failure["count"] for failure in failures},
         special={**facts.special, "failed": len(failed), "failures": failures},
     )
@@ -270,7 +270,7 @@ def _begin(target: Target, plan: Plan, identity: Any, overwrite: bool) -> RunFac
         model=identity.name,
         special={**before, "identity": identity.to_dict()},
     )
-    # Of texts the name tells of which field.
+    # Of texts the name says of which field.
     other_texts = (
         " of " in identity.name and plan.identity and identity.name != plan.identity["name"]
     )

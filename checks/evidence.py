@@ -160,17 +160,17 @@ def _text(target: Target, run: Run | None) -> str | None:
 
 def _of_label(dataset: fo.Dataset, target: Target, run: Run) -> tuple[Known | None, str | None]:
     names = ["quality", "flagged", "against", "review", "original", "reason", "wrong", "missing"]
-    told = {"suggested": "suggested", "probe": "probe", "neighbors": "neighbors"}
+    paths = {"suggested": "suggested", "probe": "probe", "neighbors": "neighbors"}
     if target.patches_field is None:
-        told = {name: f"{name}.label" for name in told}
-        told |= {f"{name}_confidence": f"{name}.confidence" for name in list(told)}
+        paths = {name: f"{name}.label" for name in paths}
+        paths |= {f"{name}_confidence": f"{name}.confidence" for name in list(paths)}
     else:
-        told["suggested_confidence"] = "confidence"
-    found = _known(target, run, [*names, *told.values()])
+        paths["suggested_confidence"] = "confidence"
+    found = _known(target, run, [*names, *paths.values()])
     if found is None:
         return None, None
     facts = dict(found.facts)
-    facts |= {name: facts.get(path) for name, path in told.items()}
+    facts |= {name: facts.get(path) for name, path in paths.items()}
     against = [id_ for id_ in facts["against"] or () if id_]
     shown = against[:MAX_NEIGHBORS]
     others = _others(few(dataset, target.about, shown), shown, run.facts.label_field, None)
@@ -278,5 +278,5 @@ def _measured(target: Target) -> dict[str, Any]:
     if metadata is None:
         return {}
     names = {"width": "width", "height": "height", "size_bytes": "bytes"}
-    found = {told: getattr(metadata, name, None) for name, told in names.items()}
+    found = {attribute: getattr(metadata, name, None) for name, attribute in names.items()}
     return {name: value for name, value in found.items() if value is not None}

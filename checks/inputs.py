@@ -259,7 +259,7 @@ class Inputs:
             model=model_of(self.target, self.embeddings),
             inputs=self._fingerprints(parameters, read),
             read=len(self.ids) + sum(skipped.values()),
-            judged=len(self.ids),
+            evaluated=len(self.ids),
             skipped=skipped,
         )
 

@@ -71,7 +71,7 @@ def find_order_effects(
     facts = replace(
         facts,
         inputs=read,
-        judged=int(placed.sum()),
+        evaluated=int(placed.sum()),
         skipped=skipped,
         seconds=round(time.monotonic() - started, 2),
         special={

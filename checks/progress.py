@@ -65,7 +65,7 @@ class Progress:
 
     @contextlib.contextmanager
     def share(self, label: str, total: int, unit: str) -> Iterator[Callable[[float], None]]:
-        """One stage whose steps are told as shares of the work.
+        """One stage whose steps are reported as shares of the work.
 
         Yields:
             a function to call with the share that is done, in [0, 1]

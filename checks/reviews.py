@@ -52,7 +52,7 @@ def review_label_issues(
     unflagged: bool = False,
     run_key: str = "label_issues",
 ) -> dict[str, Any]:
-    """Reviews labels that ``find_label_issues`` has evaluated, and tells what was done.
+    """Reviews labels that ``find_label_issues`` has evaluated, and reports what was done.
 
     Args:
         samples: a dataset, view or target: what is reviewed
@@ -221,10 +221,10 @@ class _LabelSets(_Labels):
 
     def suggested(self, run: Run, ids: list[str], labels: list[str | None]) -> list[str | None]:
         rows = self._target.values(f"{run.key}_wrong", f"{run.key}_missing")
-        told = {id_: (set(rows[id_][0] or ()), set(rows[id_][1] or ())) for id_ in ids}
+        issues = {id_: (set(rows[id_][0] or ()), set(rows[id_][1] or ())) for id_ in ids}
         return [
-            label_set_text(frozenset(labels_of_text(text)) - told[id_][0] | told[id_][1])
-            if text and any(told[id_])
+            label_set_text(frozenset(labels_of_text(text)) - issues[id_][0] | issues[id_][1])
+            if text and any(issues[id_])
             else None
             for id_, text in zip(ids, labels)
         ]
@@ -322,14 +322,14 @@ class _Seen:
 
     Attributes:
         current: the label
-        judged: the label that was evaluated: the first one, unless another has been flagged since
+        evaluated: the label that was evaluated: the first, unless another has been flagged since
         original: what is kept of the first label; None if there is none to go back to
         before: the decision on this label, which stands until it is edited or replaced
         is_flagged, was_flagged: whether it is flagged, or was before it was reviewed
     """
 
     current: str | None
-    judged: str | None
+    evaluated: str | None
     original: str | None
     before: str | None
     is_flagged: bool
@@ -345,13 +345,13 @@ def _seen(id_: str, current: str | None, is_flagged: bool, before: Reviews, kept
     if current in (first, reviewed):
         return _Seen(current, first, original, decided, is_flagged, was_flagged)
     # Edited manually since: undo goes back to the edited label, which may have been flagged itself.
-    judged = current if is_flagged else first
-    return _Seen(current, judged, None, None, is_flagged, was_flagged)
+    evaluated = current if is_flagged else first
+    return _Seen(current, evaluated, None, None, is_flagged, was_flagged)
 
 
 def _decision(seen: _Seen, new: str, decision: str) -> str:
     """What a review says of a label, of all reviews of it so far."""
-    if new == seen.judged:
+    if new == seen.evaluated:
         return KEPT if seen.was_flagged else VERIFIED
     if new == seen.current and seen.before is not None:
         return seen.before

@@ -278,5 +278,5 @@ def _views(target: Target, run: Run, limit: float) -> Views:
     rank, distance = F(f"{run.key}_rank"), F(f"{run.key}_distance")
     chosen = matching_view(target, rank > 0, [(f"{run.key}_rank", 1)])
     far = matching_view(target, distance > limit, [(f"{run.key}_distance", -1)])
-    told = SELECTION.views
-    return {"selected": (chosen, told["selected"]), "uncovered": (far, told["uncovered"])}
+    texts = SELECTION.views
+    return {"selected": (chosen, texts["selected"]), "uncovered": (far, texts["uncovered"])}

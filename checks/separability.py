@@ -122,7 +122,7 @@ def _facts(
         parameters={**facts.parameters, "embeddings": [each.embeddings for each in inputs]},
         inputs=read,
         read=facts.read + left_out,
-        judged=overall["samples"],
+        evaluated=overall["samples"],
         skipped=skipped,
     )
 
@@ -229,16 +229,16 @@ def weak_classes(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     from ..analysis._statistics import adjusted_p_values, binomial_tail
     from ..analysis.separability import HELD_OUT_SPREAD
 
-    judged = [row for row in rows if row["recall"] is not None]
-    if len(judged) < 2:
+    evaluated = [row for row in rows if row["recall"] is not None]
+    if len(evaluated) < 2:
         return []
-    count = np.array([row["count"] for row in judged], float)
-    wrong = count * (1 - np.array([row["recall"] for row in judged], float))
+    count = np.array([row["count"] for row in evaluated], float)
+    wrong = count * (1 - np.array([row["recall"] for row in evaluated], float))
     # No class counts for more than a usual one. And as if the others had made one mistake more:
     # none at all would make any mistake certain proof.
     weight = np.minimum(count, np.median(count))
     wrong_ones = weight * wrong / count
     of_others = (wrong_ones.sum() - wrong_ones + 1) / (weight.sum() - weight + 2)
     chance = binomial_tail(wrong / HELD_OUT_SPREAD, count / HELD_OUT_SPREAD, of_others)
-    weak = adjusted_p_values(chance, len(judged)) < SURELY
-    return [row for row, is_weak in zip(judged, weak) if is_weak]
+    weak = adjusted_p_values(chance, len(evaluated)) < SURELY
+    return [row for row, is_weak in zip(evaluated, weak) if is_weak]

@@ -170,9 +170,9 @@ def _same(inputs: Inputs, path: str, query: np.ndarray, rows: list[int]) -> list
 
 
 def _views(target: Target, run: Run, some: bool) -> Views:
-    rank, told = f"{run.key}_rank", SIMILAR.views
-    views = {"nearest": (matching_view(target, F(rank) > 0, [(rank, 1)]), told["nearest"])}
+    rank, texts = f"{run.key}_rank", SIMILAR.views
+    views = {"nearest": (matching_view(target, F(rank) > 0, [(rank, 1)]), texts["nearest"])}
     if some:
         same = F(f"{run.key}_duplicate") == True  # noqa: E712
-        views["duplicates"] = (matching_view(target, same, [(rank, 1)]), told["duplicates"])
+        views["duplicates"] = (matching_view(target, same, [(rank, 1)]), texts["duplicates"])
     return views

@@ -46,7 +46,7 @@ def as_json(
     """What was read, the facts of every run and map, and the findings.
 
     Args:
-        contents: what the report tells
+        contents: what the report shows
         rows: the findings
         created: when, in ISO 8601
         files: the checksums of the other files of the report, by name

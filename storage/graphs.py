@@ -93,7 +93,7 @@ def _store_graph(
         whole=target.is_whole,
         inputs={f"embeddings {embeddings}": vectors.fingerprint},
         read=graph.num_rows,
-        judged=graph.num_rows,
+        evaluated=graph.num_rows,
         special={
             "fingerprint": vectors.fingerprint,
             "metric": METRIC,
