@@ -100,9 +100,9 @@ def check_searchable(target: Target, embeddings: str) -> None:
     vectors = read_vectors(target.everything, embeddings)
     faults = {why: count for why, count in vectors.skipped.items() if why != "no embedding"}
     if faults:
-        told = ", ".join(f"{count:,} × {why}" for why, count in sorted(faults.items()))
+        reasons = ", ".join(f"{count:,} × {why}" for why, count in sorted(faults.items()))
         raise UserError(
-            f"embeddings={embeddings!r} cannot be searched: {told}; correct or clear these first"
+            f"embeddings={embeddings!r} cannot be searched: {reasons}; correct or clear these first"
         )
     first = target.only(vectors.ids[:1]).values(embeddings)[vectors.ids[0]][0]
     if isinstance(first, np.ndarray) and first.dtype.kind != "f":

@@ -46,7 +46,7 @@ REVIEW_UNFINISHED = "a review was interrupted; repeat or undo it"
 
 @dataclass
 class Reader:
-    """Reads what runs are compared with, each thing once, however many runs have read it."""
+    """Reads what runs are compared with, each input once, however many runs have read it."""
 
     dataset: fo.Dataset
     _targets: dict[About, Target | str] = field(default_factory=dict)
