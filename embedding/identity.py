@@ -28,7 +28,7 @@ class ModelIdentity:
         precision: what the numbers are computed in; vectors agree with float32 to a cosine of
             0.999 in any
         libraries: the versions of the libraries involved
-        former_words: the preprocessing in torchvision's words, which told models apart before
+        former_words: the preprocessing in torchvision's words, which distinguished models before
     """
 
     name: str

@@ -30,7 +30,7 @@ class TorchModel:
         model.eval().requires_grad_(False)
         weights_hash = hash_weights(model)
         self._device = device
-        self._preprocessing = FastPreprocessing.of(transform)
+        self._preprocessing = FastPreprocessing.from_transform(transform)
         self.prepare = self._preprocessing or array_transform(transform)
         self.min_side = self._preprocessing.size if self._preprocessing else 0
         self.parallel = device == "cpu"

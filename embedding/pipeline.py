@@ -24,7 +24,7 @@ from .identity import EmbeddingModel
 SMALL_SIDE = 8
 
 
-class Picture(Protocol):
+class ImageInput(Protocol):
     """One file and what is wanted of it: one vector for the whole, or one for each box."""
 
     @property
@@ -58,7 +58,7 @@ class EmbeddedBatch:
 
 
 def embed_pictures(
-    model: EmbeddingModel, pictures: Iterable[Picture], batch_size: int | None = None
+    model: EmbeddingModel, pictures: Iterable[ImageInput], batch_size: int | None = None
 ) -> Iterator[EmbeddedBatch]:
     """Embeds images or the objects on them.
 
@@ -80,7 +80,7 @@ def embed_pictures(
 
 
 def _embedded(
-    model: EmbeddingModel, pictures: Iterable[Picture], batch_size: int
+    model: EmbeddingModel, pictures: Iterable[ImageInput], batch_size: int
 ) -> Iterator[EmbeddedBatch]:
     num_threads = num_cores()
     shared = _Shared(iter(pictures), queue.Queue(2 * num_threads))
@@ -112,15 +112,15 @@ def _embedded(
 class _Shared:
     """What the threads take images from and put results into."""
 
-    pictures: Iterator[Picture]
+    pictures: Iterator[ImageInput]
     results: queue.Queue
     lock: threading.Lock = field(default_factory=threading.Lock)
     turn: threading.Lock = field(default_factory=threading.Lock)
     stop: threading.Event = field(default_factory=threading.Event)
 
-    def take(self, number: int) -> list[Picture]:
+    def take(self, number: int) -> list[ImageInput]:
         """The next images, for that number of inputs or a little more."""
-        taken: list[Picture] = []
+        taken: list[ImageInput] = []
         with self.lock:
             while number > 0 and not self.stop.is_set():
                 if (picture := next(self.pictures, None)) is None:
@@ -159,9 +159,9 @@ def _work(model: EmbeddingModel, shared: _Shared, batch_size: int) -> None:
 
 
 def _prepare(
-    model: EmbeddingModel, picture: Picture
+    model: EmbeddingModel, picture: ImageInput
 ) -> tuple[list[tuple[str, np.ndarray]], EmbeddedBatch]:
-    """The inputs of an image by their ids, and what is to be told of it beside its vectors."""
+    """The inputs of an image by their ids, and notes on how it was read."""
     whole = picture.boxes is None
     try:
         # Twice the size that the model resizes to: its own resizing then decides what it sees.

@@ -58,7 +58,7 @@ def fast_dtypes(device: str) -> list:
     if device.startswith("cuda"):
         return [torch.float16, torch.bfloat16]
     features: dict[str, Any] = {}
-    # What the processor can does not help where torch was told to do without (ATEN_CPU_CAPABILITY).
+    # What the processor can does not help where torch is set to do without (ATEN_CPU_CAPABILITY).
     if device == "cpu" and torch.backends.cpu.get_cpu_capability() == "AVX512":
         features = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
     types = []
@@ -73,7 +73,7 @@ def fold_batch_norms(module: Any) -> Any:
     """Puts batch norms into the convolutions that stand before them (a fifth of the CNN's time).
 
     Modules are registered in the order in which they run, as a rule; where they are not, the
-    vectors come out wrong, and the caller's comparison with the plain network tells.
+    vectors come out wrong, and the caller's comparison with the plain network shows it.
     """
     from torch import nn
     from torch.nn.utils.fusion import fuse_conv_bn_eval
@@ -97,7 +97,7 @@ def use_onednn_layers(module: Any) -> None:
     Weights of linear layers are laid out once instead of in each call (CLIP 1.07 times faster),
     and a ReLU is computed together with the convolution before it (the CNN 1.12 times). Where a
     network runs its layers in another order than they are registered in, the caller's comparison
-    tells, as above.
+    shows it, as above.
     """
     import torch
     from torch import nn

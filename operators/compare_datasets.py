@@ -62,7 +62,7 @@ class CompareDatasets(QualityOperator):
         Returns:
             a dict with ``new``, ``missing`` (``missing_ids`` names them), ``duplicates`` and
             ``drift``: whether the two ``differ``, which two halves of one set do in at most 5 % of
-            cases, and ``auc``, how well a classifier tells them apart, with its 95 % interval
+            cases, and ``auc``, how well a classifier distinguishes them, with its 95 % interval
 
         Raises:
             UserError: if the input is at fault; an earlier run of the name then stays

@@ -27,7 +27,7 @@ from .form_fields import (
 )
 from .words import skipped_lines
 
-# Reviews from which the measured precision is told.
+# Reviews from which the measured precision is shown.
 MIN_REVIEWS = 30
 
 # For the forecast in the form, on two cores.
@@ -71,8 +71,8 @@ class FindLabelIssues(QualityOperator):
             predictions_field (None): the predictions of your own model, made out of sample: a
                 Classification field with logits or confidences, in place of what the embeddings
                 predict; for patches, a Detections field with confidences, of which cleanlab's
-                ``object_detection`` tells wrong classes, badly placed boxes and missing ones,
-                beside what the embeddings tell
+                ``object_detection`` finds wrong classes, badly placed boxes and missing ones,
+                beside what the embeddings show
             threshold ("auto"): a number between 0 and 1 flags the labels of this quality or less
                 beside which another one is likelier; by default as many are flagged as cleanlab
                 and the evidence agree on. Their precision is then not estimated

@@ -48,7 +48,7 @@ class FindSimilar(QualityOperator):
             num_samples (20): how many are found
             patches_field (None): the field of the patches whose embeddings are searched
             check_pictures (True): whether the pixels of the 20 nearest are compared with those of
-                the file, which tells duplicates
+                the file, which recognizes duplicates
             run_key (None): the name of the run, by default ``similar``
             seed (51): without effect here
 

@@ -255,7 +255,7 @@ def index_from_form(given: dict[str, Any], embeddings: Callable[[], str]) -> dic
 
     Args:
         given: what the form sends; a script that calls FiftyOne's executor sends no offer
-        embeddings: tells the field that is indexed
+        embeddings: returns the field that is indexed
     """
     if "searchable" not in given:
         return given

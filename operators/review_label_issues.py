@@ -162,7 +162,7 @@ class ReviewLabelIssues(QualityOperator):
         inputs.view("plan", types.Notice(label=text))
 
     def from_form(self, given: dict[str, Any]) -> dict[str, Any]:
-        # A button of a result also tells where it stands.
+        # A button of a result also says where it is.
         return {name: value for name, value in given.items() if name not in (IDS, "path")}
 
     def links(self, result: dict[str, Any]) -> list[tuple[str, str, dict[str, Any]]]:

@@ -176,9 +176,9 @@ class SelectSamples(QualityOperator):
         ]
         if result["selected"] < result["wanted"]:
             lines.append(f"- {result['wanted']:,} were requested; there are no more to choose from")
-        told = result["coverage"][-1]
+        coverage = result["coverage"][-1]
         lines.append(
-            f"- {percent(told['covered'])} of all {noun} are near a selected one; "
+            f"- {percent(coverage['covered'])} of all {noun} are near a selected one; "
             f"{result['uncovered']:,} are farther than {result['radius']:.2f}: saved view "
             f"{code(f'{key}: uncovered')}"
         )

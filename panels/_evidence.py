@@ -105,16 +105,16 @@ def draw_evidence(
 
 
 def _progress(panel: types.Object, events: "WhyThisSample", place: Place, undo: bool) -> None:
-    queue, at = place.queue, place.queue.place(place.id)
+    queue, index = place.queue, place.queue.place(place.id)
     row = panel.h_stack("moves", gap=1, align_y="center", componentsProps=wrapping_row())
     where = {"params": {"id": place.id}, "variant": "outlined"}
-    row.btn("back", "Back", icon="arrow_back", on_click=events.on_back, disabled=not at, **where)
+    row.btn("back", "Back", icon="arrow_back", on_click=events.on_back, disabled=not index, **where)
     row.btn("skip", "Skip", icon="arrow_forward", on_click=events.on_skip, **where)
     row.btn("undo", "Undo", icon="undo", on_click=events.on_undo, disabled=not undo, **where)
     total, done = len(queue.ids), len(queue.decided)
     if not total:
         return
-    text = f"{at + 1:,} of {total:,}" if at is not None else f"{total:,} in the queue"
+    text = f"{index + 1:,} of {total:,}" if index is not None else f"{total:,} in the queue"
     if place.queued is not None:
         text += f" in {code(place.queued.key)}, {done:,} reviewed"
         panel.float("progress", default=done / total, view=types.ProgressView(variant="linear"))

@@ -56,12 +56,12 @@ def draw_label(
             text += f", confidence {percent(sure)} (not calibrated)"
         panel.md(text, name="label_title")
     elif facts["flagged"]:
-        panel.md(f"**{markdown(label)}** is likely wrong{_told(facts)}", name="label_title")
+        panel.md(f"**{markdown(label)}** is likely wrong{_reason(facts)}", name="label_title")
     else:
         panel.md(f"Label **{markdown(label)}**: not flagged", name="label_title")
     if not decided:
         _label_decisions(panel, ctx, events, place, evidence, known)
-    panel.md(_witnesses(facts), name="witnesses")
+    panel.md(_votes(facts), name="votes")
     if known.others:
         title = "Neighbors with other labels"
         if known.num_others > len(known.others):
@@ -77,7 +77,7 @@ def _change(evidence: Evidence) -> str:
     return f"**{markdown(before)} → {markdown(now)}**"
 
 
-def _told(facts: Mapping[str, Any]) -> str:
+def _reason(facts: Mapping[str, Any]) -> str:
     parts = [markdown(facts["reason"])] if facts.get("reason") else []
     for what in ("wrong", "missing"):
         if facts.get(what) and all(isinstance(name, str) for name in facts[what]):
@@ -85,7 +85,7 @@ def _told(facts: Mapping[str, Any]) -> str:
     return f" ({'; '.join(parts)})" if parts else ""
 
 
-def _witnesses(facts: Mapping[str, Any]) -> str:
+def _votes(facts: Mapping[str, Any]) -> str:
     said = []
     for name, who in (("probe", "Classifier"), ("neighbors", "Neighbors")):
         if facts.get(name) is not None:
@@ -172,8 +172,8 @@ def choice_of(place: Place) -> str:
 
 
 def _classes(evidence: Evidence, known: Known) -> list[str]:
-    told = known.run.facts.special.get("classes") or ()
-    if names := [row["label"] for row in told if row.get("label")]:
+    classes = known.run.facts.special.get("classes") or ()
+    if names := [row["label"] for row in classes if row.get("label")]:
         return names
     return known_classes(evidence.target, known.run.facts.label_field)
 

@@ -122,7 +122,7 @@ def named_run(runs: list[Run], key: str | None) -> Run | None:
 
 
 def version(run: Run) -> str:
-    """Tells a run from one of the same key that was computed later."""
+    """Distinguishes a run from one of the same key that was computed later."""
     return f"{run.key} {run.written_at}"
 
 

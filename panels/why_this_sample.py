@@ -89,7 +89,7 @@ class WhyThisSample(foo.Panel):
         """Drawn afresh."""
 
     def on_change_view(self, ctx: Any) -> None:
-        """Drawn afresh: the view tells the queue, and may come after the sample."""
+        """Drawn afresh: the view decides the queue, and may come after the sample."""
 
     def on_change_dataset(self, ctx: Any) -> None:
         ctx.panel.state.clear()

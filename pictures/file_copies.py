@@ -21,7 +21,7 @@ from .file_pixels import pixel_digest
 from .images import LARGE_PIXELS
 from .small_pictures import SmallPictures
 
-# Bytes at the end of a file that tell most files of one size apart.
+# Bytes at the end of a file that distinguish most files of one size.
 END_BYTES = 4096
 
 # Gray levels by which small versions of the same pixels differ at most where a large JPEG was

@@ -18,7 +18,7 @@ from ..cores import num_cores
 from ..steps import Progress
 from .images import Box, UnreadableImageError, full_size, load_image
 
-# Too few pixels to tell blur from a plain surface.
+# Too few pixels to distinguish blur from a plain surface.
 SMALLEST_JUDGED_SIDE = 16
 
 # Longest sides in pixels at which brightness and color, and sharpness, are measured.
