@@ -158,7 +158,7 @@ def check_sides(images: Inputs, captions: Inputs) -> None:
 
 def in_one_space(images: Inputs, captions: Inputs) -> bool:
     """Whether one model has embedded images and captions: they can be compared directly."""
-    runs = [embeddings_run(each.target, each.embeddings) for each in (images, captions)]
+    runs = [embeddings_run(each.target, each.required_embeddings) for each in (images, captions)]
     one, other = (
         run.facts.special.get("identity") or {} if run is not None else {} for run in runs
     )

@@ -137,7 +137,7 @@ def find_clusters(
     parameters = {"names": names, "min_size": min_size, "check_pictures": check_pictures, "by": by}
     facts = inputs.facts(parameters, *((READ_FILES, GROUPS) if check_pictures else (GROUPS,)))
     read = facts.inputs
-    if by is not None:
+    if by is not None and sliced.values is not None:
         read = {**read, f"{SLICES} {by}": texts_fingerprint(inputs.ids, sliced.values)}
     facts = replace(
         facts,
@@ -216,9 +216,9 @@ def _vocabulary(inputs: Inputs, names: str | list[str]) -> Any:
     from ..embedding.vocabulary import read_vocabulary
 
     words = names if isinstance(names, list) else None
-    run = embeddings_run(inputs.target, inputs.embeddings)
+    run = embeddings_run(inputs.target, inputs.required_embeddings)
     model = run.facts.parameters.get("model") if run is not None else None
-    if model is None:
+    if run is None or model is None:
         if words is not None:
             raise UserError(
                 f"names= needs the text encoder, and which model computed "

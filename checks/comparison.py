@@ -82,7 +82,7 @@ def compare_datasets(
     check_pictures = check_pictures and inputs.text_field is None
     run = plan_findings(target, COMPARISON.name, run_key, COMPARISON.columns, [*COMPARISON.views])
     progress.say("Reading the other embeddings")
-    vectors = read_other(target, of_other, other, inputs.embeddings)
+    vectors = read_other(target, of_other, other, inputs.required_embeddings)
     mine, others = inputs.vectors.matrix, vectors.matrix
     if mine.shape[1] != others.shape[1]:
         raise UserError(

@@ -72,14 +72,14 @@ def with_detector(
 
 def _unlabeled_boxes(boxes: ReadBoxes, missing: np.ndarray) -> dict[str, fo.Detections]:
     """The predicted boxes of objects without a label, by sample."""
-    predicted = boxes.predicted
+    predicted, confidence = boxes.predicted, boxes.predicted.confidence
     of_sample: dict[str, list[fo.Detection]] = {}
     for box in np.flatnonzero(missing).tolist():
         left, top, right, bottom = predicted.corners[box].tolist()
         detection = fo.Detection(
             label=boxes.class_names[predicted.labels[box]],
             bounding_box=[left, top, right - left, bottom - top],
-            confidence=float(predicted.confidence[box]),
+            confidence=None if confidence is None else float(confidence[box]),
         )
         of_sample.setdefault(boxes.sample_ids[predicted.picture[box]], []).append(detection)
     return {id_: fo.Detections(detections=found) for id_, found in of_sample.items()}

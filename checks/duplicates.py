@@ -270,19 +270,20 @@ def changes_from_kept(found: "Duplicates") -> dict[int, tuple[str, float, float]
     for row in np.flatnonzero(~found.keep).tolist():
         other = kept[int(found.group[row])]
         mine, theirs = first.get(row, row), first.get(other, other)
+        found_in: int | None
         if _sorted(row, other) in direct:
-            place = direct[_sorted(row, other)]
+            found_in = direct[_sorted(row, other)]
         elif mine == theirs:
             places = [of_copy[one] for one in (row, other) if one in of_copy]
             # The bytes are the same only if those of both are the first one's.
-            place = max(places, key=lambda place: COPIES.index(evidence.kind[place]))
+            found_in = max(places, key=lambda place: COPIES.index(evidence.kind[place]))
         else:
-            place = of_pair.get(_sorted(mine, theirs))
-        if place is not None:
+            found_in = of_pair.get(_sorted(mine, theirs))
+        if found_in is not None:
             changes[row] = (
-                evidence.kind[place],
-                float(evidence.similarity[place]),
-                float(evidence.agreement[place]),
+                evidence.kind[found_in],
+                float(evidence.similarity[found_in]),
+                float(evidence.agreement[found_in]),
             )
     return changes
 

@@ -176,7 +176,7 @@ def _of_label(dataset: fo.Dataset, target: Target, run: Run) -> tuple[Known | No
     others = _others(few(dataset, target.about, shown), shown, run.facts.label_field, None)
     original = facts["original"]
     if original is not None:
-        original = shown_text(original_text(target, run.facts.label_field, original))
+        original = shown_text(original_text(target, run.facts.required_label_field, original))
     return Known(run, facts, tuple(others), len(against)), original
 
 

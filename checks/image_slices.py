@@ -65,13 +65,14 @@ def image_slices(inputs: Inputs, check_pictures: bool, by: str | None) -> ImageS
     fields: dict[str, list[str | None]] = {}
     skipped: dict[str, int] = {}
     notes: list[str] = []
+    values = None
     if by is not None:
         samples = [inputs.target.sample_ids[id_] for id_ in inputs.ids]
-        fields[by] = read_slices(inputs.target, by, inputs.ids, samples)
+        values = fields[by] = read_slices(inputs.target, by, inputs.ids, samples)
     if inputs.label_field is None or len(inputs.class_names) < 2:
-        return ImageSlices(values=fields.get(by))
+        return ImageSlices(values=values)
     if not (inputs.rows.any(axis=1) & (inputs.codes >= 0)).any():
-        return ImageSlices(values=fields.get(by))
+        return ImageSlices(values=values)
     if check_pictures:
         measures = inputs.measures
         measured = properties.image_properties(measures)
@@ -106,7 +107,7 @@ def image_slices(inputs: Inputs, check_pictures: bool, by: str | None) -> ImageS
         },
         skipped,
         notes,
-        fields.get(by),
+        values,
     )
 
 

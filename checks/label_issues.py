@@ -86,7 +86,7 @@ def find_label_issues(
     }
     facts = replace(
         facts,
-        evaluated=facts.evaluated - found.unlabeled,
+        evaluated=len(inputs.ids) - found.unlabeled,
         skipped={**facts.skipped, **({"no label": found.unlabeled} if found.unlabeled else {})},
         seconds=round(time.monotonic() - started, 2),
         special=special,

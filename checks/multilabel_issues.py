@@ -15,7 +15,7 @@ def evaluate_sets(inputs: Inputs, reviews: Reviews) -> FoundIssues:
     """Issues of samples with several labels."""
     from ..analysis.label_issues import find_multilabel_issues
 
-    sets = read_label_sets(inputs.target, inputs.label_field, inputs.ids)
+    sets = read_label_sets(inputs.target, inputs.required_label_field, inputs.ids)
     names = tuple(sorted(set().union(*filter(None, sets))))
     places = {name: place for place, name in enumerate(names)}
     has = np.zeros((len(sets), len(names)), bool)

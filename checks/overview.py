@@ -138,8 +138,8 @@ def _summary(
 ) -> FindingSummary:
     view = f"{result['run_key']}: {shown_in}"
     # A view is named only if it was saved.
-    view = view if view in (result.get("views") or ()) else None
-    return FindingSummary(kind, check, result["run_key"], what, how_sure, count, view)
+    saved = view if view in (result.get("views") or ()) else None
+    return FindingSummary(kind, check, result["run_key"], what, how_sure, count, saved)
 
 
 def _of_comparison(result: Mapping[str, Any]) -> list[FindingSummary]:
@@ -301,11 +301,12 @@ def read_history(runs: Iterable[Run]) -> dict[tuple[str, str], list[tuple[str, f
         history = _history(run)
         if not history:
             continue
-        history.append(_earlier(run, run.facts.special, run.written_at))
+        history.append(_earlier(run, run.facts.special, run.written_at or ""))
         for kind in dict.fromkeys(kind for one in history for kind in one.counts):
             lines[run.key, kind] = [(one.written_at, one.counts.get(kind, 0)) for one in history]
-        if measured := [one for one in history if one.accuracy is not None]:
-            lines[run.key, "accuracy"] = [(one.written_at, one.accuracy) for one in measured]
+        measured = [(one.written_at, one.accuracy) for one in history if one.accuracy is not None]
+        if measured:
+            lines[run.key, "accuracy"] = measured
     return lines
 
 

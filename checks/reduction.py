@@ -78,16 +78,18 @@ def reduce_embeddings(
     """
     started = time.monotonic()
     reduction = reduction or Reduction()
-    field = field or default_field(inputs.embeddings, reduction)
-    run, before = plan_reduction(inputs.target, inputs.embeddings, field)
+    field = field or default_field(inputs.required_embeddings, reduction)
+    run, before = plan_reduction(inputs.target, inputs.required_embeddings, field)
     if similarity_index is not None:
         check_index_key(inputs.target, field, similarity_index)
+    stored = None
     if update:
-        reduction, stored = _before(run, before, inputs)
+        before = _repeatable(run, before, inputs)
+        reduction, stored = reduction_of(before), read_reducer(inputs.target.dataset, before)
         known = stored.ids if stored else inputs.target.everything.ids(having=field)
         inputs = _widened(inputs, before, known)
-        update = stored is not None
-    if update:
+    update = stored is not None
+    if before is not None and stored is not None:
         fitted = _refitted(inputs, before, reduction, stored)
     else:
         check_reduction(inputs, reduction)
@@ -128,8 +130,8 @@ def _values_fingerprint(inputs: Inputs, reduction: Reduction, fitted: Fitted) ->
 # Placing new samples
 
 
-def _before(run: Run, before: Run | None, inputs: Inputs) -> tuple[Reduction, StoredReducer | None]:
-    """How the result that is there was reduced, and by what; None if a call was interrupted.
+def _repeatable(run: Run, before: Run | None, inputs: Inputs) -> Run:
+    """The run that made the result that is there, whose reducer may be missing if interrupted.
 
     Raises:
         UserError: if there is none, or one of other embeddings
@@ -144,7 +146,7 @@ def _before(run: Run, before: Run | None, inputs: Inputs) -> tuple[Reduction, St
         raise UserError(
             f"update=True: {run.key!r} is reduced from {source!r}, not from {inputs.embeddings!r}"
         )
-    return reduction_of(before), read_reducer(inputs.target.dataset, before)
+    return before
 
 
 def reduction_of(run: Run) -> Reduction:
@@ -176,7 +178,7 @@ def _refitted(inputs: Inputs, before: Run, reduction: Reduction, stored: StoredR
 
     reducer = Reducer.from_arrays(stored.arrays)
     changed, part = stored.changed(inputs.vectors), reducer.erasure or reducer.encoder
-    if changed or len(part.mean) != inputs.vectors.matrix.shape[1]:
+    if changed or part is None or len(part.mean) != inputs.vectors.matrix.shape[1]:
         raise UserError(
             f"update=True: {changed:,} of the embeddings reduced before have changed since; run "
             "it again without update"

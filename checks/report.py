@@ -168,7 +168,7 @@ def _read_run(target: Target, run: Run) -> ReportedRun:
     if run.operator == SEPARABILITY.name:
         return ReportedRun(run, separability=_with_advice(read_separability(target.dataset, run)))
     check = check_of(run.operator)
-    if check.finding is None:
+    if check is None or check.finding is None:
         return ReportedRun(run)
     found = _found(target, run, check.finding)
     if found is None:
@@ -303,7 +303,7 @@ def _read_map(target: Target, run: Run, reported: Sequence[ReportedRun]) -> Repo
     facts = {name: value for name, value in run.facts.as_dict().items() if name != "projection"}
     return ReportedMap(
         run.key,
-        run.written_at,
+        run.written_at or "",
         target.noun,
         facts,
         stored.points[rows][:, :2],

@@ -67,7 +67,7 @@ def review_label_issues(
     with writing(dataset, run_key):
         run, target = reviewed_run(samples, run_key)
         before, outcome = plan_review(target, run, decision, label, unflagged)
-        path = label_field_of(target, run.facts.label_field).path
+        path = label_field_of(target, run.facts.required_label_field).path
         check_reviewable(target, run, path)
         reviews = write_reviews(target, run, path, before, outcome)
     return {
@@ -106,7 +106,7 @@ def check_decision(decision: str, label: str | Sequence[str] | None) -> None:
 def reviewable_runs(dataset: fo.Dataset) -> list[Run]:
     """The finished runs whose labels can be reviewed, the latest first."""
     runs = [run for run in plugin_runs(dataset, LABEL_ISSUES.name) if run.finished]
-    return sorted(runs, key=lambda run: run.written_at, reverse=True)
+    return sorted(runs, key=lambda run: run.written_at or "", reverse=True)
 
 
 def reviewed_run(samples: Any, run_key: str) -> tuple[Run, Target]:
@@ -149,7 +149,8 @@ def known_classes(target: Target, label_field: str) -> list[str]:
     """The classes that a field holds in the whole dataset."""
     texts = read_label_texts(target.everything, label_field, target.everything.ids())
     several = label_field_of(target, label_field).several
-    names = (labels_of_text(text) if several else [text] for text in set(texts) - {None})
+    known = {text for text in texts if text is not None}
+    names = (labels_of_text(text) if several else [text] for text in known)
     return sorted({name for of_text in names for name in of_text})
 
 
@@ -284,7 +285,7 @@ def plan_review(
     Raises:
         UserError: if the label cannot be set
     """
-    kept = _kept_in(target, run.facts.label_field)
+    kept = _kept_in(target, run.facts.required_label_field)
     ids = target.ids()
     labels = kept.read(ids)
     before = read_reviews(target, run)

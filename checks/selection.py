@@ -127,7 +127,9 @@ def select_samples(
             "coverage": _coverage(found),
             "radius": round(found.radius, 4),
             "uncovered": int((found.distance > _limit(found)).sum()),
-            "by": _counts(values, inputs, by, found.order) if by is not None else None,
+            "by": _counts(values, inputs, by, found.order)
+            if by is not None and values is not None
+            else None,
             "duplicates": inputs.duplicates.run_key if inputs.duplicates else None,
         },
     )

@@ -59,8 +59,9 @@ def compute_separability(
     if by is not None:
         samples = [target.sample_ids[id_] for id_ in first.ids]
         slices = read_slices(target, by, first.ids, samples)
-    measured = {each.embeddings: _measure(each) for each in inputs}
-    separability = measured[first.embeddings]
+    embeddings = first.required_embeddings
+    measured = {each.required_embeddings: _measure(each) for each in inputs}
+    separability = measured[embeddings]
     report = separability.as_dict()
     verdicts = class_verdicts(separability)
     of_more = _gains(first, separability)
@@ -69,7 +70,7 @@ def compute_separability(
         row["verdict"] = "; ".join(filter(None, [verdicts[row["label"]], more_sentence(row)]))
     for pair in report["pairs"]:
         pair["boundary"] = [first.ids[row] for row in pair["boundary"]]
-    report["overall"]["map"] = latest_trust(target.dataset, target.about, first.embeddings)
+    report["overall"]["map"] = latest_trust(target.dataset, target.about, embeddings)
     stored = {
         **report,
         "comparison": _compared(measured),
@@ -77,7 +78,7 @@ def compute_separability(
         "label_field": first.label_field,
     }
     prediction = None
-    if slices is not None:
+    if slices is not None and by is not None:
         stored["slices"], prediction = _sliced(first, separability, slices, by)
     first.progress.say("Storing the measures")
     special = {
@@ -121,7 +122,7 @@ def _facts(
         facts,
         parameters={**facts.parameters, "embeddings": [each.embeddings for each in inputs]},
         inputs=read,
-        read=facts.read + left_out,
+        read=(facts.read or 0) + left_out,
         evaluated=overall["samples"],
         skipped=skipped,
     )

@@ -131,10 +131,10 @@ def _embedded(inputs: Inputs, path: str, similar_to: str) -> np.ndarray:
     from ..embedding.pipeline import embed_pictures
     from ..embedding.registry import load_model
 
-    name = inputs.embeddings
+    name = inputs.required_embeddings
     run = embeddings_run(inputs.target, name)
     model = run.facts.parameters.get("model") if run is not None else None
-    if model is None or inputs.text_field is not None:
+    if run is None or model is None or inputs.text_field is not None:
         what = "are of texts" if inputs.text_field is not None else "were not computed by a model"
         raise UserError(
             f"embeddings={name!r} {what} that could embed an image file; name a field that "

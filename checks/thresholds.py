@@ -257,6 +257,6 @@ def _counts(target: Target, run: Run, scores: Scores, flags: np.ndarray) -> dict
     if run.operator == OUTLIERS.name:
         reasons = Counter(scores.reasons[row] or BY_HAND for row in np.flatnonzero(flags))
         return {"reasons": dict(reasons.most_common())}
-    of_class = Counter(read_labels(target, run.facts.label_field, ids))
+    of_class = Counter(read_labels(target, run.facts.required_label_field, ids))
     classes = run.facts.special["classes"]
     return {"classes": [{**row, "flagged": of_class[row["label"]]} for row in classes]}

@@ -144,10 +144,11 @@ def _first(run: Run) -> str | None:
 
 def _again_embeddings(dataset: fo.Dataset, run: Run, shared: _Shared) -> dict[str, Any]:
     everything = about_of(dataset, run.facts.about)
-    name = _first(run)
+    if (name := _first(run)) is None:
+        raise UserError("the field that it filled is not known; run compute_embeddings again")
     ids = sorted({*everything.ids(having=name), *everything.ids(having=f"{name}_error")})
     target = _target_of(dataset, run, tuple(ids))
-    plan = plan_embeddings(target, _first(run))
+    plan = plan_embeddings(target, name)
     if plan.before is None:
         raise UserError("the model that computed it is not known; run compute_embeddings again")
     given = model_parameters(plan.before, plan.before.parameters.get("model") or "")

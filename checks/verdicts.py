@@ -86,7 +86,7 @@ def class_advice(row: Mapping[str, Any], classes: Mapping[str, Mapping[str, Any]
     flagged, count, twin = row.get("label_issues") or 0, row["count"], _twin(row)
     if flagged >= max(FEW_FLAGS, FLAGGED_SHARE * count):
         return f"fix labels first: {flagged:,} of {count:,} flagged"
-    if twin in classes and _twin(classes[twin]) == row["label"]:
+    if twin is not None and twin in classes and _twin(classes[twin]) == row["label"]:
         return "merge, or clarify the boundary"
     more = row.get("more")
     if row["recall"] is not None and row["recall"] < GOOD:

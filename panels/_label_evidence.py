@@ -141,13 +141,13 @@ def _choice(
     ctx: Any,
     events: "WhyThisSample",
     place: Place,
-    asked: dict[str, str],
+    asked: dict[str, str | None],
     evidence: Evidence,
     known: Known,
 ) -> None:
     """The choice of any other label, with a button that can be pressed when there is one."""
     names = types.AutocompleteView(space=6)
-    several = label_field_of(evidence.target, known.run.facts.label_field).several
+    several = label_field_of(evidence.target, known.run.facts.required_label_field).several
     for name in _classes(evidence, known)[:MAX_CLASSES]:
         names.add_choice(name, label=name)
     wide = {"gridTemplateColumns": "minmax(0, 320px) max-content", "alignItems": "end"}
@@ -168,14 +168,14 @@ def _choice(
 
 def choice_of(place: Place) -> str:
     """The part of the panel's state that holds a label, of this sample alone."""
-    return f"choice_{app_id(place.id)}"
+    return f"choice_{app_id(place.id or '')}"
 
 
 def _classes(evidence: Evidence, known: Known) -> list[str]:
     classes = known.run.facts.special.get("classes") or ()
     if names := [row["label"] for row in classes if row.get("label")]:
         return names
-    return known_classes(evidence.target, known.run.facts.label_field)
+    return known_classes(evidence.target, known.run.facts.required_label_field)
 
 
 def draw_decided(

@@ -308,7 +308,7 @@ class ClassSeparability(foo.Panel):
         set_state(ctx, state)
         if is_new and (shown := get_shown(ctx)):
             set_shown(ctx, {**shown, "selection": None})
-        if changes is None:
+        if run is not None and changes is None:
             ctx.prompt(
                 self.method_to_uri("check"),
                 params={"run": run.key},

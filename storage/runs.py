@@ -69,6 +69,17 @@ class RunFacts:
     def label_field(self) -> str | None:
         return self.parameters.get("label_field")
 
+    @property
+    def required_label_field(self) -> str:
+        """The field of the labels, of a run that cannot be without.
+
+        Raises:
+            UserError: if the run was stored without it
+        """
+        if self.label_field is None:
+            raise UserError("The run does not say which labels it evaluated; run it again")
+        return self.label_field
+
     def as_dict(self) -> dict[str, Any]:
         """As it is stored, and as an operator returns it: one flat dict."""
         names = self.parameters.get("embeddings")
