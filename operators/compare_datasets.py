@@ -15,7 +15,7 @@ from .base import QualityOperator
 from .form_fields import (
     choice_input,
     embeddings_input,
-    judging_notice,
+    evaluation_notice,
     patches_input,
     run_key_input,
 )
@@ -88,7 +88,7 @@ class CompareDatasets(QualityOperator):
             description="Reads the files of both",
         )
         run_key_input(ctx, target, self.name, COMPARISON.columns, [*COMPARISON.views], inputs)
-        judging_notice(target, embeddings, inputs, STARTING_SECONDS, 1 / IMAGES_PER_SECOND)
+        evaluation_notice(target, embeddings, inputs, STARTING_SECONDS, 1 / IMAGES_PER_SECOND)
 
     def summary(self, result: dict[str, Any]) -> str:
         noun, drift = result["things"], result["drift"]

@@ -13,7 +13,7 @@ from .base import QualityOperator
 from .form_fields import (
     NOT_CHOSEN,
     embeddings_input,
-    judging_notice,
+    evaluation_notice,
     labels_input,
     patches_input,
     run_key_input,
@@ -133,7 +133,7 @@ class FindClusters(QualityOperator):
         reads = bool(fields) and ctx.params.get("label_field") != NOT_CHOSEN
         reads = reads and ctx.params.get("check_pictures", True)
         each = 1 / IMAGES_PER_SECOND if reads else SECONDS_PER_EMBEDDING
-        judging_notice(target, embeddings, inputs, STARTING_SECONDS, each)
+        evaluation_notice(target, embeddings, inputs, STARTING_SECONDS, each)
 
     def from_form(self, given: dict[str, Any]) -> dict[str, Any]:
         names = given.get("names")

@@ -20,7 +20,7 @@ from .base import QualityOperator
 from .form_fields import (
     choice_input,
     embeddings_input,
-    judging_notice,
+    evaluation_notice,
     labels_input,
     patches_input,
     run_key_input,
@@ -126,7 +126,7 @@ class FindLabelIssues(QualityOperator):
         )
         columns = (*columns_of(target, detector=True), *REVIEW_COLUMNS)
         run_key_input(ctx, target, self.name, columns, ["flagged"], inputs)
-        judging_notice(target, embeddings, inputs, STARTING_SECONDS, SECONDS_PER_EMBEDDING)
+        evaluation_notice(target, embeddings, inputs, STARTING_SECONDS, SECONDS_PER_EMBEDDING)
 
     def summary(self, result: dict[str, Any]) -> str:
         noun, key = result["things"], result["run_key"]

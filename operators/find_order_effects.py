@@ -14,7 +14,7 @@ from .base import QualityOperator
 from .form_fields import (
     choice_input,
     embeddings_input,
-    judging_notice,
+    evaluation_notice,
     patches_input,
     run_key_input,
 )
@@ -85,7 +85,7 @@ class FindOrderEffects(QualityOperator):
         )
         columns, views = ORDER_EFFECTS.columns, [*ORDER_EFFECTS.views]
         run_key_input(ctx, target, self.name, columns, views, inputs)
-        judging_notice(target, embeddings, inputs, STARTING_SECONDS, SECONDS_PER_EMBEDDING)
+        evaluation_notice(target, embeddings, inputs, STARTING_SECONDS, SECONDS_PER_EMBEDDING)
 
     def summary(self, result: dict[str, Any]) -> str:
         noun, field = result["things"], result["parameters"]["order_by"]

@@ -10,7 +10,7 @@ from ..checks.similar import SIMILAR, checked_file, find_similar
 from ..markup import code
 from ..storage.targets import resolve_target
 from .base import QualityOperator
-from .form_fields import embeddings_input, judging_notice, patches_input, run_key_input
+from .form_fields import embeddings_input, evaluation_notice, patches_input, run_key_input
 from .words import counted_of, skipped_lines
 
 # For the forecast in the form, on two cores.
@@ -91,7 +91,7 @@ class FindSimilar(QualityOperator):
         run_key_input(ctx, target, self.name, SIMILAR.columns, [*SIMILAR.views], inputs)
         if ctx.params.get("similar_to"):
             checked_file(ctx.params["similar_to"])
-        judging_notice(target, embeddings, inputs, STARTING_SECONDS, SECONDS_PER_EMBEDDING)
+        evaluation_notice(target, embeddings, inputs, STARTING_SECONDS, SECONDS_PER_EMBEDDING)
 
     def summary(self, result: dict[str, Any]) -> str:
         noun = result["things"]

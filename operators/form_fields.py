@@ -186,7 +186,7 @@ def run_key_input(
     return key
 
 
-def judging_notice(
+def evaluation_notice(
     target: Target,
     embeddings: str,
     inputs: types.Object,

@@ -92,13 +92,13 @@ class ListRuns(QualityOperator):
             )
             when = (row["written_at"] or "")[:16].replace("T", " ")
             lines.append(
-                f"| {code(row['run_key'])} | {row['operator']} | {when} | {_judged(row)} "
+                f"| {code(row['run_key'])} | {row['operator']} | {when} | {_evaluated(row)} "
                 f"| {_found_by(row)} | {markdown(state)} |"
             )
         return "\n".join(lines)
 
 
-def _judged(row: dict[str, Any]) -> str:
+def _evaluated(row: dict[str, Any]) -> str:
     read, evaluated = row["read"], row["judged"]
     if read is None or evaluated is None:
         return ""

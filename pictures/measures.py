@@ -19,7 +19,7 @@ from ..steps import Progress
 from .images import Box, UnreadableImageError, full_size, load_image
 
 # Too few pixels to distinguish blur from a plain surface.
-SMALLEST_JUDGED_SIDE = 16
+SMALLEST_EVALUATED_SIDE = 16
 
 # Longest sides in pixels at which brightness and color, and sharpness, are measured.
 COLOR_SIDE, SHARPNESS_SIDE = 256, 64
@@ -191,7 +191,7 @@ def _sharpness(image: Image.Image) -> float | None:
     """
     gray = np.asarray(_shrink(image, SHARPNESS_SIDE).convert("L"), np.float32)
     deviation = gray.std()
-    if min(image.size) < SMALLEST_JUDGED_SIDE or min(gray.shape) < 3 or deviation < 1:
+    if min(image.size) < SMALLEST_EVALUATED_SIDE or min(gray.shape) < 3 or deviation < 1:
         return None
     around = gray[:-2, 1:-1] + gray[2:, 1:-1] + gray[1:-1, :-2] + gray[1:-1, 2:]
     return float((4 * gray[1:-1, 1:-1] - around).std() / deviation)
