@@ -37,6 +37,11 @@ from .vectors import content_keys
 # precision is lower by up to 0.015, but not under the heaviest noise.
 VOTE_SHARE = 0.25
 
+# Evidence that is less than this much better than knowing the shares of the classes is none. By log
+# loss, which the temperature of the evidence minimizes: embeddings without content reach the
+# shares.
+LEAST_GAIN = 0.02
+
 
 @dataclass(frozen=True)
 class ClassEvidence:
@@ -124,6 +129,23 @@ def held_out_probabilities(
 
         _run(pool, predict, pieces, lambda share: report(0.7 + 0.3 * share))
     return evidence
+
+
+def separates_classes(evidence: ClassEvidence, labels: np.ndarray) -> bool:
+    """Whether held-out evidence says more of the labels than the shares of the classes do.
+
+    Args:
+        evidence: of (n, c) rows and classes
+        labels: (n,) integers, -1 = unlabeled
+    """
+    labeled = np.flatnonzero(labels >= 0)
+    if len(labeled) == 0:
+        return False
+    given = evidence.probabilities[labeled, labels[labeled]].astype(np.float64)
+    shares = np.bincount(labels[labeled]) / len(labeled)
+    entropy = -(shares[shares > 0] * np.log(shares[shares > 0])).sum()
+    loss = -np.log(np.maximum(given, 1e-12)).mean()
+    return bool(loss < (1 - LEAST_GAIN) * entropy)
 
 
 @dataclass(frozen=True)

@@ -73,6 +73,18 @@ def find_clusters(
 
     Raises:
         ValueError: if ``min_size`` is below 2
+
+    Example:
+        Images of the digits 0 and 1: no cluster holds both.
+
+        >>> from sklearn.datasets import load_digits
+        >>> from fiftyone_embedding_quality.analysis.neighbors import neighbor_graph
+        >>> from fiftyone_embedding_quality.analysis.vectors import unit_rows
+        >>> images, digits = load_digits(n_class=2, return_X_y=True)
+        >>> rows = unit_rows(images).rows
+        >>> found = find_clusters(rows, neighbor_graph(rows), min_size=10)
+        >>> all(np.ptp(digits[found.cluster == n]) == 0 for n in range(found.num_clusters))
+        True
     """
     if min_size < 2:
         raise ValueError(f"min_size={min_size} must be at least 2")

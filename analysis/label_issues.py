@@ -38,7 +38,6 @@ __all__ = [
     "check_predictions",
     "find_label_issues",
     "find_multilabel_issues",
-    "tells_classes_apart",
 ]
 
 # Neighbors that are named as speaking against a label.
@@ -48,11 +47,6 @@ MAX_AGAINST = 5
 # with planted issues, precision is 0.84 and recall 0.88, a flagged image of clutter counting as
 # wrong; between 0.10 and 0.14 they stay above 0.80 and 0.87. On CIFAR-10N cleanlab's count has all.
 SURE = 1 / 8
-
-# Evidence that is less than this much better than knowing the shares of the classes is none. By log
-# loss, which the temperature of the evidence minimises: vectors without content reach the shares.
-LEAST_GAIN = 0.02
-
 
 # The evidence is unanimous from this share of the votes for the other class, up to this one for the
 # label, and from this probability of the probe.
@@ -139,6 +133,18 @@ def find_label_issues(
 
     Raises:
         ValueError: if the arrays do not fit each other
+
+    Example:
+        >>> from sklearn.datasets import load_digits
+        >>> from fiftyone_embedding_quality.analysis.class_probe import held_out_probabilities
+        >>> from fiftyone_embedding_quality.analysis.neighbors import neighbor_graph
+        >>> from fiftyone_embedding_quality.analysis.vectors import unit_rows
+        >>> images, labels = load_digits(n_class=3, return_X_y=True)
+        >>> rows, labels[7] = unit_rows(images).rows, 2  # a 1 with a wrong label
+        >>> graph = neighbor_graph(rows)
+        >>> found = find_label_issues(labels, held_out_probabilities(rows, labels, 3, graph), graph)
+        >>> found.order[0].tolist(), found.suggested[7].tolist(), found.flagged[7].tolist()
+        (7, 1, True)
     """
     labels, groups = _checked(labels, evidence, graph, groups, outliers)
     num_rows, num_classes = evidence.probabilities.shape
@@ -187,23 +193,6 @@ def find_label_issues(
         class_unrecognized=flags.unrecognized,
         shared=flags.shared,
     )
-
-
-def tells_classes_apart(evidence: ClassEvidence, labels: np.ndarray) -> bool:
-    """Whether held-out evidence says more of the labels than the shares of the classes do.
-
-    Args:
-        evidence: of (n, c) rows and classes
-        labels: (n,) integers, -1 = unlabeled
-    """
-    labeled = np.flatnonzero(labels >= 0)
-    if len(labeled) == 0:
-        return False
-    given = evidence.probabilities[labeled, labels[labeled]].astype(np.float64)
-    shares = np.bincount(labels[labeled]) / len(labeled)
-    entropy = -(shares[shares > 0] * np.log(shares[shares > 0])).sum()
-    loss = -np.log(np.maximum(given, 1e-12)).mean()
-    return bool(loss < (1 - LEAST_GAIN) * entropy)
 
 
 def _checked(
@@ -273,7 +262,7 @@ class _Flags:
     Attributes:
         flagged: (n,) bool
         precision: estimate, lowest and highest share that is wrong; NaN where not known
-        noise_told, small, unrecognized, shared: as in ``LabelIssues``
+        noise_detected, small, unrecognized, shared: as in ``LabelIssues``
     """
 
     flagged: np.ndarray

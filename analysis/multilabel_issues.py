@@ -21,7 +21,7 @@ class MultilabelIssues:
         wrong: (n, c) bool, labels that are there and are likely wrong
         missing: (n, c) bool, labels that are absent and are likely right
         probabilities: (n, c) float32, held-out, of each label
-        order: (num_judged,) int64, rows: flagged ones first, each part with the worst first
+        order: (num_evaluated,) int64, rows: flagged ones first, each part with the worst first
     """
 
     quality: np.ndarray

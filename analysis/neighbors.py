@@ -105,6 +105,15 @@ def neighbor_graph(
 
     Raises:
         ValueError: if embeddings hold NaN or infinite values, or an argument is out of range
+
+    Example:
+        >>> from sklearn.datasets import load_digits
+        >>> images, digits = load_digits(return_X_y=True)
+        >>> graph = neighbor_graph(images[:500], k=5)
+        >>> graph.indices.shape, graph.method
+        ((500, 5), 'exact')
+        >>> digits[graph.indices[0]].tolist()  # of a 0
+        [0, 0, 0, 0, 0]
     """
     if k < 1:
         raise ValueError(f"k must be at least 1, not {k}")

@@ -65,6 +65,13 @@ def find_new(rows: np.ndarray, others: np.ndarray) -> Novelty:
 
     Raises:
         ValueError: if there are fewer than two others, or the dimensions differ
+
+    Example:
+        >>> from sklearn.datasets import load_digits
+        >>> images, digits = load_digits(return_X_y=True)
+        >>> ones, twos = images[digits == 1], images[digits == 2]
+        >>> find_new(np.concatenate([ones[:2], twos[:2]]), ones[2:]).new.tolist()
+        [False, False, True, True]
     """
     if len(others) < 2:
         raise ValueError("novelty needs at least two reference embeddings")

@@ -90,6 +90,18 @@ def find_outliers(
 
     Raises:
         ValueError: if arrays do not fit each other, or the threshold is out of range
+
+    Example:
+        An image of noise, put behind 500 images of digits:
+
+        >>> from sklearn.datasets import load_digits
+        >>> from fiftyone_embedding_quality.analysis.neighbors import neighbor_graph
+        >>> from fiftyone_embedding_quality.analysis.vectors import unit_rows
+        >>> noise = np.random.default_rng(51).random((1, 64))
+        >>> rows = unit_rows(np.concatenate([load_digits().data[:500], noise])).rows
+        >>> found = find_outliers(rows, neighbor_graph(rows))
+        >>> int(found.score.argmax()), bool(found.flagged[500])
+        (500, True)
     """
     _check(rows, graph, groups, labels, probabilities, threshold)
     if graph.k == 0:

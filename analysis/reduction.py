@@ -139,6 +139,13 @@ def fit_encoder(
 
     Raises:
         ValueError: if an argument is out of range
+
+    Example:
+        >>> from sklearn.datasets import load_digits
+        >>> images = load_digits().data.astype(np.float32)
+        >>> fitted = fit_encoder(images, "pca", 16)
+        >>> fitted.encoder.apply(images).shape, round(fitted.explained, 2)
+        ((1797, 16), 0.85)
     """
     if method not in METHODS:
         raise ValueError(f"method must be one of {', '.join(METHODS)}, not {method!r}")

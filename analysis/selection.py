@@ -102,6 +102,16 @@ def select_rows(
 
     Raises:
         ValueError: if arrays do not fit the rows, or num_chosen is below 1
+
+    Example:
+        >>> from sklearn.datasets import load_digits
+        >>> from fiftyone_embedding_quality.analysis.neighbors import neighbor_graph
+        >>> from fiftyone_embedding_quality.analysis.vectors import unit_rows
+        >>> images, digits = load_digits(n_class=3, return_X_y=True)
+        >>> rows = unit_rows(images).rows
+        >>> found = select_rows(rows, neighbor_graph(rows), 6)
+        >>> sorted(set(digits[found.order].tolist()))
+        [0, 1, 2]
     """
     none, every = np.zeros(len(rows), bool), np.ones(len(rows), bool)
     start = none if start is None else start

@@ -63,6 +63,11 @@ def find_text_duplicates(
 
     Raises:
         ValueError: if the arguments do not match, or threshold is out of range
+
+    Example:
+        >>> found = find_text_duplicates(["A cat on a mat.", "a cat, on a mat", "Two dogs", None])
+        >>> found.group.tolist(), found.keep.tolist(), found.skipped
+        ([0, 0, -1, -1], [True, False, True, True], {3: 'there is no text'})
     """
     given = {"rows": rows, "labels": labels, "splits": splits, "preference": preference}
     for name, value in given.items():

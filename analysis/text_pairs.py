@@ -102,6 +102,10 @@ def read_words(text: str) -> Words:
     Unicode NFKC and case folding; punctuation and spaces separate words and say nothing else. Signs
     (``€``, ``+``, emoji) are words; signs, points and dashes within a number, and apostrophes
     within a word, belong to it.
+
+    Example:
+        >>> read_words("The ﬁrst dog’s  BALL costs €5.50!").normalized
+        "the first dog's ball costs € 5.50"
     """
     token, other_numbers = _patterns()
     shown = text

@@ -40,6 +40,11 @@ def unit_rows(vectors: np.ndarray) -> UnitRows:
     Raises:
         ValueError: if the array is not two-dimensional or not numeric, has no columns, or holds
             NaN or infinite values
+
+    Example:
+        >>> units = unit_rows([[3, 4], [0, 0]])
+        >>> units.rows.tolist(), units.zero.tolist()
+        ([[0.6000000238418579, 0.800000011920929], [0.0, 0.0]], [False, True])
     """
     vectors = np.asarray(vectors)
     if vectors.ndim != 2 or vectors.dtype.kind not in "fiu":

@@ -75,7 +75,7 @@ def find_label_issues(
     if several:
         found = evaluate_sets(inputs, reviews)
     else:
-        found = _judge(inputs, predictions_field, wanted, reviews)
+        found = _evaluate_labels(inputs, predictions_field, wanted, reviews)
     inputs.progress.say("Storing the findings")
     parameters = {"predictions_field": predictions_field, "threshold": threshold}
     facts = inputs.facts(parameters, GROUPS, PREDICTIONS)
@@ -165,12 +165,12 @@ def _views(inputs: Inputs, run: Run, pairs: Mapping[tuple[str, str], int], detec
 # One label each
 
 
-def _judge(
+def _evaluate_labels(
     inputs: Inputs, predictions_field: str | None, threshold: float | None, reviews: Reviews
 ) -> FoundIssues:
     """Issues of one label each."""
+    from ..analysis.class_probe import separates_classes
     from ..analysis.label_issues import find_label_issues as issues_of
-    from ..analysis.label_issues import tells_classes_apart
 
     target, names, codes = inputs.target, inputs.class_names, inputs.codes
     boxes = None
@@ -187,7 +187,7 @@ def _judge(
     outliers = inputs.outliers.flagged
     found = issues_of(codes, evidence, inputs.graph, inputs.groups, outliers)
     from_embeddings = predictions_field is None or boxes is not None
-    apart = not from_embeddings or len(names) < 2 or tells_classes_apart(evidence, codes)
+    apart = not from_embeddings or len(names) < 2 or separates_classes(evidence, codes)
     if not apart:
         found = replace(found, flagged=np.zeros(len(codes), bool))
         warnings.append(
