@@ -136,7 +136,7 @@ def _each(pool: Executor, work, num_rows: int) -> None:
 
 
 def _centers(short: np.ndarray, num_cells: int, pool: Executor) -> np.ndarray:
-    """Centers of k-means cells: (num_cells, dim + 1) float32, so that products tell the nearest.
+    """Centers of k-means cells: (num_cells, dim + 1) float32, so that products rank the nearest.
 
     Args:
         short: (n, dim) float32, in an order of what the rows hold

@@ -1,6 +1,6 @@
 """How classes lie among unit vectors: silhouette and Fisher ratio, without pairs of rows.
 
-Rows of one unit (a duplicate group, or a single row) say the same thing twice: for the silhouette,
+Rows of one unit (a duplicate group, or a single row) say the same twice: for the silhouette,
 no row is compared with the rows of its own unit.
 """
 
@@ -79,7 +79,7 @@ def silhouettes(
 
 
 def fisher_ratios(rows: np.ndarray, labels: np.ndarray, means: np.ndarray) -> np.ndarray:
-    """Fisher's ratio of each class to the class from which it is hardest to tell.
+    """Fisher's ratio of each class to the class that it is hardest to separate from.
 
     The squared distance of two class means over the sum of both variances, along the direction that
     makes it largest (Fisher, 1936). The variances are those of the pooled scatter within classes,

@@ -1,6 +1,6 @@
 """Looks closely at a pair that looks alike when small: block by block, and in color.
 
-What tells a copy from other content in the same layout is a block in which both images have
+What separates a copy from other content in the same layout is a block in which both images have
 something, and not the same: other words, digits, curves. Recompression, blur, noise, tone and
 resampling leave little once the blocks are aligned, made equally sharp and brought to one tone; a
 watermark or a retouch puts something into one image only. Import inside functions: OpenCV takes

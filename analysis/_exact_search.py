@@ -155,7 +155,7 @@ def exact_neighbors(
         if progress is not None:
             progress(done / num_queries)
         if proved[order[:QUERY_TILE]].mean() < 0.5:
-            # Rows so close together that 8-bit products do not tell them apart.
+            # Rows so close together that 8-bit products do not separate them.
             search = by_float32
         for done in pool.map(search_tile, range(QUERY_TILE, num_queries, QUERY_TILE)):
             if progress is not None:

@@ -43,7 +43,7 @@ class EmbeddingScore:
         name: of the embedding
         balanced_accuracy, low, high: mean held-out recall of the classes, with its interval
         purity, silhouette: means over the samples. Only comparable in part: a silhouette depends on
-            how narrow the cone is in which a model's vectors lie
+            how narrow the cone is in which a model's embeddings lie
         difference, difference_low, difference_high: of the balanced accuracy to that of the best
             embedding, on the same samples, with its interval, which allows for the number of
             embeddings that are compared; 0 for the best itself

@@ -1,6 +1,6 @@
 """What speaks for pairs of duplicates: equal files, aligned pixels, or boxes that overlap.
 
-The vectors propose, the images prove; how far they must agree is read off the set itself.
+The embeddings propose, the images verify; how far they must agree is read off the set itself.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from .duplicate_candidates import Candidates, entities
 from .neighbors import NeighborGraph
 
 # A pair stands out by its distance relative to how far the neighborhood of either reaches. Up to
-# the first figure the vectors speak for a pair, from the second on against it, and the details must
-# agree better, by SURPRISE in Fisher's z (0.87 becomes 0.95). From the pairs of Caltech-101 and
+# the first figure the embeddings speak for a pair, from the second on against it, and the details
+# must agree better, by SURPRISE in Fisher's z (0.87 becomes 0.95). From the pairs of Caltech-101 and
 # CIFAR-10: known ones lie at 0.3 and 0.47 (medians), other neighbors at 0.7.
 NEAR, FAR, SURPRISE = 0.3, 1.0, 0.2
 
@@ -67,13 +67,13 @@ class PairEvidence:
 
     Attributes:
         pairs: (m, 2) int64 rows, the lower one first, sorted
-        similarity: (m,) float32 cosine similarity of the vectors; NaN without vectors
+        similarity: (m,) float32 cosine similarity of the embeddings; NaN without embeddings
         agreement: (m,) float32, agreement of the aligned images' details in [-1, 1]; NaN where
             they were not compared
         kind: m names of the change: "copy" (same bytes), "same pixels", "mirror", "rotation",
             "crop", "rescale", "gray", "tone", "blur", "recompression", "retouched", "unclear" (none
             of these was measured), "box" (the same object of one image twice), "embedding" (by the
-            vectors alone)
+            embeddings alone)
     """
 
     pairs: np.ndarray
@@ -128,14 +128,14 @@ def confirm_pairs(
 ) -> PairEvidence:
     """Compares the images of candidate pairs and keeps the pairs that are the same.
 
-    A pair with an unreadable image is believed by its vectors only when they are overwhelming.
+    A pair with an unreadable image is believed by its embeddings only when they are overwhelming.
 
     Args:
         small: the small versions of n images
         candidates: the pairs
         order: (n,) int64 rows, the best ones first; the better image is the one that the other
             is aligned with
-        threshold: agreement from which a pair is believed that the vectors do not speak against
+        threshold: agreement from which a pair is believed that the embeddings do not speak against
         with_weak: weak pairs, too
         progress: called with the share of the pairs that is done
 

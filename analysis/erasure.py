@@ -1,14 +1,14 @@
-"""Takes out of vectors what a metadata field can be read off: the camera, the site, the split.
+"""Takes out of embeddings what a metadata field can be read off: the camera, the site, the split.
 
 LEACE in closed form (Belrose, Schneider-Joseph, Ravfogel, Cotterell, Raff and Biderman, "LEACE:
-Perfect linear concept erasure in closed form", 2023): the vectors are whitened, the subspace that
-covaries with the field is projected out, and they are colored again. Afterwards the means of all
+Perfect linear concept erasure in closed form", 2023): the embeddings are whitened, the subspace
+that covaries with the field is projected out, and they are colored again. Afterwards the means of all
 values of the field coincide, so that no linear classifier does better than guessing, and of all
-linear ways to get there this one moves the vectors least.
+linear ways to get there this one moves the embeddings least.
 
 A camera does not move all images alike, so that a classifier that is not linear, or the neighbors,
-may still tell it. Then the means within cells of similar rows are made to coincide as well, which
-is the same computation with a column for each value in each cell.
+may still predict it. Then the means within cells of similar rows are made to coincide as well,
+which is the same computation with a column for each value in each cell.
 """
 
 from __future__ import annotations

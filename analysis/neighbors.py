@@ -1,4 +1,4 @@
-"""The cosine k-nearest-neighbor graph of a set of vectors: computed once, read by everything.
+"""The cosine k-nearest-neighbor graph of a set of embeddings: computed once, read by everything.
 
 Exact (see ``_exact_search``) up to the size at which that is fast; beyond through a projection (see
 ``_projected_search``), in cells of space (see ``_cell_search``) or by pynndescent, with their
@@ -155,7 +155,7 @@ def _graph(
         found = projected_neighbors(units, k, progress)
         if found is not None:
             return NeighborGraph(found[1], found[0], "projected", found[2])
-        method = "exact"  # rows of which no few directions tell
+        method = "exact"  # rows that no few directions describe
     if method == "cells":
         found = neighbors_in_cells(units, k, progress)
         if found is not None:
@@ -239,7 +239,7 @@ def _approximate_neighbors(
             "use method='exact'"
         )
     # On unit rows the Euclidean order is the cosine order. More neighbors than asked for and
-    # more candidates than the default raise the recall: 200,000 clustered 512-d vectors, k 20.
+    # more candidates than the default raise the recall: 200,000 clustered 512-d embeddings, k 20.
     index = pynndescent.NNDescent(
         rows,
         metric="euclidean",

@@ -1,10 +1,10 @@
-"""One set of vectors against another: what is new in it, what it lacks, and whether it differs.
+"""One set of embeddings against another: what is new in it, what it lacks, and whether it differs.
 
-What is new is tested by conformal p-values: how many vectors of the other set are as far from their
-own set (Bates et al., "Testing for outliers with conformal p-values", 2023), adjusted after
-Benjamini and Hochberg. Whether the sets differ, and where, is asked of neighbors (Schilling's test)
-and of clusters of both together; how far they differ, of a classifier that has not seen what it
-judges (Lopez-Paz and Oquab, "Revisiting classifier two-sample tests", 2017).
+What is new is tested by conformal p-values: how many embeddings of the other set are as far from
+their own set (Bates et al., "Testing for outliers with conformal p-values", 2023), adjusted after
+Benjamini and Hochberg. Whether the sets differ, and where, is decided by neighbors (Schilling's
+test) and by clusters of both together; how far they differ, by a classifier on rows that it has not
+seen (Lopez-Paz and Oquab, "Revisiting classifier two-sample tests", 2017).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ NEIGHBORS = 5
 # Share of what is reported as new that may be so by chance.
 FALSE_SHARE = 0.05
 
-# Rows that the classifier is asked about: more tell no more.
+# Rows that the classifier is asked about: more add nothing.
 MAX_CLASSIFIED, FOLDS = 10_000, 5
 
 # Permutations of which set the rows are of: p-values down to 0.001.

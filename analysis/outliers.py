@@ -137,7 +137,7 @@ def _class_evidence(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Doubt and misfit of every row beyond those of a typical one.
 
-    Where classes are hard to tell apart or many labels are wrong, a typical row has some of both.
+    Where classes are hard to separate or many labels are wrong, a typical row has some of both.
 
     Returns:
         doubt: (num_rows,) entropy of the probabilities, as a share of the highest possible one

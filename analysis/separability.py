@@ -1,6 +1,6 @@
 """How well the classes of a dataset are separated by their embeddings.
 
-Everything is measured in the original space, not on a map, and on samples that the measure has not
+Everything is measured in the original space, not on a plot, and on samples that the measure has not
 seen: predictions are held out, and neighbors of the own duplicate group do not count. Samples
 without a label or a direction (zero vectors) are not evaluated, and do not count as neighbors.
 """

@@ -1,6 +1,6 @@
 """Duplicates of texts: the same normalized text, or texts that differ in a few words only.
 
-The embeddings' neighbor graph proposes pairs, and comparing the words proves them. A group is a
+The embeddings' neighbor graph proposes pairs, and comparing the words verifies them. A group is a
 representative, and texts that each resemble it.
 """
 

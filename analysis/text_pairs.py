@@ -1,4 +1,4 @@
-"""Texts as they are compared: normalized, word by word; and what tells two of them apart.
+"""Texts as they are compared: normalized, word by word; and how two of them differ.
 
 Two texts are the same only as far as their words say so. A number, a date, a negation, a name or a
 sign that one of them has and the other has not speaks against it, however alike the rest is.
@@ -27,7 +27,7 @@ DRAWN = range(0xFE00, 0xFE10)
 # Punctuation that means something, as signs do: percent, ampersand, at, number.
 MEANING = "%‰&@#"
 
-# Share of capitalized words from which capitals tell no names, as in titles.
+# Share of capitalized words from which capitals are no sign of names, as in titles.
 TITLE = 0.6
 
 # Words after a number or a negation that it is of: "not the red door", "5 large apples".
@@ -66,7 +66,7 @@ class Words:
         sentences: its words in small letters, numbers and signs, sentence by sentence
         inner: words with a capital that stand within a sentence, and those that are written as only
             names are, in programs say: ``setUp``, ``__exit__``
-        capitals: all words with a capital; none where capitals tell nothing
+        capitals: all words with a capital; none where capitals mean nothing
         small: words that are written in small letters
     """
 
@@ -170,7 +170,7 @@ def _class_of(points: Sequence[int]) -> str:
 
 @dataclass(frozen=True)
 class TextSet:
-    """What a set of texts tells of its words.
+    """What a set of texts says about its words.
 
     Attributes:
         weights: how much a word counts: rare ones more than frequent ones, at least 1

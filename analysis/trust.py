@@ -1,4 +1,4 @@
-"""How far a map can be trusted: how many of the neighbors on it are neighbors in truth.
+"""How far a plot can be trusted: how many of the neighbors on it are neighbors in truth.
 
 Venna and Kaski, "Neighborhood preservation in nonlinear projection methods" (2001), as in
 ``sklearn.manifold.trustworthiness``, on a sample of the rows when there are many: the ranks are
@@ -19,13 +19,13 @@ BUFFER_VALUES = 2**24
 
 @dataclass(frozen=True)
 class MapTrust:
-    """Agreement of a map with the vectors that it shows.
+    """Agreement of a plot with the embeddings that it shows.
 
     Attributes:
-        trustworthiness: in [0, 1]; 1 when all neighbors on the map are neighbors in truth, about
+        trustworthiness: in [0, 1]; 1 when all neighbors on the plot are neighbors in truth, about
             0.5 when they have nothing to do with each other
         neighbor_preservation: share of the k true neighbors that are among the k nearest on the
-            map, in [0, 1]; by chance k / num_rows
+            plot, in [0, 1]; by chance k / num_rows
         k: neighbors that were compared, fewer than asked for in small sets; 0 when there are too
             few rows (less than 3) to say anything, and both figures are 1
         num_sampled: rows that were evaluated
@@ -44,7 +44,7 @@ def map_trust(
     sample: int = 1000,
     seed: int | None = 51,
 ) -> MapTrust:
-    """Measures the trustworthiness and the neighbor preservation of a map.
+    """Measures the trustworthiness and the neighbor preservation of a plot.
 
     Args:
         vectors: (num_rows, dim) finite floats, compared by cosine distance
@@ -54,7 +54,7 @@ def map_trust(
         seed: of the sample
 
     Raises:
-        ValueError: if points and vectors do not fit each other, or k or sample is below 1
+        ValueError: if points and embeddings do not fit each other, or k or sample is below 1
     """
     from scipy.spatial import cKDTree
 

@@ -47,7 +47,7 @@ def umap_learn_layout(
     labels: np.ndarray | None = None,
     options: Mapping[str, Any] | None = None,
 ) -> MapLayout:
-    """Lays vectors out by umap-learn; the arguments are those of ``umap_layout``.
+    """Lays embeddings out by umap-learn; the arguments are those of ``umap_layout``.
 
     Args:
         options (None): further arguments of ``umap.UMAP``

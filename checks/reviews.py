@@ -1,4 +1,4 @@
-"""Reviews of label issues: a person decides about flagged labels, and can take it back."""
+"""Reviews of label issues: a person decides about flagged labels, and can undo it."""
 
 import time
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""Suggested labels become labels when a person says so, and can be taken back."""
+"""Suggested labels become labels when a person says so, and can be undone."""
 
 import time
 from typing import Any
@@ -32,7 +32,7 @@ NOTHING = "null"
 def review_suggestions(
     samples: Any, *, decision: str, unsure: bool = False, run_key: str = "suggestions"
 ) -> dict[str, Any]:
-    """Writes suggested labels into the field that they were suggested for, or takes them back.
+    """Writes suggested labels into the field that they were suggested for, or undoes that.
 
     Args:
         samples: a dataset or view: what is reviewed

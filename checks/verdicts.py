@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 MIN_COUNT = 5
 MAX_INTERVAL = 0.5
 
-# With so many flags, labels are what to mend first; with fewer samples, more of them help most.
+# With so many flags, labels are what to fix first; with fewer samples, more of them help most.
 FEW_FLAGS, FLAGGED_SHARE, FEW_SAMPLES = 2, 0.05, 50
 
 # The rise of recall that more samples must bring to be worth collecting.

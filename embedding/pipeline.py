@@ -20,12 +20,12 @@ from ..pictures.images import Box, UnreadableImageError, crop_square, load_image
 from ..process import short_turns, use_one_torch_thread
 from .identity import EmbeddingModel
 
-# A vector of an object this small in pixels, on its shorter side, says little about it.
+# An embedding of an object this small in pixels, on its shorter side, says little about it.
 SMALL_SIDE = 8
 
 
 class ImageInput(Protocol):
-    """One file and what is wanted of it: one vector for the whole, or one for each box."""
+    """One file and what is wanted of it: one embedding for the whole, or one for each box."""
 
     @property
     def filepath(self) -> str:
@@ -45,8 +45,8 @@ class EmbeddedBatch:
     """What became of some images or objects.
 
     Attributes:
-        vectors: finite float32 vectors of shape ``(dim,)`` by id
-        failures: the reason why there is no vector, by id
+        vectors: finite float32 embeddings of shape ``(dim,)`` by id
+        failures: the reason why there is no embedding, by id
         small: how many objects are less than ``SMALL_SIDE`` pixels wide or high
         notes: what a user should know of how an image was read, by the ids of its embeddings
     """
@@ -191,7 +191,7 @@ def _embed_batch(model, prepared: list[tuple[str, np.ndarray]], batch_size: int)
     except Exception as error:
         if len(prepared) == 1:
             return EmbeddedBatch(failures={ids[0]: f"the model failed on it: {error}"})
-        # One input that the model cannot take must not cost the others their vectors.
+        # One input that the model cannot take must not cost the others their embeddings.
         singles = [_embed_batch(model, [one], 1) for one in prepared]
         return EmbeddedBatch(
             {id_: vector for single in singles for id_, vector in single.vectors.items()},
@@ -205,7 +205,7 @@ def _embed_batch(model, prepared: list[tuple[str, np.ndarray]], batch_size: int)
 
 
 def _embed_filled(model: EmbeddingModel, inputs: list[np.ndarray], batch_size: int) -> np.ndarray:
-    """The vectors of inputs, the last of which go in batches of the size that suits the model."""
+    """The embeddings of inputs, the last of which go in batches that suit the model."""
     if len(inputs) == batch_size:
         return model.embed(inputs)
     size = min(batch_size, model.batch_size)

@@ -75,8 +75,8 @@ class Audit(QualityOperator):
                 and not only the images have embeddings
             split (None): a field that names the split of each sample, ``"tags"``, or a list of
                 tags, for leaks between them
-            check_pictures (True): read the files, to prove duplicates and to find dark, bright,
-                blurred, … images; without it, near-duplicates are skipped
+            check_pictures (True): read the files, to verify duplicates and to find dark, bright,
+                blurry, … images; without it, near-duplicates are skipped
             similarity_index (None): a brain key; FiftyOne's similarity index of the embeddings is
                 created under it, which searches by text, too, where the model reads it
             seed (51): of everything random

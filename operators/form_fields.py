@@ -200,7 +200,7 @@ def evaluation_notice(
         target: the samples or patches
         embeddings: the field of the embeddings
         inputs: the form
-        starting, each: seconds to start, and for each vector
+        starting, each: seconds to start, and for each embedding
         verb ("evaluated"): what becomes of them
     """
     count = len(target.ids(having=embeddings))

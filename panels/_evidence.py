@@ -83,7 +83,7 @@ def draw_evidence(
         events: what clicks call
         place: where the person is
         evidence: what is known
-        undo: whether there is a decision to take back
+        undo: whether there is a decision to undo
     """
     _progress(panel, events, place, undo)
     sections = [

@@ -38,7 +38,7 @@ from ._tables import fitted
 
 logger = logging.getLogger(__name__)
 
-# Decisions that Undo takes back one after the other.
+# Decisions that Undo withdraws one after the other.
 MAX_UNDO = 100
 
 Handler = Callable[..., Any]
@@ -118,7 +118,7 @@ class WhyThisSample(foo.Panel):
 
     @guarded
     def on_undo(self, ctx: Any) -> None:
-        """Takes back the last decision, and opens what it was about."""
+        """Undoes the last decision, and opens what it was about."""
         history = _history(ctx)
         if not history:
             raise UserError("There is nothing to undo")
@@ -136,7 +136,7 @@ class WhyThisSample(foo.Panel):
 
     @guarded
     def on_take_back(self, ctx: Any) -> None:
-        """Takes back the decision on the open sample."""
+        """Withdraws the decision on the open sample."""
         (_, id_), key = _asked(ctx), ctx.params["run_key"]
         _decide(ctx, key, id_, "undo")
         kept = [one for one in _history(ctx) if (one["run_key"], one["id"]) != (key, id_)]

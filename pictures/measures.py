@@ -1,6 +1,6 @@
 """What is measured on the pixels of images and objects: size, brightness, color, sharpness.
 
-Stands apart from the judgment because files are slow and fail, one by one: each is decoded once,
+Stands apart from the evaluation because files are slow and fail, one by one: each is decoded once,
 in threads, and one that cannot be read leaves a reason. Measured at a small size, as cleanvision
 does (Apache-2.0, github.com/cleanlab/cleanvision); see ``analysis.uninformative``.
 """

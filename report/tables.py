@@ -43,7 +43,7 @@ def as_csv(rows: list[dict[str, Any]], columns: tuple[str, ...]) -> str:
 def as_json(
     contents: "Contents", rows: list[dict[str, Any]], created: str, files: dict[str, str]
 ) -> str:
-    """What was read, the facts of every run and map, and the findings.
+    """What was read, the facts of every run and plot, and the findings.
 
     Args:
         contents: what the report shows

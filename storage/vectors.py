@@ -1,4 +1,4 @@
-"""The stored vectors of a target as one matrix, and what identifies them."""
+"""The stored embeddings of a target as one matrix, and what identifies them."""
 
 import hashlib
 import io
@@ -27,13 +27,13 @@ BATCH = 10_000
 
 @dataclass(frozen=True)
 class VectorSet:
-    """Vectors in the order of the ids of their samples or objects.
+    """Embeddings in the order of the ids of their samples or objects.
 
     Attributes:
         ids: ids of the samples or objects
         sample_ids: the sample of each
         matrix: ``(num_ids, dim)`` float32, finite
-        skipped: how many of the target have no vector here, by reason
+        skipped: how many of the target have no embedding here, by reason
     """
 
     ids: tuple[str, ...]
@@ -51,7 +51,7 @@ class VectorSet:
 
     @cached_property
     def fingerprint(self) -> str:
-        """A hash of the ids and the vectors: equal for equal vectors of the same samples."""
+        """A hash of the ids and the embeddings: equal for equal embeddings of the same samples."""
         digest = hashlib.blake2b(digest_size=16)
         digest.update(" ".join(self.ids).encode())
         digest.update(str(self.matrix.shape).encode())
@@ -209,7 +209,7 @@ Rows = dict[str, tuple[str, np.ndarray]]
 
 
 def _read_values(target: Target, embeddings: str) -> Rows:
-    """By FiftyOne's own call: the sample's id and the vector, by id."""
+    """By FiftyOne's own call: the sample's id and the embedding, by id."""
     samples = target.sample_ids
     return {
         id_: (samples[id_], _array(value))
@@ -219,7 +219,7 @@ def _read_values(target: Target, embeddings: str) -> Rows:
 
 
 def _array(value: Any) -> np.ndarray:
-    """A stored vector; what holds something else than numbers is NaN there."""
+    """A stored embedding; what holds something else than numbers is NaN there."""
     try:
         array = np.asarray(value)
         return array if array.dtype.kind in "fiubc" else np.asarray(value, np.float64)
@@ -230,7 +230,7 @@ def _array(value: Any) -> np.ndarray:
 def _read_raw(target: Target, embeddings: str) -> Rows | None:
     """By the stored bytes, six times faster, or None where they are not as expected.
 
-    FiftyOne decodes every document into Python objects; here only the vectors' bytes are asked
+    FiftyOne decodes every document into Python objects; here only the embeddings' bytes are asked
     for, and NumPy's header is parsed once.
     """
     try:
