@@ -19,8 +19,8 @@ from .neighbors import NeighborGraph
 
 # A pair stands out by its distance relative to how far the neighborhood of either reaches. Up to
 # the first figure the embeddings speak for a pair, from the second on against it, and the details
-# must agree better, by SURPRISE in Fisher's z (0.87 becomes 0.95). From the pairs of Caltech-101 and
-# CIFAR-10: known ones lie at 0.3 and 0.47 (medians), other neighbors at 0.7.
+# must agree better, by SURPRISE in Fisher's z (0.87 becomes 0.95). From the pairs of Caltech-101
+# and CIFAR-10: known ones lie at 0.3 and 0.47 (medians), other neighbors at 0.7.
 NEAR, FAR, SURPRISE = 0.3, 1.0, 0.2
 
 # Without images, only a distance of a tenth of the neighborhood's is believed: no other pair of

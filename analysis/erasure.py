@@ -2,8 +2,8 @@
 
 LEACE in closed form (Belrose, Schneider-Joseph, Ravfogel, Cotterell, Raff and Biderman, "LEACE:
 Perfect linear concept erasure in closed form", 2023): the embeddings are whitened, the subspace
-that covaries with the field is projected out, and they are colored again. Afterwards the means of all
-values of the field coincide, so that no linear classifier does better than guessing, and of all
+that covaries with the field is projected out, and they are colored again. Afterwards the means of
+all values of the field coincide, so that no linear classifier does better than guessing, and of all
 linear ways to get there this one moves the embeddings least.
 
 A camera does not move all images alike, so that a classifier that is not linear, or the neighbors,

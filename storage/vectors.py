@@ -85,7 +85,7 @@ def read_vectors(target: Target, embeddings: str) -> VectorSet:
 
 def _vector_set(target: Target, embeddings: str, rows: "Rows") -> VectorSet:
     total = len(target.ids())
-    mend = (
+    remedy = (
         f"choose another field, or, if this plugin filled it, run compute_embeddings(embeddings="
         f"{embeddings!r}, overwrite=True)"
     )
@@ -102,14 +102,14 @@ def _vector_set(target: Target, embeddings: str, rows: "Rows") -> VectorSet:
     if others and prevailing <= len(rows) / 2:
         counts = ", ".join(f"{count:,} of length {dim}" for dim, count in lengths.most_common())
         raise UserError(
-            f"The field {embeddings!r} holds embeddings of several models ({counts}); {mend}"
+            f"The field {embeddings!r} holds embeddings of several models ({counts}); {remedy}"
         )
     for length, count in others:
         skipped[f"embedding of length {length}, where most have {dim}"] = count
     skipped["array that is not one-dimensional"] = len(rows) - sum(lengths.values())
     ids = sorted(id_ for id_, (_, vector) in rows.items() if vector.shape == (dim,))
     if any(rows[id_][1].dtype.kind == "c" for id_ in ids):
-        raise UserError(f"The embeddings in {embeddings!r} hold complex numbers; {mend}")
+        raise UserError(f"The embeddings in {embeddings!r} hold complex numbers; {remedy}")
     # What has been copied is let go: of a million embeddings both would be 5 GB.
     matrix, samples = np.empty((len(ids), dim), np.float32), []
     finite = np.empty(len(ids), bool)
@@ -124,7 +124,7 @@ def _vector_set(target: Target, embeddings: str, rows: "Rows") -> VectorSet:
     if not finite.any():
         raise UserError(
             f"All embeddings in {embeddings!r} hold NaN or infinity, or numbers beyond float32; "
-            f"{mend}"
+            f"{remedy}"
         )
     if not finite.all():
         ids, samples = (list(itertools.compress(each, finite)) for each in (ids, samples))
