@@ -14,7 +14,7 @@ from concurrent.futures import Executor
 
 import numpy as np
 
-from ..steps import Progress
+from ..steps import ProgressCallback
 from ._exact_search import (
     QUERY_TILE,
     ROW_TILE,
@@ -164,7 +164,7 @@ def _centers(short: np.ndarray, num_cells: int, pool: Executor) -> np.ndarray:
 
 
 def neighbors_in_cells(
-    searched: UnitRows, k: int, progress: Progress | None
+    searched: UnitRows, k: int, progress: ProgressCallback | None
 ) -> tuple[np.ndarray, np.ndarray, float] | None:
     """The nearest other rows of every row, nearly all of them.
 

@@ -24,7 +24,7 @@ import numpy as np
 
 from ..cores import num_cores
 from ..process import use_one_torch_thread
-from ..steps import Progress
+from ..steps import ProgressCallback
 from .vectors import UnitRows
 
 # The products of a tile stay in a core's cache: 1 MiB of them was best on two cores with 2 MiB each
@@ -113,7 +113,7 @@ def exact_neighbors(
     searched: UnitRows,
     k: int,
     device: str | None,
-    progress: Progress | None,
+    progress: ProgressCallback | None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Finds the k rows of ``searched`` nearest to each query, leaving out its own.
 

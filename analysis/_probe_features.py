@@ -45,7 +45,7 @@ MAX_FOLDS = 10
 
 
 @dataclass(frozen=True)
-class Known:
+class ProbeRows:
     """Rows as the probes learn them: labeled ones first, those of a fold side by side.
 
     Attributes:
@@ -76,7 +76,7 @@ def learn(
     groups: np.ndarray,
     keys: np.ndarray,
     pool: Executor,
-) -> Known:
+) -> ProbeRows:
     """The labeled rows, their features and folds, in the order in which they are learned.
 
     Args:
@@ -94,7 +94,7 @@ def learn(
     features = uncorrelated(near, order, num_labeled, whitening, pool)
     by_key = np.argsort(keys[order[:num_labeled]], kind="stable")
     wanted = int(np.clip(TUNING_VALUES / num_classes, MIN_TUNING_ROWS, MAX_TUNING_ROWS))
-    return Known(
+    return ProbeRows(
         features=features,
         labels=labels[order],
         groups=groups[order],

@@ -11,7 +11,7 @@ import numpy as np
 
 from ._probe_blocks import BLOCK_ROWS, row_blocks, total_of
 from ._probe_calibration import softmax, temperature_of
-from ._probe_features import Known
+from ._probe_features import ProbeRows
 
 if TYPE_CHECKING:
     import torch
@@ -23,7 +23,7 @@ PENALTIES = (0.01, 0.03, 0.1, 0.3, 1.0)
 class Ridge:
     """Ridge regression on the classes, its intercept not penalised."""
 
-    def __init__(self, known: Known) -> None:
+    def __init__(self, known: ProbeRows) -> None:
         import torch
 
         self.known = known

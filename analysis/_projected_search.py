@@ -12,7 +12,7 @@ from concurrent.futures import Executor
 
 import numpy as np
 
-from ..steps import Progress
+from ..steps import ProgressCallback
 from ._exact_search import (
     NUM_PIVOTS,
     QUERY_TILE,
@@ -96,7 +96,7 @@ class ProjectedSearch:
 
 
 def projected_neighbors(
-    searched: UnitRows, k: int, progress: Progress | None
+    searched: UnitRows, k: int, progress: ProgressCallback | None
 ) -> tuple[np.ndarray, np.ndarray, float] | None:
     """The nearest other rows of every row, nearly all of them.
 

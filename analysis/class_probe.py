@@ -22,10 +22,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..process import one_torch_thread
-from ..steps import Progress
+from ..steps import ProgressCallback
 from ._exact_search import product_threads
 from ._probe_blocks import row_blocks
-from ._probe_features import Known, learn
+from ._probe_features import ProbeRows, learn
 from ._probe_logistic import Logistic
 from ._probe_ridge import Ridge, group_members
 from ._probe_votes import Voters, believed
@@ -70,7 +70,7 @@ def held_out_probabilities(
     graph: NeighborGraph,
     groups: np.ndarray | None = None,
     seed: int | None = 51,
-    progress: Progress | None = None,
+    progress: ProgressCallback | None = None,
 ) -> ClassEvidence:
     """Predicts the class of every row from the other rows.
 
@@ -154,7 +154,7 @@ class _Piece:
 
     Attributes:
         rows: (r,) int64
-        places: (r,) int64, or as a slice: where they stand in ``Known``
+        places: (r,) int64, or as a slice: where they stand in ``ProbeRows``
         members: (g, s) these places, of a duplicate group each that is left out as a whole; None
             where each row is left out by itself
     """
@@ -164,7 +164,7 @@ class _Piece:
     members: np.ndarray | None = None
 
 
-def _pieces(known: Known) -> list[_Piece]:
+def _pieces(known: ProbeRows) -> list[_Piece]:
     pieces = [
         _Piece(known.order[members.ravel()], members.ravel(), members)
         for members in group_members(known.groups, known.labels)
@@ -196,7 +196,7 @@ class _Predictors:
 
 
 def _run(
-    pool: Executor, work: Callable[[_Piece], None], pieces: list[_Piece], report: Progress
+    pool: Executor, work: Callable[[_Piece], None], pieces: list[_Piece], report: ProgressCallback
 ) -> None:
     for number, _ in enumerate(pool.map(work, pieces), 1):
         report(number / len(pieces))

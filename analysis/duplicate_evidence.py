@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..pictures.small_pictures import Picture, SmallPictures
-from ..steps import Progress
+from ..steps import ProgressCallback
 from .duplicate_candidates import Candidates, entities
 from .neighbors import NeighborGraph
 
@@ -124,7 +124,7 @@ def confirm_pairs(
     order: np.ndarray,
     threshold: float,
     with_weak: bool = False,
-    progress: Progress | None = None,
+    progress: ProgressCallback | None = None,
 ) -> PairEvidence:
     """Compares the images of candidate pairs and keeps the pairs that are the same.
 
@@ -170,7 +170,7 @@ def compare_upright_and_turned(
     small: SmallPictures,
     pairs: np.ndarray,
     turnable: np.ndarray | None = None,
-    progress: Progress | None = None,
+    progress: ProgressCallback | None = None,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """What ``compare_pairs`` gives; what does not agree so is compared turned by any angle.
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..pictures.small_pictures import SmallPictures
-from ..steps import Progress, part_of
+from ..steps import ProgressCallback, part_of
 from .duplicate_candidates import (
     alike_candidates,
     entities,
@@ -79,7 +79,7 @@ def find_duplicates(
     splits: Sequence[str | None] | None = None,
     preference: np.ndarray | None = None,
     apart: np.ndarray | None = None,
-    progress: Progress | None = None,
+    progress: ProgressCallback | None = None,
 ) -> Duplicates:
     """Finds exact and near-duplicates.
 
@@ -140,7 +140,7 @@ def _near_evidence(
     asked: tuple[float, bool],
     known: list[PairEvidence],
     apart: np.ndarray,
-    progress: Progress | None,
+    progress: ProgressCallback | None,
 ) -> list[PairEvidence]:
     """Near-duplicates: among neighbors, then of what has come to represent a group.
 

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..cores import num_cores
-from ..steps import Progress
+from ..steps import ProgressCallback
 from ._probe_features import fold_numbers
 from .class_probe import held_out_probabilities
 from .field_prediction import FieldPrediction, measure_field_prediction
@@ -90,7 +90,7 @@ def erase_field(
     values: np.ndarray,
     groups: np.ndarray | None = None,
     seed: int | None = 51,
-    progress: Progress | None = None,
+    progress: ProgressCallback | None = None,
 ) -> ErasedField:
     """Takes a field out of rows, in as many cells as it needs not to be read any more.
 

@@ -16,7 +16,7 @@ import numpy as np
 
 from ..process import device_fault
 from ._cell_search import neighbors_in_cells
-from ._exact_search import Progress, exact_neighbors, product_path, recall_of
+from ._exact_search import ProgressCallback, exact_neighbors, product_path, recall_of
 from ._projected_search import projected_neighbors
 from .vectors import UnitRows, order_of_content, unit_rows
 
@@ -86,7 +86,7 @@ def neighbor_graph(
     method: str = "auto",
     seed: int | None = 51,
     device: str | None = None,
-    progress: Progress | None = None,
+    progress: ProgressCallback | None = None,
 ) -> NeighborGraph:
     """Finds the k nearest other rows of every row by cosine distance.
 
@@ -141,7 +141,7 @@ def _graph(
     method: str,
     seed: int | None,
     device: str | None,
-    progress: Progress | None,
+    progress: ProgressCallback | None,
 ) -> NeighborGraph:
     num_rows, dim = units.rows.shape
     own = np.arange(num_rows, dtype=np.int32)

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ..steps import Progress, part_of
+from ..steps import ProgressCallback, part_of
 from .duplicate_candidates import near_candidates, representative_pairs
 from .duplicate_evidence import PairEvidence, copies_apart
 from .duplicate_groups import find_conflicts, find_leaks, group_duplicates, order_by
@@ -42,7 +42,7 @@ def find_text_duplicates(
     splits: Sequence[str | None] | None = None,
     preference: np.ndarray | None = None,
     apart: np.ndarray | None = None,
-    progress: Progress | None = None,
+    progress: ProgressCallback | None = None,
 ) -> Duplicates:
     """Finds texts that are the same, and texts that differ in a few words only.
 
@@ -150,7 +150,7 @@ def _near_links(
     order: np.ndarray,
     threshold: float,
     apart: np.ndarray,
-    progress: Progress | None,
+    progress: ProgressCallback | None,
 ) -> np.ndarray:
     """Pairs (m, 2) of texts that are alike: among neighbors, then with representatives."""
     pairs = np.concatenate([near_candidates(graph, copies).pairs, _same_sentences(words, copies)])
@@ -188,7 +188,7 @@ def _alike(
     text_set: TextSet,
     pairs: np.ndarray,
     threshold: float,
-    progress: Progress | None,
+    progress: ProgressCallback | None,
 ) -> np.ndarray:
     """Which pairs (m, 2) agree by the threshold and do not contradict each other: (m,) bool."""
     alike = np.zeros(len(pairs), bool)

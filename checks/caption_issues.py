@@ -17,7 +17,7 @@ from ..storage.reviews import FITS, finding_reviews
 from ..storage.runs import Run, RunFacts, embeddings_run, model_of
 from ..storage.target import Target
 from ..storage.texts import read_texts
-from .contract import EMBEDDINGS, FLAGGED, REVIEW, Check, Finding, values_of
+from .contract import EMBEDDINGS, FLAGGED, REVIEW, Check, FindingFields, values_of
 from .inputs import Inputs, restrict_to_common
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ CAPTION_ISSUES = Check(
     needs=frozenset({EMBEDDINGS}),
     columns=(*FOUND, REVIEW),
     views={"flagged": "Captions that do not match their images, worst first"},
-    finding=Finding(
+    finding=FindingFields(
         kind="caption issue",
         column="flagged",
         order=(("rank", 1),),

@@ -17,7 +17,7 @@ from ..storage.others import apart, read_other, resolve_other
 from ..storage.runs import Run
 from ..storage.target import Target
 from ..storage.vectors import VectorSet
-from .contract import EMBEDDINGS, Check, Finding
+from .contract import EMBEDDINGS, Check, FindingFields
 from .inputs import Inputs
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ COMPARISON = Check(
         "duplicates": "Samples already in the other dataset",
         "missing": "Samples of the other dataset that are missing here",
     },
-    finding=Finding(
+    finding=FindingFields(
         kind="new",
         column="new",
         order=(("novelty", -1),),

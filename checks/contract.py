@@ -25,7 +25,7 @@ def values_of(found: Target, run: Run, names: Iterable[str]) -> list[dict[str, A
 
 
 @dataclass(frozen=True)
-class Finding:
+class FindingFields:
     """How what a check found is shown one by one, in a report say.
 
     Attributes:
@@ -65,7 +65,7 @@ class Check:
     needs: frozenset[str]
     columns: tuple[Column, ...] = ()
     views: Mapping[str, str] = field(default_factory=dict)
-    finding: Finding | None = None
+    finding: FindingFields | None = None
     would_find: str | None = None
     count: tuple[str, str] | None = None
 

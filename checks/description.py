@@ -21,7 +21,7 @@ from ..storage.runs import (
     write_run,
 )
 from ..storage.search_index import (
-    TextTower,
+    TextTowerNames,
     check_index_key,
     check_searchable,
     create_index,
@@ -247,7 +247,7 @@ def index_metric(metric: str | None) -> str:
     return "euclidean" if metric == "euclidean" else "cosine"
 
 
-def text_tower(text_side: str | None) -> TextTower | None:
+def text_tower(text_side: str | None) -> TextTowerNames | None:
     """The text tower that FiftyOne can load by a name, or None: ``clip``, ``open_clip:…``."""
     from ..embedding.registry import open_clip_config
 
@@ -261,4 +261,4 @@ def text_tower(text_side: str | None) -> TextTower | None:
             f"text_side={text_side!r} must be 'clip' or 'open_clip:<architecture>/<pretrained>', "
             "with open_clip's tag or the path of a file with the weights"
         )
-    return TextTower(*names)
+    return TextTowerNames(*names)

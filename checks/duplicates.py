@@ -21,7 +21,7 @@ from ..storage.patch_names import SEPARATOR
 from ..storage.runs import Run
 from ..storage.target import Target
 from .compared import compare_images, compare_texts, compared_texts
-from .contract import FILES, REVIEW, Check, Finding
+from .contract import FILES, REVIEW, Check, FindingFields
 from .inputs import Inputs
 from .parameters import checked_threshold
 
@@ -82,7 +82,7 @@ DUPLICATES = Check(
         "redundant": "Redundant duplicates: all but the representative of each group",
         "leaks": "Groups of duplicates with members in several splits",
     },
-    finding=Finding(
+    finding=FindingFields(
         kind="duplicate",
         column="group",
         order=(("group", 1), ("keep", -1)),

@@ -9,7 +9,7 @@ from ..storage.findings import Column
 from ..storage.reviews import REVIEW_COLUMNS
 from ..storage.runs import Run
 from ..storage.target import Target
-from .contract import EMBEDDINGS, FLAGGED, LABELS, Check, Finding, values_of
+from .contract import EMBEDDINGS, FLAGGED, LABELS, Check, FindingFields, values_of
 
 _A_LABEL = {"embedded_doc_type": fo.Classification}
 _A_LIST = {"subfield": fo.StringField}
@@ -94,7 +94,7 @@ LABEL_ISSUES = Check(
         "flagged": "Labels that are likely wrong, worst first",
         "missing": "Images with predicted boxes that are likely missing a label",
     },
-    finding=Finding(
+    finding=FindingFields(
         kind="label issue",
         column="flagged",
         order=(("quality", 1),),

@@ -70,7 +70,7 @@ class Reduction:
 
 
 @dataclass(frozen=True)
-class Fitted:
+class FittedReducer:
     """A reducer, and what there is to say of how it was learned.
 
     Attributes:
@@ -106,7 +106,7 @@ def check_reduction(inputs: Inputs, reduction: Reduction) -> None:
         )
 
 
-def fit_reducer(inputs: Inputs, reduction: Reduction) -> Fitted:
+def fit_reducer(inputs: Inputs, reduction: Reduction) -> FittedReducer:
     """Learns from embeddings how to reduce them.
 
     Raises:
@@ -130,7 +130,7 @@ def fit_reducer(inputs: Inputs, reduction: Reduction) -> Fitted:
         special |= {"explained": round(fitted.explained, 4), "epochs": fitted.epochs}
     reducer = Reducer(erasure, encoder)
     special["reducer"] = _fingerprint(reducer)
-    return Fitted(reducer, special, values)
+    return FittedReducer(reducer, special, values)
 
 
 def removed_values(inputs: Inputs, reduction: Reduction) -> list[str | None] | None:

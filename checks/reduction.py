@@ -20,7 +20,7 @@ from ..storage.search_index import check_index_key, indexes_of
 from ..storage.target import Target
 from .contract import EMBEDDINGS, Check
 from .inputs import Inputs
-from .reducers import Fitted, Reduction, check_reduction, fit_reducer, removed_values
+from .reducers import FittedReducer, Reduction, check_reduction, fit_reducer, removed_values
 from .search import index_embeddings
 
 REDUCTION = Check(
@@ -119,7 +119,9 @@ def reduce_embeddings(
     return {"run_key": run.key, **facts.as_dict()}
 
 
-def _values_fingerprint(inputs: Inputs, reduction: Reduction, fitted: Fitted) -> dict[str, str]:
+def _values_fingerprint(
+    inputs: Inputs, reduction: Reduction, fitted: FittedReducer
+) -> dict[str, str]:
     """What makes the result stale beside the embeddings."""
     if fitted.values is None:
         return {}
@@ -168,7 +170,9 @@ def _widened(inputs: Inputs, before: Run, known: Sequence[str]) -> Inputs:
     )
 
 
-def _refitted(inputs: Inputs, before: Run, reduction: Reduction, stored: StoredReducer) -> Fitted:
+def _refitted(
+    inputs: Inputs, before: Run, reduction: Reduction, stored: StoredReducer
+) -> FittedReducer:
     """What was learned before, for embeddings of the same model.
 
     Raises:
@@ -190,7 +194,7 @@ def _refitted(inputs: Inputs, before: Run, reduction: Reduction, stored: StoredR
             "again without update"
         )
     kept = ("explained", "removed", "epochs", "reducer")
-    return Fitted(reducer, {name: before.facts.special.get(name) for name in kept}, values)
+    return FittedReducer(reducer, {name: before.facts.special.get(name) for name in kept}, values)
 
 
 # Storing
@@ -201,7 +205,7 @@ def _store(
     run: Run,
     field: str,
     reduction: Reduction,
-    fitted: Fitted,
+    fitted: FittedReducer,
     matrix: np.ndarray,
     update: bool,
 ) -> dict[str, Any]:

@@ -25,7 +25,7 @@ from ..storage.staleness import Reader, stale_reasons
 from ..storage.target import About, Target
 from ..storage.targets import resolve_target
 from .contents import SPLIT, Contents, Finding, ReportedMap, ReportedRun
-from .contract import Finding as Declaration
+from .contract import FindingFields
 from .description import DESCRIPTION
 from .duplicates import DUPLICATES
 from .embeddings import EMBEDDINGS
@@ -187,7 +187,7 @@ def _with_advice(stored: StoredSeparability) -> dict[str, Any]:
     return {**stored.report, "classes": classes}
 
 
-def _found(target: Target, run: Run, declared: Declaration) -> Target | None:
+def _found(target: Target, run: Run, declared: FindingFields) -> Target | None:
     """What of a target a run has found; None if it is nothing."""
     name = f"{run.key}_{declared.column}"
     if not target.has_field(name):
@@ -209,7 +209,7 @@ def _found(target: Target, run: Run, declared: Declaration) -> Target | None:
     return target.only(ids) if ids else None
 
 
-def _findings(found: Target, run: Run, declared: Declaration) -> list[Finding]:
+def _findings(found: Target, run: Run, declared: FindingFields) -> list[Finding]:
     """What was found, what to look at first in front."""
     ids = found.ids()
     items = {
@@ -238,7 +238,7 @@ def _findings(found: Target, run: Run, declared: Declaration) -> list[Finding]:
 
 
 def _ordered(
-    rows: Sequence[Mapping[str, Any]], ids: Sequence[str], declared: Declaration
+    rows: Sequence[Mapping[str, Any]], ids: Sequence[str], declared: FindingFields
 ) -> list[int]:
     """The places of the rows in the order of a declaration; what has no value comes last."""
 

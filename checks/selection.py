@@ -18,7 +18,7 @@ from ..storage.labels import class_codes, label_field_of, label_fields
 from ..storage.metadata import read_slices
 from ..storage.runs import Run
 from ..storage.target import Target
-from .contract import EMBEDDINGS, Check, Finding
+from .contract import EMBEDDINGS, Check, FindingFields
 from .inputs import Inputs
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ SELECTION = Check(
         "selected": "The selected samples, most important first",
         "uncovered": "Samples far from every selected one, farthest first",
     },
-    finding=Finding(kind="selected", column="rank", order=(("rank", 1),), reported=()),
+    finding=FindingFields(kind="selected", column="rank", order=(("rank", 1),), reported=()),
     count=("selected", "selected"),
 )
 

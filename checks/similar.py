@@ -13,7 +13,7 @@ from ..errors import UserError
 from ..storage.findings import Column, Views, matching_view, plan_findings, store_findings
 from ..storage.runs import Run, embeddings_run
 from ..storage.target import Item, Target
-from .contract import EMBEDDINGS, Check, Finding
+from .contract import EMBEDDINGS, Check, FindingFields
 from .inputs import Inputs
 
 # The nearest whose pixels are compared with those of the file.
@@ -31,7 +31,7 @@ SIMILAR = Check(
         "nearest": "What is most like the image file, the most similar first",
         "duplicates": "What shows the same as the image file",
     },
-    finding=Finding(
+    finding=FindingFields(
         kind="similar",
         column="rank",
         order=(("rank", 1),),

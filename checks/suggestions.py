@@ -15,7 +15,7 @@ from ..storage.fingerprints import GROUPS
 from ..storage.reviews import REVIEW_COLUMNS
 from ..storage.runs import Run
 from ..storage.target import Target
-from .contract import EMBEDDINGS, LABELS, Check, Finding, values_of
+from .contract import EMBEDDINGS, LABELS, Check, FindingFields, values_of
 from .inputs import Inputs
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ SUGGESTIONS = Check(
         "accepted": "Accepted suggestions, least certain first",
         "to review": "Suggestions to review, most certain first",
     },
-    finding=Finding(
+    finding=FindingFields(
         kind="suggestion",
         column="accepted",
         order=(("confidence", 1),),

@@ -4,8 +4,14 @@ from typing import Any
 
 import fiftyone.operators.types as types
 
-from ..checks.audit import NO_LABELS, audit, default_labels, default_patches, field_to_audit
-from ..checks.audit import Audit as Done
+from ..checks.audit import (
+    NO_LABELS,
+    AuditSteps,
+    audit,
+    default_labels,
+    default_patches,
+    field_to_audit,
+)
 from ..checks.clusters import CLUSTERS
 from ..checks.embeddings import EMBEDDINGS, default_field
 from ..checks.overview import findings_of
@@ -212,6 +218,6 @@ class Audit(QualityOperator):
         if result["steps"].get(EMBEDDINGS.name, {}).get("failed"):
             field = code(f"{result['embeddings']}_error")
             facts.append(f"- reasons for missing embeddings: field {field}")
-        for checks, why in Done(left_out=result["left_out"]).reasons():
+        for checks, why in AuditSteps(left_out=result["left_out"]).reasons():
             facts.append(f"- skipped: {', '.join(map(code, checks))}: {markdown(why)}")
         return [*facts, f"- {duration(result['seconds'])} in total"]

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 import fiftyone.operators.types as types
 
-from ..checks.evidence import Evidence, Known, Other
+from ..checks.evidence import Evidence, Other, RunEvidence
 from ..markup import code, markdown
 from ..storage.reviews import DISTINCT, FITS, REMOVE, TYPICAL
 from ._label_evidence import draw_decided, draw_label
@@ -129,7 +129,11 @@ def _progress(panel: types.Object, events: "WhyThisSample", place: Place, undo: 
 
 
 def _duplicate(
-    panel: types.Object, events: "WhyThisSample", place: Place, evidence: Evidence, known: Known
+    panel: types.Object,
+    events: "WhyThisSample",
+    place: Place,
+    evidence: Evidence,
+    known: RunEvidence,
 ) -> bool:
     facts = known.facts
     if facts["group"] is None:
@@ -164,7 +168,9 @@ def _member(other: Other, place: Place) -> str:
     return " · ".join(part for part in parts if part) or "no label"
 
 
-def _outlier(panel: types.Object, events: "WhyThisSample", place: Place, known: Known) -> bool:
+def _outlier(
+    panel: types.Object, events: "WhyThisSample", place: Place, known: RunEvidence
+) -> bool:
     facts = known.facts
     if not facts["flagged"] and facts["review"] is None:
         return False
@@ -181,7 +187,11 @@ def _outlier(panel: types.Object, events: "WhyThisSample", place: Place, known: 
 
 
 def _caption(
-    panel: types.Object, events: "WhyThisSample", place: Place, evidence: Evidence, known: Known
+    panel: types.Object,
+    events: "WhyThisSample",
+    place: Place,
+    evidence: Evidence,
+    known: RunEvidence,
 ) -> bool:
     facts = known.facts
     if not facts["flagged"] and facts["review"] is None:
@@ -208,7 +218,7 @@ def _decisions(
     name: str,
     events: "WhyThisSample",
     place: Place,
-    known: Known,
+    known: RunEvidence,
     offered: tuple[tuple[str, str, str], ...],
 ) -> None:
     """Adds the decisions that are offered, or the one that was made."""

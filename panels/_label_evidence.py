@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import fiftyone.operators.types as types
 
-from ..checks.evidence import Evidence, Known
+from ..checks.evidence import Evidence, RunEvidence
 from ..checks.label_issue_columns import LABEL_ISSUES
 from ..checks.reviews import known_classes
 from ..markup import markdown
@@ -42,7 +42,7 @@ def draw_label(
     events: "WhyThisSample",
     place: Place,
     evidence: Evidence,
-    known: Known,
+    known: RunEvidence,
 ) -> bool:
     """Adds what is known of a label, and what there is to decide."""
     facts, label = known.facts, evidence.seen.label
@@ -103,7 +103,7 @@ def _label_decisions(
     events: "WhyThisSample",
     place: Place,
     evidence: Evidence,
-    known: Known,
+    known: RunEvidence,
 ) -> None:
     facts, label = known.facts, evidence.seen.label
     asked = {"id": place.id, "run_key": known.run.key}
@@ -143,7 +143,7 @@ def _choice(
     place: Place,
     asked: dict[str, str | None],
     evidence: Evidence,
-    known: Known,
+    known: RunEvidence,
 ) -> None:
     """The choice of any other label, with a button that can be pressed when there is one."""
     names = types.AutocompleteView(space=6)
@@ -171,7 +171,7 @@ def choice_of(place: Place) -> str:
     return f"choice_{app_id(place.id or '')}"
 
 
-def _classes(evidence: Evidence, known: Known) -> list[str]:
+def _classes(evidence: Evidence, known: RunEvidence) -> list[str]:
     classes = known.run.facts.special.get("classes") or ()
     if names := [row["label"] for row in classes if row.get("label")]:
         return names
@@ -179,7 +179,7 @@ def _classes(evidence: Evidence, known: Known) -> list[str]:
 
 
 def draw_decided(
-    panel: types.Object, events: "WhyThisSample", place: Place, known: Known, what: str
+    panel: types.Object, events: "WhyThisSample", place: Place, known: RunEvidence, what: str
 ) -> None:
     of_label = known.run.operator == LABEL_ISSUES.name
     row = panel.h_stack(f"decided_{known.run.operator}", gap=1, align_y="center")

@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image
 
 from ..cores import num_cores
-from ..steps import Progress
+from ..steps import ProgressCallback
 from .images import Box, UnreadableImageError, full_size, load_image
 
 # Too few pixels to distinguish blur from a plain surface.
@@ -90,7 +90,7 @@ class FileMeasures:
 def measure_files(
     paths: Sequence[str],
     boxes: Sequence[Box | None] | None = None,
-    progress: Progress | None = None,
+    progress: ProgressCallback | None = None,
 ) -> FileMeasures:
     """Measures images, or objects in images.
 
