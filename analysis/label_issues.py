@@ -143,7 +143,7 @@ def find_label_issues(
         >>> rows, labels[7] = unit_rows(images).rows, 2  # a 1 with a wrong label
         >>> graph = neighbor_graph(rows)
         >>> found = find_label_issues(labels, held_out_probabilities(rows, labels, 3, graph), graph)
-        >>> found.order[0].tolist(), found.suggested[7].tolist(), found.flagged[7].tolist()
+        >>> int(found.order[0]), int(found.suggested[7]), bool(found.flagged[7])
         (7, 1, True)
     """
     labels, groups = _checked(labels, evidence, graph, groups, outliers)
