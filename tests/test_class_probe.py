@@ -59,7 +59,7 @@ def ridge():
     _, axes = np.linalg.eigh(known.T @ known)
     features = (rows - rows[:52].mean(axis=0)) @ axes
     with ThreadPoolExecutor(1) as pool:
-        learned = _probe_features.Known(
+        learned = _probe_features.ProbeRows(
             features=torch.from_numpy(features),
             labels=labels,
             groups=groups,
