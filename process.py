@@ -148,21 +148,22 @@ def _in_new_thread(function: Callable[[], T]) -> T:
 
 
 @contextlib.contextmanager
-def without_messages(of: tuple[str, ...]) -> Iterator[None]:
+def without_messages(packages: tuple[str, ...]) -> Iterator[None]:
     """Drops what libraries log in this thread; levels and other threads stay as they are.
 
     Args:
-        of: names of packages; some log by a logger of their own, some by the root logger
+        packages: their names; some log by a logger of their own, some by the root logger
     """
     thread = threading.get_ident()
 
     def keep(record: logging.LogRecord) -> bool:
         if record.thread != thread:
             return True
-        by_name = record.name.split(".")[0] in of
-        return not by_name and not any(f"/{name}/" in _slashes(record.pathname) for name in of)
+        by_name = record.name.split(".")[0] in packages
+        path = _slashes(record.pathname)
+        return not by_name and not any(f"/{name}/" in path for name in packages)
 
-    loggers = [logging.getLogger(), *map(logging.getLogger, of)]
+    loggers = [logging.getLogger(), *map(logging.getLogger, packages)]
     filtered = [*loggers, *(handler for logger in loggers for handler in logger.handlers)]
     for place in filtered:
         place.addFilter(keep)

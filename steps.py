@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-Progress = Callable[[float], None]
+ProgressCallback = Callable[[float], None]
 
 
-def part_of(progress: Progress | None, start: float, stop: float) -> Progress | None:
+def part_of(
+    progress: ProgressCallback | None, start: float, stop: float
+) -> ProgressCallback | None:
     """The progress of a step that takes the whole from ``start`` to ``stop``, both in [0, 1]."""
     if progress is None:
         return None

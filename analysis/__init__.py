@@ -1,1 +1,1 @@
-"""Vectors and labels in, findings out: arrays only, nothing here knows FiftyOne or opens a file."""
+"""Embeddings and labels in, findings out: arrays only; no FiftyOne, no files."""

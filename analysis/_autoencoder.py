@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..process import device_fault, one_torch_thread
-from ..steps import Progress
+from ..steps import ProgressCallback
 
 if TYPE_CHECKING:
     import torch
@@ -55,7 +55,7 @@ def train_autoencoder(
     rows: np.ndarray,
     num_dims: int,
     seed: int | None = 51,
-    progress: Progress | None = None,
+    progress: ProgressCallback | None = None,
 ) -> Trained:
     """Trains on a CUDA GPU if there is one, else, or where that is full, on the CPU.
 
@@ -71,7 +71,7 @@ def train_autoencoder(
 
 
 def _train_somewhere(
-    rows: np.ndarray, num_dims: int, seed: int | None, progress: Progress | None
+    rows: np.ndarray, num_dims: int, seed: int | None, progress: ProgressCallback | None
 ) -> Trained:
     import torch
 
@@ -86,7 +86,11 @@ def _train_somewhere(
 
 
 def _train(
-    rows: np.ndarray, num_dims: int, seed: int | None, progress: Progress | None, device: str
+    rows: np.ndarray,
+    num_dims: int,
+    seed: int | None,
+    progress: ProgressCallback | None,
+    device: str,
 ) -> Trained:
     import torch
 

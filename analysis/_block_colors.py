@@ -20,11 +20,11 @@ COLORED, NEAR, NEAR_SHARE, GRAY = 8.0, 10.0, 0.33, 3.0
 PLAIN_SHARE = 0.15
 
 # On a plain ground, a gray version keeps its gray levels to within this many, and saturation
-# changes by the second factor at most: gray things of another brightness are other things.
+# changes by the second factor at most: gray surfaces of another brightness are other content.
 GRAY_TONE, MOST_SATURATION, PLAIN_SATURATION = 25.0, 3.0, 1.6
 
 # On a plain ground that stays within the first many gray levels, what changes by the second many is
-# another thing: a brighter version of an image is brighter by 45 at most where white is clipped.
+# other content: a brighter version of an image is brighter by 45 at most where white is clipped.
 SAME_GROUND, RECOLORED = 6.0, 50.0
 
 # Other colors count as a share of the colored part, and of this share of the image at least: a box

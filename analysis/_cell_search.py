@@ -14,7 +14,7 @@ from concurrent.futures import Executor
 
 import numpy as np
 
-from ..steps import Progress
+from ..steps import ProgressCallback
 from ._exact_search import (
     QUERY_TILE,
     ROW_TILE,
@@ -87,7 +87,7 @@ class CellSearch:
         self.edges = np.searchsorted(cell[self.order], np.arange(len(self.centers) + 1))
         self.buffers = threading.local()
 
-    def of(self, own: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def neighbors_of(self, own: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The neighbors of some rows: distances (q, k) float32, ascending, rows (q, k) int32.
 
         Args:
@@ -136,7 +136,7 @@ def _each(pool: Executor, work, num_rows: int) -> None:
 
 
 def _centers(short: np.ndarray, num_cells: int, pool: Executor) -> np.ndarray:
-    """Centers of k-means cells: (num_cells, dim + 1) float32, so that products tell the nearest.
+    """Centers of k-means cells: (num_cells, dim + 1) float32, so that products rank the nearest.
 
     Args:
         short: (n, dim) float32, in an order of what the rows hold
@@ -164,7 +164,7 @@ def _centers(short: np.ndarray, num_cells: int, pool: Executor) -> np.ndarray:
 
 
 def neighbors_in_cells(
-    searched: UnitRows, k: int, progress: Progress | None
+    searched: UnitRows, k: int, progress: ProgressCallback | None
 ) -> tuple[np.ndarray, np.ndarray, float] | None:
     """The nearest other rows of every row, nearly all of them.
 
@@ -189,7 +189,7 @@ def neighbors_in_cells(
                 search = CellSearch(searched, k, pool, num_directions)
             search.num_probes = num_probes
             asked = sample[np.argsort(search.place[sample])]
-            found = pool.map(search.of, np.array_split(asked, 8))
+            found = pool.map(search.neighbors_of, np.array_split(asked, 8))
             recall = recall_of(np.concatenate([part for part, _ in found]), truth[asked])
             if recall >= LEAST_RECALL:
                 break
@@ -198,7 +198,7 @@ def neighbors_in_cells(
 
         def search_tile(start: int) -> int:
             part = search.order[start : start + QUERY_TILE].astype(np.int32)
-            distances[part], columns[part] = search.of(part)
+            distances[part], columns[part] = search.neighbors_of(part)
             return start + len(part)
 
         for done in pool.map(search_tile, range(0, num_rows, QUERY_TILE)):

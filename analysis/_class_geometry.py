@@ -1,6 +1,6 @@
 """How classes lie among unit vectors: silhouette and Fisher ratio, without pairs of rows.
 
-Rows of one unit (a duplicate group, or a single row) say the same thing twice: for the silhouette,
+Rows of one unit (a duplicate group, or a single row) say the same twice: for the silhouette,
 no row is compared with the rows of its own unit.
 """
 
@@ -63,9 +63,9 @@ def silhouettes(
         rest = counts[label] - number
         distance[place, label] = np.where(rest > 0, total / np.maximum(rest, 1), np.inf)
 
-        at = np.arange(len(part))
-        within = distance[at, labels[part]]
-        distance[at, labels[part]] = np.inf
+        every_row = np.arange(len(part))
+        within = distance[every_row, labels[part]]
+        distance[every_row, labels[part]] = np.inf
         nearest = distance.min(axis=1)
         defined = np.isfinite(within) & np.isfinite(nearest)
         within, nearest = within[defined], nearest[defined]
@@ -79,7 +79,7 @@ def silhouettes(
 
 
 def fisher_ratios(rows: np.ndarray, labels: np.ndarray, means: np.ndarray) -> np.ndarray:
-    """Fisher's ratio of each class to the class from which it is hardest to tell.
+    """Fisher's ratio of each class to the class that it is hardest to separate from.
 
     The squared distance of two class means over the sum of both variances, along the direction that
     makes it largest (Fisher, 1936). The variances are those of the pooled scatter within classes,
@@ -174,10 +174,10 @@ class _OwnUnits:
 
 
 def _own_units(rows: np.ndarray, labels: np.ndarray, units: np.ndarray) -> _OwnUnits:
-    judged = np.flatnonzero(labels >= 0)
-    sizes = np.bincount(units[judged])
-    single = judged[sizes[units[judged]] == 1]
-    shared = judged[sizes[units[judged]] > 1]
+    labeled = np.flatnonzero(labels >= 0)
+    sizes = np.bincount(units[labeled])
+    single = labeled[sizes[units[labeled]] == 1]
+    shared = labeled[sizes[units[labeled]] > 1]
     lengths = np.concatenate(
         [np.einsum("ij,ij->i", rows[part], rows[part]) for part in _blocks(single, rows.shape[1])]
         or [np.empty(0)]

@@ -31,7 +31,7 @@ class ClassMeasures:
             looked at as there are others of the class, at most the graph's k
         purity_expected: the same if neighbors were drawn at random
         silhouette: mean cosine silhouette in [-1, 1]; 0 for a class of one sample
-        fisher: Fisher's ratio to the class that is hardest to tell from this one, >= 0
+        fisher: Fisher's ratio to the class that is hardest to separate from this one, >= 0
         confused_with: int64, the class that its samples are most often predicted as instead
         confused_rate: share of its samples that are
         confused_back_rate: share of that class's samples predicted as this one

@@ -37,7 +37,7 @@ class _Tally:
     codes: np.ndarray
     totals: np.ndarray
 
-    def at(self, codes: np.ndarray) -> np.ndarray:
+    def totals_of(self, codes: np.ndarray) -> np.ndarray:
         """The totals of these codes, 0 where they do not occur."""
         if len(self.codes) == 0:
             return np.zeros(len(codes))
@@ -71,13 +71,13 @@ def neighbor_classes(
         all copies of a row adding up to 1; the purity of each row; and that expected by chance
     """
     num_rows, num_classes = len(labels), len(count)
-    judged = np.flatnonzero(labels >= 0)
-    unit_sizes = np.bincount(units[judged], minlength=num_rows)
+    labeled = np.flatnonzero(labels >= 0)
+    unit_sizes = np.bincount(units[labeled], minlength=num_rows)
     purity = np.full(num_rows, np.nan, np.float32)
     expected = np.full(num_rows, np.nan, np.float32)
     tallies, tallies_once = [], []
-    for start in range(0, len(judged), BLOCK_ROWS):
-        part = judged[start : start + BLOCK_ROWS]
+    for start in range(0, len(labeled), BLOCK_ROWS):
+        part = labeled[start : start + BLOCK_ROWS]
         label, neighbors = labels[part], graph.indices[part]
         # Rare classes can be pure, too: no more neighbors than there are others of the class.
         others = count[label] - copies[part]
@@ -87,7 +87,7 @@ def neighbor_classes(
         own = (usable & (labels[neighbors] == label[:, None])).sum(axis=1)
         some = number > 0
         purity[part[some]] = own[some] / number[some]
-        rest = len(judged) - unit_sizes[units[part]]
+        rest = len(labeled) - unit_sizes[units[part]]
         expected[part[some]] = others[some] / rest[some]
         codes = (label[:, None] * num_classes + labels[neighbors])[usable]
         share = np.repeat(1 / number[some], number[some])
@@ -111,24 +111,24 @@ def measure_pairs(
         independent: (num_classes,) samples that are no copies of each other
     """
     num_classes = len(count)
-    judged = np.flatnonzero(samples.label >= 0)
-    codes = samples.label[judged] * num_classes + samples.predicted[judged]
+    labeled = np.flatnonzero(samples.label >= 0)
+    codes = samples.label[labeled] * num_classes + samples.predicted[labeled]
     found = np.union1d(codes, edges.codes)
     label, other = np.divmod(found, max(num_classes, 1))
     mixed = (label != other) & (independent[label] >= 2)
     found, label, other = found[mixed], label[mixed], other[mixed]
 
-    expected = count[other] / max(len(judged) - 1, 1)
+    expected = count[other] / max(len(labeled) - 1, 1)
     # The neighbors of a sample are alike, so that they count as one observation between 0 and 1.
-    predicted_once = _tally(codes, 1 / copies[judged]).at(found)
+    predicted_once = _tally(codes, 1 / copies[labeled]).totals_of(found)
     p_value = 2 * np.minimum(
         binomial_tail(predicted_once, independent[label], expected),
-        binomial_tail(edges_once.at(found), independent[label], expected),
+        binomial_tail(edges_once.totals_of(found), independent[label], expected),
     )
     # Pairs that never occur have p = 1 and need not be held to be corrected for.
     tests = (independent >= 2).sum() * (np.count_nonzero(count) - 1)
     p_value = adjusted_p_values(np.minimum(p_value, 1), tests)
-    predicted = _tally(codes, None).at(found)
+    predicted = _tally(codes, None).totals_of(found)
     of_class = edges.codes // max(num_classes, 1)
     neighbors = np.bincount(of_class, edges.totals, minlength=num_classes)
     measures = PairMeasures(
@@ -136,7 +136,7 @@ def measure_pairs(
         other=other,
         count=predicted.astype(np.int64),
         predicted_share=predicted / count[label],
-        neighbor_share=edges.at(found) / np.maximum(neighbors[label], 1),
+        neighbor_share=edges.totals_of(found) / np.maximum(neighbors[label], 1),
         expected_share=expected,
         p_value=p_value,
         boundary=(),
@@ -219,6 +219,6 @@ def rates(
     codes = mixing.label * len(recall) + mixing.other
     order = np.argsort(codes)
     table = _Tally(codes[order], mixing.predicted_share[order])
-    rates = np.where((label < 0) | (other < 0), 0, table.at(label * len(recall) + other))
+    rates = np.where((label < 0) | (other < 0), 0, table.totals_of(label * len(recall) + other))
     rates[(label >= 0) & np.isnan(recall[label])] = np.nan
     return rates

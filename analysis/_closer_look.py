@@ -1,6 +1,6 @@
 """Looks closely at a pair that looks alike when small: block by block, and in color.
 
-What tells a copy from other content in the same layout is a block in which both images have
+What separates a copy from other content in the same layout is a block in which both images have
 something, and not the same: other words, digits, curves. Recompression, blur, noise, tone and
 resampling leave little once the blocks are aligned, made equally sharp and brought to one tone; a
 watermark or a retouch puts something into one image only. Import inside functions: OpenCV takes
@@ -47,7 +47,7 @@ SAME_COLOR, SAME_DETAIL, SAME_BLOCKS, STRONG_BLOCKS = 0.75, 0.9, 0.82, 0.9
 # Other words in place of words: this many inked blocks and this share of the differing ones, or
 # many. Where this share of an image is ground, two inked blocks are enough, or two parts in which
 # both have something, if one is inked, or most that differ are such and do not lie scattered.
-# Captions have 13 inked blocks at least, small things that move before a camera 10 at most.
+# Captions have 13 inked blocks at least, small objects that move before a camera 10 at most.
 FEW_INKED, INKED_SHARE, MANY_INKED, MOST_GROUND, FEW_MUTUAL = 3, 0.3, 12, 0.6, 2
 
 
@@ -79,7 +79,7 @@ class Look:
 
     @property
     def same_content(self) -> bool:
-        """Nothing was seen that tells other content."""
+        """Nothing that was seen shows different content."""
         if self.color < SAME_COLOR or self.correlation < SAME_DETAIL or self.matched < SAME_BLOCKS:
             return False
         if self.inked >= max(FEW_INKED, INKED_SHARE * self.differing) or self.inked >= MANY_INKED:
@@ -93,7 +93,7 @@ class Look:
 
     @property
     def strong(self) -> bool:
-        """Enough was seen to tell the same content by itself."""
+        """Enough was seen to recognize the same content by itself."""
         return self.same_content and self.blocks >= FEWEST_BLOCKS and self.matched >= STRONG_BLOCKS
 
 

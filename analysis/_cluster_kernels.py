@@ -40,8 +40,8 @@ def shared_neighbors(ordered, near):
                     one += 1
                 else:
                     other += 1
-            for at in range(k):
-                if ordered[j, at] == i:
+            for rank in range(k):
+                if ordered[j, rank] == i:
                     mutual = True
             # Each end is in its own neighborhood: j is in both, and i as well if it is j's.
             common += 2 if mutual else 1

@@ -18,7 +18,7 @@ MAX_OVERLAPS = 100
 
 @dataclass(frozen=True)
 class ClassOverlap:
-    """Two classes that are taken for each other.
+    """Two classes that are confused with each other.
 
     Attributes:
         first, second: class numbers, first < second
@@ -42,7 +42,7 @@ def confident_joint(labels: np.ndarray, probabilities: Probabilities) -> tuple[n
 
     Returns:
         (c, c) float64, estimated rows of each given label (row) and true one (column), and how many
-        labels are taken for wrong
+        labels are considered wrong
     """
     num_classes = probabilities.shape[1]
     joint = np.zeros((num_classes, num_classes))
@@ -61,7 +61,7 @@ def confident_joint(labels: np.ndarray, probabilities: Probabilities) -> tuple[n
     if len(classes) < num_classes:
         probabilities /= np.maximum(probabilities.sum(axis=1, keepdims=True), 1e-30)
     with warnings.catch_warnings():
-        # About classes of too few members to judge, for which it flags none.
+        # About classes of too few members to evaluate, for which it flags none.
         warnings.simplefilter("ignore")
         confident = compute_confident_joint(renumbered, probabilities)
         wrong = find(renumbered, probabilities, confident_joint=confident, n_jobs=1)
@@ -93,7 +93,7 @@ def _joint_in_blocks(labels: np.ndarray, probabilities: LikelyClasses) -> np.nda
 
 
 def _count_in_blocks(labels: np.ndarray, probabilities: LikelyClasses, joint: np.ndarray) -> int:
-    """How many labels ``cleanlab.filter.find_label_issues`` takes for wrong, class by class.
+    """How many labels ``cleanlab.filter.find_label_issues`` considers wrong, class by class.
 
     It prunes by noise rate: of each pair of classes as many rows as the joint counts, those that
     the other class suits best beside the label, and none where the label is the likeliest class.

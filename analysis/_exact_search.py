@@ -24,7 +24,7 @@ import numpy as np
 
 from ..cores import num_cores
 from ..process import use_one_torch_thread
-from ..steps import Progress
+from ..steps import ProgressCallback
 from .vectors import UnitRows
 
 # The products of a tile stay in a core's cache: 1 MiB of them was best on two cores with 2 MiB each
@@ -113,7 +113,7 @@ def exact_neighbors(
     searched: UnitRows,
     k: int,
     device: str | None,
-    progress: Progress | None,
+    progress: ProgressCallback | None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Finds the k rows of ``searched`` nearest to each query, leaving out its own.
 
@@ -155,7 +155,7 @@ def exact_neighbors(
         if progress is not None:
             progress(done / num_queries)
         if proved[order[:QUERY_TILE]].mean() < 0.5:
-            # Rows so close together that 8-bit products do not tell them apart.
+            # Rows so close together that 8-bit products do not separate them.
             search = by_float32
         for done in pool.map(search_tile, range(QUERY_TILE, num_queries, QUERY_TILE)):
             if progress is not None:

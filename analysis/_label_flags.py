@@ -1,4 +1,4 @@
-"""Which labels are flagged: how many the noise allows, what witnesses agree on, shared classes."""
+"""Which labels are flagged: how many the noise allows, what is agreed on, shared classes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ FLAGS_PER_WRONG = 2.5
 
 # Where noise cannot be separated from the evidence's own mistakes, no more than this share of all
 # labels and of those of a class is flagged, but one label of a class may be.
-UNTOLD_SHARE, UNTOLD_CLASS_SHARE = 0.02, 0.1
+UNDETECTED_SHARE, UNDETECTED_CLASS_SHARE = 0.02, 0.1
 
 # With fewer independent rows of a class, its labels cannot be evaluated by the probabilities alone,
 # and no more than this share of them is flagged, but one may be.
@@ -26,7 +26,7 @@ SMALL_CLASS, SMALL_CLASS_SHARE = 10, 1 / 3
 # A class is recognized where it is predicted for so many rows for each of its labels, and for this
 # share of those; below the larger share, the others must be predicted to be few classes (Simpson's
 # concentration), as wrong labels are and a class without looks of its own is not. What is not
-# recognized cannot be told to be wrong: patches of tables look like what stands on them. Chosen on
+# recognized cannot be called wrong: patches of tables look like what stands on them. Chosen on
 # 24 sets of Caltech-101 and CIFAR-10 with up to 40 % of such classes, and COCO's patches.
 PREDICTED, LEAST_RECOGNIZED, RECOGNIZED, OF_FEW_CLASSES = 0.4, 0.1, 1 / 3, 0.2
 
@@ -70,24 +70,24 @@ def choose_flags(
     Args:
         candidates: (n,) bool, labels that another class suits better
         order: (n,) rows, the worst label first
-        agreed: (n,) bool, all witnesses are for the same other class
+        agreed: (n,) bool, probe and neighbors are for the same other class
         sure: (n,) bool, that class is far likelier
         labels: (n,) int64
-        weak: (c,) bool, classes that are too small to judge their labels, or not recognized
+        weak: (c,) bool, classes that are too small to evaluate their labels, or not recognized
     """
     sizes = np.bincount(labels, minlength=len(weak))
     most_of_class = np.where(weak, SMALL_CLASS_SHARE * sizes, sizes)
     of_weak = weak[labels]
     possible = candidates & ((agreed & sure) | ~of_weak)
-    if noise.told:
+    if noise.detected:
         most = round(FLAGS_PER_WRONG * noise.expected)
     else:
-        most = int(UNTOLD_SHARE * len(labels))
-        most_of_class = np.minimum(most_of_class, UNTOLD_CLASS_SHARE * sizes)
+        most = int(UNDETECTED_SHARE * len(labels))
+        most_of_class = np.minimum(most_of_class, UNDETECTED_CLASS_SHARE * sizes)
         possible &= agreed
     worst = order[possible[order]]
     worst = worst[_rank_in_class(labels[worst]) < np.maximum(most_of_class[labels[worst]], 1)]
-    if noise.told:
+    if noise.detected:
         most_of_weak = round(FLAGS_PER_WRONG * noise.expected_of(of_weak))
         worst = worst[~of_weak[worst] | (np.cumsum(of_weak[worst]) <= most_of_weak)]
     flagged = np.zeros(len(labels), bool)
@@ -130,7 +130,7 @@ def shared_classes(
 ) -> tuple[tuple[SharedClass, ...], np.ndarray]:
     """Classes of which a part has another label, and the class that such rows look like.
 
-    Rows with either label are predicted to be both, so no label beats the other one. What tells
+    Rows with either label are predicted to be both, so no label beats the other one. What shows
     which is wrong is where the rest of each class is: a row looks like the class whose probability
     is highest beside what rows with that label usually have (confident learning's thresholds).
 
@@ -150,11 +150,11 @@ def shared_classes(
 
     seen = looks >= 0
     cells, counts = np.unique(looks[seen] * num_classes + labels[seen], return_counts=True)
-    told = dict(zip(cells.tolist(), counts.tolist()))
+    rows_of_cell = dict(zip(cells.tolist(), counts.tolist()))
     pairs, claimed = [], np.full(len(labels), -1)
-    for cell, count in told.items():
+    for cell, count in rows_of_cell.items():
         label, other = divmod(cell, num_classes)
-        both = count + told.get(label * num_classes + label, 0)
+        both = count + rows_of_cell.get(label * num_classes + label, 0)
         if (
             label != other
             and count >= max(SHARED_ROWS, SHARED_SHARE * both)

@@ -1,8 +1,8 @@
 """How much label noise there is, beside the mistakes that the evidence itself makes.
 
 A held-out prediction disagrees with a label because the label is wrong or because the prediction
-is. What tells them apart is that predictions err where they are unsure, and labels anywhere. So the
-labels are taken for a mixture, as psychometrics fits lapses (Wichmann and Hill, "The psychometric
+is. Predictions err where they are unsure, and labels anywhere: that distinguishes them. So the
+labels are modeled as a mixture, as psychometrics fits lapses (Wichmann and Hill, "The psychometric
 function: I", 2001) and anchor points fit noise (Patrini et al., "Making deep neural networks robust
 to label noise", 2017): drawn from the predicted probabilities at the sharpness that suits best, or,
 for a share of the rows that is the same however sure the prediction, from noise: any class, one
@@ -21,10 +21,10 @@ from .likely_classes import Probabilities
 # the surest predictions are often wrong.
 SHARPNESS = np.exp(np.linspace(np.log(0.7), np.log(4), 14))
 
-# Noise is told where the log likelihood gains so much from noise of any class and of similar ones.
-# On 390 clean sets the most was 7.7, and 5.9 with a share of noise above this one; probabilities
-# are not so exact that less could be told in sets of thousands. 5 % of wrong labels gain so much in
-# about 300 rows that are recognized well.
+# Noise is detected where the log likelihood gains so much from noise of any class and of similar
+# ones. On 390 clean sets the most was 7.7, and 5.9 with a share of noise above this one;
+# probabilities are not so exact that less could be detected in sets of thousands. 5 % of wrong
+# labels gain so much in about 300 rows that are recognized well.
 LEAST_GAIN, CLEAR_GAIN, CLEAR_SHARE = 7.0, 20.0, 0.015
 
 # What the similarity to the image counts for the class that is often given, in rows.
@@ -35,7 +35,7 @@ SIMILAR_ROWS = 2.0
 # and as likely anywhere.
 HUMAN_SHARES, HUMAN = (0.1, 0.25, 0.55, 0.68), (0, 1, 1, 0)
 
-# Share of the rows, the surest ones, whose disagreement is taken for the noise of all where people
+# Share of the rows, the surest ones, whose disagreement counts as the noise of all where people
 # labeled: the surest tenth has too little of it.
 SUREST_SHARE = 1 / 3
 
@@ -57,7 +57,7 @@ class LabelNoise:
 
     Attributes:
         share: of the rows whose labels are noise, in [0, 1], as likely on every row
-        told: whether the evidence shows that there is noise at all
+        detected: whether the evidence shows that there is noise at all
         surest: share of the surest rows whose labels disagree: the noise where people labeled
         human: in [0, 1], how far the noise is like that of people, more frequent on hard rows
         wrong: (n,) float64, probability that a row's label is noise; 0 where the evidence agrees.
@@ -67,7 +67,7 @@ class LabelNoise:
     """
 
     share: float
-    told: bool
+    detected: bool
     surest: float
     human: float
     wrong: np.ndarray
@@ -81,7 +81,7 @@ class LabelNoise:
         return least + self.human * max(most - least, 0.0)
 
     def expected_of(self, rows: np.ndarray) -> float:
-        """The expected number of wrong labels of some rows, of which ``wrong`` tells all."""
+        """The expected number of wrong labels of some rows, from ``wrong`` alone."""
         return float(self.wrong[rows].sum())
 
     def precision(self, flagged: np.ndarray) -> tuple[float, float, float]:
@@ -115,26 +115,28 @@ def estimate_noise(
         probabilities: (n, c) float32, held-out, n and c at least 1
         labels: (n,) int64
         weights: (n,) floats, what a row counts; None: all alike
-        weak: (c,) bool, classes from whose labels no noise is told, unless there are no others
+        weak: (c,) bool, classes from whose labels no noise is estimated, unless there are no others
     """
     num_rows, num_classes = probabilities.shape
     weights = np.ones(num_rows) if weights is None else weights
-    judged = np.ones(num_rows, bool)
+    reliable = np.ones(num_rows, bool)
     if weak is not None and not weak[labels].all():
-        judged = ~weak[labels]
-        weights = weights * judged
+        reliable = ~weak[labels]
+        weights = weights * reliable
     said = probabilities.argmax(axis=1)
     sureness = probabilities[np.arange(num_rows), said]
     disagrees = said != labels
     order = np.argsort(-sureness, kind="stable")
-    surest = order[judged[order]]
+    surest = order[reliable[order]]
     surest = surest[: max(1, round(len(surest) * SUREST_SHARE))]
     noises = np.zeros((3, num_rows))
     noises[0] = 1 / num_classes
-    at = np.flatnonzero(disagrees)
-    given = probabilities[at, labels[at]].astype(np.float64)
-    noises[1, at] = given / np.maximum(1 - sureness[at], 1e-7)
-    noises[2, at] = _often_given(said[at], labels[at], weights[at], noises[1, at], num_classes)
+    rows = np.flatnonzero(disagrees)
+    given = probabilities[rows, labels[rows]].astype(np.float64)
+    noises[1, rows] = given / np.maximum(1 - sureness[rows], 1e-7)
+    noises[2, rows] = _often_given(
+        said[rows], labels[rows], weights[rows], noises[1, rows], num_classes
+    )
 
     # Every so many of the rows by sureness, whatever their order.
     kept = order[:: max(1, round(num_rows * num_classes / MAX_VALUES))]
@@ -143,22 +145,22 @@ def estimate_noise(
     sharpness, _, shares = _best_fit(drawn, noises[:, kept], weights[kept])
     share = float(shares.sum())
     wrong = np.zeros(num_rows)
-    noise = shares @ noises[:, at]
-    unsure = (1 - share) * _sharpened(probabilities, labels, at, sharpness)
-    wrong[at] = noise / np.maximum(unsure + noise, 1e-12)
+    noise = shares @ noises[:, rows]
+    unsure = (1 - share) * _sharpened(probabilities, labels, rows, sharpness)
+    wrong[rows] = noise / np.maximum(unsure + noise, 1e-12)
     at_most = wrong.copy()
-    if not judged.all():
-        # As many labels of any class as each judged class has, and as large a share of the others.
-        of_any = shares[0] * judged.sum() / np.count_nonzero(np.bincount(labels[judged]))
+    if not reliable.all():
+        # As many labels of any class as a reliable class has, and as large a share of the others.
+        of_any = shares[0] * reliable.sum() / np.count_nonzero(np.bincount(labels[reliable]))
         most = of_any + shares[1:].sum() * np.bincount(labels, minlength=num_classes)
         believed = np.bincount(labels, wrong, minlength=num_classes)
         scale = np.minimum(most / np.maximum(believed, 1e-12), 1)
-        wrong[~judged] *= scale[labels[~judged]]
-    told = gain >= CLEAR_GAIN or (gain >= LEAST_GAIN and first.sum() >= CLEAR_SHARE)
+        wrong[~reliable] *= scale[labels[~reliable]]
+    detected = gain >= CLEAR_GAIN or (gain >= LEAST_GAIN and first.sum() >= CLEAR_SHARE)
     of_any = first[0] / max(first.sum(), 1e-12)
     return LabelNoise(
         share=share,
-        told=bool(told),
+        detected=bool(detected),
         surest=float(np.average(disagrees[surest], weights=weights[surest])),
         # Of two classes, the other one is both any and the similar one.
         human=float(np.interp(of_any, HUMAN_SHARES, HUMAN)) if num_classes > 2 else 0.5,
@@ -180,7 +182,7 @@ def _often_given(
     Args:
         said, labels: (m,) int64 of rows that disagree
         weights: (m,) floats, what a row counts
-        similar: (m,) float64, what is taken for it where there are few such rows
+        similar: (m,) float64, what is used instead where there are few such rows
 
     Returns:
         (m,) float64 in [0, 1]

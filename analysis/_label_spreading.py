@@ -22,7 +22,7 @@ SPREADING, STEPS = 0.95, 20
 # Caltech-101 and 0.17 on CIFAR-10. Other shares were not tried.
 DISTANCE_SHARE = 1 / 3
 
-# Labeled rows are told apart by this many marks, to learn how much of their own label returns.
+# Labeled rows are distinguished by this many marks, to learn how much of their own label returns.
 MARKS = 64
 
 # Rows from which threads are worth their start.

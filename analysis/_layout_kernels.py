@@ -25,9 +25,9 @@ def memberships(distances, to_nearest, mean_distance, strengths):
 
     Args:
         distances: (n, k) float32, ascending. The first is left out of the sum by which a row's
-            scale is found: in a map of all rows it is the row itself
-        to_nearest: measure distances from the nearest other row on, as in a map of all rows; not
-            for rows that are placed into a map
+            scale is found: in a plot of all rows it is the row itself
+        to_nearest: measure distances from the nearest other row on, as in a plot of all rows; not
+            for rows that are placed into a plot
         mean_distance: the mean of all distances
         strengths: (n, k) float32 in [0, 1], filled by this function
     """
@@ -78,8 +78,8 @@ def layout_step(
     outcome does not depend on the number of threads or their timing.
 
     Args:
-        points: (n, 3) float32, where the points are; two-dimensional maps leave the third 0
-        anchors: (m, 3) float32, what the edges lead to and what pushes: ``points`` or a fixed map
+        points: (n, 3) float32, where the points are; two-dimensional plots leave the third 0
+        anchors: (m, 3) float32, what the edges lead to and what pushes: ``points`` or a fixed plot
         moved: (n, 3) float32, filled between ``start`` and ``stop``
         offsets: (n + 1,) int64, the edges of point i are ``offsets[i]`` to ``offsets[i + 1]``
         neighbors: (num_edges,) int32, rows of ``anchors``
@@ -121,7 +121,7 @@ def force_tables(a: float, b: float) -> tuple[np.ndarray, np.ndarray]:
     That is a resolution of 0.8 %, without a power and a division, which took most of the time.
 
     Args:
-        a, b: the curve 1 / (1 + a d^(2b)) of similarity over distance in the map
+        a, b: the curve 1 / (1 + a d^(2b)) of similarity over distance in the plot
 
     Returns:
         attraction and repulsion, (32768,) float32 each, to be multiplied with the difference

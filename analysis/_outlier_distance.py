@@ -92,7 +92,7 @@ def _weighted_quantiles(values: np.ndarray, weights: np.ndarray, levels: list[fl
 
 
 def _reach(rows: np.ndarray, graph: NeighborGraph, groups: np.ndarray | None) -> int:
-    """How many neighbors of a row tell how usual it is: about as many as are alike in this set.
+    """How many neighbors of a row show how usual it is: about as many as are alike in this set.
 
     With fewer, a few outliers that are alike hide each other; with more than a class has members,
     every row of it is far from its last neighbors. Neighbors of each other share their neighbors

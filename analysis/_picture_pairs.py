@@ -19,7 +19,7 @@ import numpy as np
 from ..cores import num_cores
 from ..pictures.small_pictures import SIDE, SmallPictures
 from ..process import one_opencv_thread, short_turns
-from ..steps import Progress
+from ..steps import ProgressCallback
 from ._crop_kernels import find_crops
 from ._parallel import in_parts
 
@@ -64,7 +64,7 @@ def compare_pairs(
     gray: np.ndarray,
     pairs: np.ndarray,
     of_objects: bool = False,
-    progress: Progress | None = None,
+    progress: ProgressCallback | None = None,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Compares pairs of small images.
 

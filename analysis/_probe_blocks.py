@@ -11,7 +11,7 @@ BLOCK_ROWS = 2048
 
 
 def row_blocks(start: int, stop: int) -> list[slice]:
-    return [slice(at, min(at + BLOCK_ROWS, stop)) for at in range(start, stop, BLOCK_ROWS)]
+    return [slice(first, min(first + BLOCK_ROWS, stop)) for first in range(start, stop, BLOCK_ROWS)]
 
 
 def run_blocks(pool: Executor, work: Callable[[slice], object], blocks: list[slice]) -> None:

@@ -45,7 +45,7 @@ MAX_FOLDS = 10
 
 
 @dataclass(frozen=True)
-class Known:
+class ProbeRows:
     """Rows as the probes learn them: labeled ones first, those of a fold side by side.
 
     Attributes:
@@ -76,7 +76,7 @@ def learn(
     groups: np.ndarray,
     keys: np.ndarray,
     pool: Executor,
-) -> Known:
+) -> ProbeRows:
     """The labeled rows, their features and folds, in the order in which they are learned.
 
     Args:
@@ -94,7 +94,7 @@ def learn(
     features = uncorrelated(near, order, num_labeled, whitening, pool)
     by_key = np.argsort(keys[order[:num_labeled]], kind="stable")
     wanted = int(np.clip(TUNING_VALUES / num_classes, MIN_TUNING_ROWS, MAX_TUNING_ROWS))
-    return Known(
+    return ProbeRows(
         features=features,
         labels=labels[order],
         groups=groups[order],
@@ -198,7 +198,7 @@ def _product_type() -> torch.dtype:
 
     features = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
     if torch.backends.cpu.get_cpu_capability() != "AVX512":
-        features = {}  # torch was told to do without (ATEN_CPU_CAPABILITY)
+        features = {}  # torch is set to do without (ATEN_CPU_CAPABILITY)
     fast = features.get("amx_bf16") or features.get("avx512_bf16")
     return torch.bfloat16 if fast else torch.float32
 
@@ -210,10 +210,10 @@ def fold_numbers(
     keys = keys.copy()
     grouped = np.flatnonzero(groups >= 0)
     if len(grouped):
-        _, of = np.unique(groups[grouped], return_inverse=True)
-        lowest = np.full(of.max() + 1, np.iinfo(np.uint64).max, np.uint64)
-        np.minimum.at(lowest, of, keys[grouped])
-        keys[grouped] = lowest[of]
+        _, number_of_row = np.unique(groups[grouped], return_inverse=True)
+        lowest = np.full(number_of_row.max() + 1, np.iinfo(np.uint64).max, np.uint64)
+        np.minimum.at(lowest, number_of_row, keys[grouped])
+        keys[grouped] = lowest[number_of_row]
     _, rank = np.unique(keys[labels >= 0], return_inverse=True)
     fold = np.full(len(labels), num_folds)
     fold[labels >= 0] = rank % num_folds

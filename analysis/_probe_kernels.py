@@ -39,8 +39,8 @@ def add_votes(indices, heard, labels, weights, groups, prior, share, rows, votes
         votes: (r, c) float32, added to
     """
     num_classes = votes.shape[1]
-    for at in range(len(rows)):
-        row = rows[at]
+    for place in range(len(rows)):
+        row = rows[place]
         total = np.float32(prior)
         for column in range(indices.shape[1]):
             neighbor = indices[row, column]
@@ -48,11 +48,11 @@ def add_votes(indices, heard, labels, weights, groups, prior, share, rows, votes
                 total += heard[row, column] * weights[neighbor]
         unit = np.float32(share) / total
         for label in range(num_classes):
-            votes[at, label] += np.float32(prior) / num_classes * unit
+            votes[place, label] += np.float32(prior) / num_classes * unit
         for column in range(indices.shape[1]):
             neighbor = indices[row, column]
             if labels[neighbor] >= 0 and (groups[row] < 0 or groups[neighbor] != groups[row]):
-                votes[at, labels[neighbor]] += heard[row, column] * weights[neighbor] * unit
+                votes[place, labels[neighbor]] += heard[row, column] * weights[neighbor] * unit
 
 
 @compiled

@@ -9,7 +9,7 @@ import numpy as np
 
 from ._probe_blocks import row_blocks, total_of
 from ._probe_calibration import softmax, temperature_of
-from ._probe_features import Known
+from ._probe_features import ProbeRows
 
 if TYPE_CHECKING:
     import torch
@@ -30,7 +30,7 @@ class Logistic:
     uncorrelated features the curvature is diagonal, so a step costs two products.
     """
 
-    def __init__(self, known: Known, values: torch.Tensor) -> None:
+    def __init__(self, known: ProbeRows, values: torch.Tensor) -> None:
         self.known = known
         self.values = values
         edges = np.searchsorted(known.fold, np.arange(known.fold[known.num_labeled - 1] + 2))
@@ -51,8 +51,8 @@ class Logistic:
         scores = torch.empty((len(known), self.known.num_classes))
         for number in np.unique(fold):
             coefficients, start = self._of_fold(number)
-            at = np.flatnonzero(fold == number)
-            scores[at] = known[at] @ coefficients + start
+            members = np.flatnonzero(fold == number)
+            scores[members] = known[members] @ coefficients + start
         return scores
 
     def _of_fold(self, number: int) -> tuple[torch.Tensor, torch.Tensor]:

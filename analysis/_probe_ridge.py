@@ -11,7 +11,7 @@ import numpy as np
 
 from ._probe_blocks import BLOCK_ROWS, row_blocks, total_of
 from ._probe_calibration import softmax, temperature_of
-from ._probe_features import Known
+from ._probe_features import ProbeRows
 
 if TYPE_CHECKING:
     import torch
@@ -23,7 +23,7 @@ PENALTIES = (0.01, 0.03, 0.1, 0.3, 1.0)
 class Ridge:
     """Ridge regression on the classes, its intercept not penalised."""
 
-    def __init__(self, known: Known) -> None:
+    def __init__(self, known: ProbeRows) -> None:
         import torch
 
         self.known = known
@@ -32,8 +32,8 @@ class Ridge:
 
         def sums(part: slice) -> tuple[torch.Tensor, torch.Tensor]:
             block = features[part].float()
-            of = torch.zeros((known.num_classes, features.shape[1]))
-            return block.square().sum(dim=0), of.index_add_(0, self.labels[part], block)
+            of_class = torch.zeros((known.num_classes, features.shape[1]))
+            return block.square().sum(dim=0), of_class.index_add_(0, self.labels[part], block)
 
         self.values, of_classes = total_of(known.pool, sums, row_blocks(0, num_labeled))
         counts = torch.bincount(self.labels[:num_labeled], minlength=known.num_classes)

@@ -34,7 +34,7 @@ class Voters:
     heard: np.ndarray
 
     @classmethod
-    def of(cls, graph: NeighborGraph, labels: np.ndarray, groups: np.ndarray) -> Voters:
+    def from_graph(cls, graph: NeighborGraph, labels: np.ndarray, groups: np.ndarray) -> Voters:
         return cls(graph, labels, groups, np.exp(graph.distances / np.float32(-VOTE_DISTANCE)))
 
     def add_votes(

@@ -12,7 +12,7 @@ from concurrent.futures import Executor
 
 import numpy as np
 
-from ..steps import Progress
+from ..steps import ProgressCallback
 from ._exact_search import (
     NUM_PIVOTS,
     QUERY_TILE,
@@ -72,7 +72,7 @@ class ProjectedSearch:
         self.short = short[self.order]
         self.buffers = threading.local()
 
-    def of(self, own: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def neighbors_of(self, own: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The neighbors of some rows: distances (q, k) float32, ascending, rows (q, k) int32."""
         from ._neighbor_kernels import compare, select
 
@@ -96,7 +96,7 @@ class ProjectedSearch:
 
 
 def projected_neighbors(
-    searched: UnitRows, k: int, progress: Progress | None
+    searched: UnitRows, k: int, progress: ProgressCallback | None
 ) -> tuple[np.ndarray, np.ndarray, float] | None:
     """The nearest other rows of every row, nearly all of them.
 
@@ -122,7 +122,7 @@ def projected_neighbors(
             search = ProjectedSearch(searched, k, pool, num_directions)
             asked = sample[np.argsort(search.place[sample])]
             parts = [asked[i : i + QUERY_TILE] for i in range(0, len(asked), QUERY_TILE)]
-            for part, found in zip(parts, pool.map(search.of, parts)):
+            for part, found in zip(parts, pool.map(search.neighbors_of, parts)):
                 distances[part] = found[0]
             recall = recall_of(distances[sample], truth)
             if recall >= LEAST_RECALL:
@@ -132,7 +132,7 @@ def projected_neighbors(
 
         def search_tile(start: int) -> int:
             part = search.order[start : start + QUERY_TILE].astype(np.int32)
-            distances[part], columns[part] = search.of(part)
+            distances[part], columns[part] = search.neighbors_of(part)
             return start + len(part)
 
         for done in pool.map(search_tile, range(0, num_rows, QUERY_TILE)):

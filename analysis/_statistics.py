@@ -65,14 +65,14 @@ def unit_numbers(num_rows: int, groups: np.ndarray | None) -> np.ndarray:
 
 
 def class_weights(
-    labels: np.ndarray, units: np.ndarray, judged: np.ndarray, least: int = 2
+    labels: np.ndarray, units: np.ndarray, evaluated: np.ndarray, least: int = 2
 ) -> np.ndarray:
     """Weights of the rows with which classes count alike: (num_rows,) float64, of sum 1.
 
     0 for rows that are not evaluated, and for classes of fewer than ``least`` units.
     """
     weights = np.zeros(len(labels))
-    rows = np.flatnonzero(judged)
+    rows = np.flatnonzero(evaluated)
     if len(rows) == 0:
         return weights
     num_classes = int(labels[rows].max()) + 1

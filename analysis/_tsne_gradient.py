@@ -19,7 +19,7 @@ from ._parallel import compiled, in_parts
 # The kernel varies over distances of about 1; cubic interpolation at this spacing is within 2 %.
 SPACING = 1 / 3
 
-# A small map has at least this many intervals, for its forces are small differences.
+# A small plot has at least this many intervals, for its forces are small differences.
 MIN_INTERVALS = 24
 
 # Grids grow in steps of this many nodes, so that the kernels are rarely transformed again.
@@ -30,7 +30,7 @@ MIN_SHARED_GRID = 512
 
 
 class TsneGradient:
-    """The objective function for openTSNE's optimization of a two-dimensional map."""
+    """The objective function for openTSNE's optimization of a two-dimensional plot."""
 
     def __init__(self, pool: Executor) -> None:
         self.pool = pool

@@ -1,6 +1,6 @@
 """Pairs of which one image is turned by any angle: found on rings around the middle.
 
-A turn shifts what lies on a ring, so one correlation over all angles tells the angle; only what
+A turn shifts what lies on a ring, so one correlation over all angles gives the angle; only what
 agrees then is aligned. Import inside functions: OpenCV takes time.
 """
 

@@ -1,9 +1,9 @@
 """How well captions fit their images, against all other pairings of the set.
 
-Three witnesses: what the captions of similar images say, what the images of similar captions show,
+Three scores: what the captions of similar images say, what the images of similar captions show,
 and, where images and captions lie in one space as those of CLIP do, their own similarity. The first
 two need no common space (after LEMoN, Zhang et al., "LEMoN: Label error detection using multimodal
-neighbors", 2024). Each is told in standard deviations from what other pairings of the same caption
+neighbors", 2024). Each is in standard deviations from what other pairings of the same caption
 or image would get, which needs no matrix of all pairings.
 """
 
@@ -32,7 +32,7 @@ PAIRINGS, BLOCK = 5000, 4096
 # it gives 2.6, 4.6 and 12 %: its embeddings mistake some images.
 TAILS = np.linspace(0.4, 0.6, 21)
 
-# A share of captions that are as if paired at random at which it is the embeddings that tell too
+# A share of captions that are as if paired at random at which it is the embeddings that say too
 # little: of 30 images of 51 classes all are.
 MOST = 0.5
 
@@ -47,7 +47,7 @@ class CaptionFit:
         flagged: (n,) bool, captions that more likely belong to another image
         share: which share of captions does, as estimated: 0.6, 2.1, 9.6 and 15 % of the 0.5, 2, 10
             and 30 % on Caltech-101, more where the embeddings mistake images; above ``MOST`` they
-            do not tell captions that fit from others, and none is flagged
+            do not distinguish captions that fit from others, and none is flagged
         threshold: the score from which captions are flagged; 1 if none is
     """
 
@@ -68,7 +68,7 @@ def caption_fit(
     same: np.ndarray | None = None,
     joint: bool = False,
 ) -> CaptionFit:
-    """Tells captions that fit their images no better than those of other images.
+    """Finds captions that fit their images no better than those of other images.
 
     The fits are compared with those of other pairings of the same images and captions. Where the
     share s of these and t of the captions fit worse than a threshold, no more than t / s of the
@@ -96,16 +96,16 @@ def caption_fit(
     if joint and images.shape[1] != captions.shape[1]:
         raise ValueError("images and captions of one space have the same dimensions")
     neighbors = (image_neighbors, caption_neighbors)
-    witnesses = _witnesses(images, captions, neighbors, groups, same, joint)
+    fit_scores = _fit_scores(images, captions, neighbors, groups, same, joint)
     rows = np.arange(num_rows)
-    own = _fit(witnesses, rows, rows)
-    others = np.sort(np.concatenate(_other_pairings(witnesses, order_of_content(images))))
-    return _judged(own, others)
+    own = _fit(fit_scores, rows, rows)
+    others = np.sort(np.concatenate(_other_pairings(fit_scores, order_of_content(images))))
+    return _flagged(own, others)
 
 
 @dataclass(frozen=True)
-class _Witness:
-    """One witness: its score of a pairing is ``left[image] · right[caption]``, in standard units.
+class _FitScore:
+    """The score of a pairing: ``left[image] · right[caption]``, in standard units.
 
     Attributes:
         left, right: (n, dim) float32
@@ -130,27 +130,27 @@ class _Witness:
         return (found - self.center[whose]) / self.spread[whose]
 
 
-def _witnesses(
+def _fit_scores(
     images: np.ndarray,
     captions: np.ndarray,
     neighbors: tuple[np.ndarray, np.ndarray],
     groups: np.ndarray | None,
     same: np.ndarray | None,
     joint: bool,
-) -> list[_Witness]:
+) -> list[_FitScore]:
     shown, said = _centered(images), _centered(captions)
     said_around = _mean_of_neighbors(said, neighbors[0], groups, None)
     shown_around = _mean_of_neighbors(shown, neighbors[1], groups, same)
     found = [
-        _witness(said_around, said, of_caption=True),
-        _witness(shown, shown_around, of_caption=False),
+        _fit_score(said_around, said, of_caption=True),
+        _fit_score(shown, shown_around, of_caption=False),
     ]
     if joint:
-        found += [_witness(shown, said, of_caption=of_caption) for of_caption in (True, False)]
+        found += [_fit_score(shown, said, of_caption=of_caption) for of_caption in (True, False)]
     return found
 
 
-def _witness(left: np.ndarray, right: np.ndarray, of_caption: bool) -> _Witness:
+def _fit_score(left: np.ndarray, right: np.ndarray, of_caption: bool) -> _FitScore:
     mine, all_others = (right, left) if of_caption else (left, right)
     mean = all_others.mean(axis=0, dtype=np.float64).astype(np.float32)
     covariance = np.zeros((len(mean), len(mean)))
@@ -164,25 +164,25 @@ def _witness(left: np.ndarray, right: np.ndarray, of_caption: bool) -> _Witness:
         center[part] = mine[part] @ mean
         spread[part] = np.einsum("ij,ij->i", mine[part] @ covariance, mine[part])
     # What is the same to all images, or captions, says nothing.
-    return _Witness(left, right, center, np.sqrt(np.maximum(spread, 1e-6)), of_caption)
+    return _FitScore(left, right, center, np.sqrt(np.maximum(spread, 1e-6)), of_caption)
 
 
-def _fit(witnesses: list[_Witness], images: np.ndarray, captions: np.ndarray) -> np.ndarray:
-    """The mean of all witnesses for pairings of rows; the two of a common space count as one."""
-    scores = [witness.score(images, captions) for witness in witnesses]
+def _fit(fit_scores: list[_FitScore], images: np.ndarray, captions: np.ndarray) -> np.ndarray:
+    """The mean of all scores of pairings of rows; the two of a common space count as one."""
+    scores = [fit_score.score(images, captions) for fit_score in fit_scores]
     joint = scores[2:]
     return np.mean([*scores[:2], *([np.mean(joint, axis=0)] if joint else [])], axis=0)
 
 
-def _other_pairings(witnesses: list[_Witness], order: np.ndarray) -> list[np.ndarray]:
+def _other_pairings(fit_scores: list[_FitScore], order: np.ndarray) -> list[np.ndarray]:
     """The fit of captions of other images: each image with those a few places away in an order."""
     num_rows = len(order)
     times = min(-(-PAIRINGS // num_rows), num_rows - 1)
     steps = np.unique(np.linspace(1, num_rows - 1, times + 2)[1:-1].astype(int))
-    return [_fit(witnesses, order, np.roll(order, step)) for step in steps]
+    return [_fit(fit_scores, order, np.roll(order, step)) for step in steps]
 
 
-def _judged(own: np.ndarray, others: np.ndarray) -> CaptionFit:
+def _flagged(own: np.ndarray, others: np.ndarray) -> CaptionFit:
     """Scores and flags of captions of which ``own`` is the fit, by the sorted fit of others."""
     at_least = len(others) - np.searchsorted(others, own, side="left")
     # Of equal scores the worse fit comes first.
@@ -192,8 +192,8 @@ def _judged(own: np.ndarray, others: np.ndarray) -> CaptionFit:
     at_tails = np.searchsorted(own[order], np.quantile(others, TAILS), side="right") / len(own)
     share = float(min(1.0, (at_tails / TAILS).min()))
     gain = 2 * share * below - share_below
-    told_apart = share <= MOST and gain.max() > 0
-    count = int(gain.argmax()) + 1 if told_apart else 0
+    distinguishable = share <= MOST and gain.max() > 0
+    count = int(gain.argmax()) + 1 if distinguishable else 0
     flagged = np.zeros(len(own), bool)
     flagged[order[:count]] = True
     score = (at_least / len(others)).astype(np.float32)
@@ -207,7 +207,7 @@ def _judged(own: np.ndarray, others: np.ndarray) -> CaptionFit:
 
 
 def _centered(rows: np.ndarray) -> np.ndarray:
-    """Unit rows around their mean: what all have in common tells nothing."""
+    """Unit rows around their mean: what all have in common is no evidence."""
     return unit_rows(rows - rows.mean(axis=0, dtype=np.float64).astype(np.float32)).rows
 
 

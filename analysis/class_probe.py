@@ -1,6 +1,6 @@
-"""Held-out class probabilities from the vectors alone: what a row's label would be without it.
+"""Held-out class probabilities from the embeddings alone: what a row's label would be without it.
 
-Witnesses that fail differently are asked, and averaged:
+Classifiers that fail differently are averaged:
 
 - kernel ridge regression on the classes, on landmarks (Williams and Seeger, "Using the Nyström
   method to speed up kernel machines", 2001), which leaves out a row or a whole duplicate group in
@@ -9,7 +9,7 @@ Witnesses that fail differently are asked, and averaged:
 - the vote of the nearest neighbors.
 
 The neighbors vote twice: the second time, a label counts as much as ridge regression and the first
-vote believe it. No witness was best on all of Caltech-101 with label flips and CIFAR-10N; their
+vote believe it. No classifier was best on all of Caltech-101 with label flips and CIFAR-10N; their
 mean was.
 """
 
@@ -22,10 +22,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..process import one_torch_thread
-from ..steps import Progress
+from ..steps import ProgressCallback
 from ._exact_search import product_threads
 from ._probe_blocks import row_blocks
-from ._probe_features import Known, learn
+from ._probe_features import ProbeRows, learn
 from ._probe_logistic import Logistic
 from ._probe_ridge import Ridge, group_members
 from ._probe_votes import Voters, believed
@@ -37,10 +37,15 @@ from .vectors import content_keys
 # precision is lower by up to 0.015, but not under the heaviest noise.
 VOTE_SHARE = 0.25
 
+# Evidence that is less than this much better than knowing the shares of the classes is none. By log
+# loss, which the temperature of the evidence minimizes: embeddings without content reach the
+# shares.
+LEAST_GAIN = 0.02
+
 
 @dataclass(frozen=True)
 class ClassEvidence:
-    """Held-out class probabilities of every row, and the witnesses they come from.
+    """Held-out class probabilities of every row, and the classifiers they come from.
 
     A row's own label and those of its duplicate group played no part in its probabilities. (In the
     second vote they have a say in how far the other labels are believed.) Every row sums to 1.
@@ -49,8 +54,8 @@ class ClassEvidence:
 
     Attributes:
         probabilities: (n, c) float32, calibrated; for unlabeled rows ordinary predictions
-        probe: (n, c) float32, what the vectors say through ridge and logistic regression
-        votes: (n, c) float32, what the neighbors say; uniform where none may vote
+        probe: (n, c) float32, what ridge and logistic regression predict
+        votes: (n, c) float32, what the neighbors vote for; uniform where none may vote
     """
 
     probabilities: Probabilities
@@ -65,7 +70,7 @@ def held_out_probabilities(
     graph: NeighborGraph,
     groups: np.ndarray | None = None,
     seed: int | None = 51,
-    progress: Progress | None = None,
+    progress: ProgressCallback | None = None,
 ) -> ClassEvidence:
     """Predicts the class of every row from the other rows.
 
@@ -98,13 +103,13 @@ def held_out_probabilities(
         report(0.2)
         ridge = Ridge(known)
         ridge.tune()
-        witnesses = _Witnesses(
-            ridge, Voters.of(graph, labels, groups), np.ones(len(rows), np.float32)
+        predictors = _Predictors(
+            ridge, Voters.from_graph(graph, labels, groups), np.ones(len(rows), np.float32)
         )
         belief = np.empty(len(rows), np.float32)
 
         def believe(piece: _Piece) -> None:
-            belief[piece.rows] = believed(*witnesses.first(piece), labels[piece.rows])
+            belief[piece.rows] = believed(*predictors.first(piece), labels[piece.rows])
 
         pieces = _pieces(known)
         _run(pool, believe, pieces, lambda share: report(0.2 + 0.2 * share))
@@ -113,9 +118,9 @@ def held_out_probabilities(
         evidence = ClassEvidence(*(empty_probabilities(labels, num_classes) for _ in range(3)))
 
         def predict(piece: _Piece) -> None:
-            probe, votes = witnesses.first(piece)
+            probe, votes = predictors.first(piece)
             probe += 0.5 * logistic.probabilities(piece.places)
-            witnesses.voters.add_votes(votes, 0.5, belief, piece.rows)
+            predictors.voters.add_votes(votes, 0.5, belief, piece.rows)
             mixed = (1 - VOTE_SHARE) * probe + VOTE_SHARE * votes
             mixed /= mixed.sum(axis=1, keepdims=True)
             evidence.probabilities[piece.rows] = mixed
@@ -126,13 +131,30 @@ def held_out_probabilities(
     return evidence
 
 
+def separates_classes(evidence: ClassEvidence, labels: np.ndarray) -> bool:
+    """Whether held-out evidence says more of the labels than the shares of the classes do.
+
+    Args:
+        evidence: of (n, c) rows and classes
+        labels: (n,) integers, -1 = unlabeled
+    """
+    labeled = np.flatnonzero(labels >= 0)
+    if len(labeled) == 0:
+        return False
+    given = evidence.probabilities[labeled, labels[labeled]].astype(np.float64)
+    shares = np.bincount(labels[labeled]) / len(labeled)
+    entropy = -(shares[shares > 0] * np.log(shares[shares > 0])).sum()
+    loss = -np.log(np.maximum(given, 1e-12)).mean()
+    return bool(loss < (1 - LEAST_GAIN) * entropy)
+
+
 @dataclass(frozen=True)
 class _Piece:
     """Some rows that are predicted at once.
 
     Attributes:
         rows: (r,) int64
-        places: (r,) int64, or as a slice: where they stand in ``Known``
+        places: (r,) int64, or as a slice: where they stand in ``ProbeRows``
         members: (g, s) these places, of a duplicate group each that is left out as a whole; None
             where each row is left out by itself
     """
@@ -142,7 +164,7 @@ class _Piece:
     members: np.ndarray | None = None
 
 
-def _pieces(known: Known) -> list[_Piece]:
+def _pieces(known: ProbeRows) -> list[_Piece]:
     pieces = [
         _Piece(known.order[members.ravel()], members.ravel(), members)
         for members in group_members(known.groups, known.labels)
@@ -158,8 +180,8 @@ def _pieces(known: Known) -> list[_Piece]:
 
 
 @dataclass(frozen=True)
-class _Witnesses:
-    """Those that are asked twice: once to know how far the labels are believed."""
+class _Predictors:
+    """What predicts twice: at first, to know how far each label can be believed."""
 
     ridge: Ridge
     voters: Voters
@@ -174,7 +196,7 @@ class _Witnesses:
 
 
 def _run(
-    pool: Executor, work: Callable[[_Piece], None], pieces: list[_Piece], report: Progress
+    pool: Executor, work: Callable[[_Piece], None], pieces: list[_Piece], report: ProgressCallback
 ) -> None:
     for number, _ in enumerate(pool.map(work, pieces), 1):
         report(number / len(pieces))

@@ -73,6 +73,18 @@ def find_clusters(
 
     Raises:
         ValueError: if ``min_size`` is below 2
+
+    Example:
+        Images of the digits 0 and 1: no cluster holds both.
+
+        >>> from sklearn.datasets import load_digits
+        >>> from fiftyone_embedding_quality.analysis.neighbors import neighbor_graph
+        >>> from fiftyone_embedding_quality.analysis.vectors import unit_rows
+        >>> images, digits = load_digits(n_class=2, return_X_y=True)
+        >>> rows = unit_rows(images).rows
+        >>> found = find_clusters(rows, neighbor_graph(rows), min_size=10)
+        >>> all(np.ptp(digits[found.cluster == n]) == 0 for n in range(found.num_clusters))
+        True
     """
     if min_size < 2:
         raise ValueError(f"min_size={min_size} must be at least 2")
@@ -208,7 +220,7 @@ def name_clusters(
         bias (None): (num_words,) float32
     """
     bias = np.zeros(len(words), np.float32) if bias is None else bias
-    blocks = [slice(at, at + BLOCK_ROWS) for at in range(0, len(vectors), BLOCK_ROWS)]
+    blocks = [slice(start, start + BLOCK_ROWS) for start in range(0, len(vectors), BLOCK_ROWS)]
     total, squares = np.zeros(len(words)), np.zeros(len(words))
     for block in blocks:
         scores = vectors[block] @ words.T + bias
@@ -267,12 +279,12 @@ def cluster_accuracy(
     """
     from ._statistics import adjusted_p_values, binomial_tail, wilson_interval
 
-    judged = labels >= 0
-    wrong = judged & (predicted != labels)
-    inside = judged & (cluster >= 0)
+    labeled = labels >= 0
+    wrong = labeled & (predicted != labels)
+    inside = labeled & (cluster >= 0)
     trials = np.bincount(cluster[inside], minlength=num_clusters).astype(np.float64)
     errors = np.bincount(cluster[inside], wrong[inside], num_clusters)
-    rest = (wrong.sum() - errors) / np.maximum(judged.sum() - trials, 1)
+    rest = (wrong.sum() - errors) / np.maximum(labeled.sum() - trials, 1)
     low, high = wilson_interval(trials - errors, trials)
     share = np.divide(trials - errors, trials, out=np.full(num_clusters, np.nan), where=trials > 0)
     tail = binomial_tail(errors, trials, np.maximum(rest, 1e-9))

@@ -43,7 +43,7 @@ class EmbeddingScore:
         name: of the embedding
         balanced_accuracy, low, high: mean held-out recall of the classes, with its interval
         purity, silhouette: means over the samples. Only comparable in part: a silhouette depends on
-            how narrow the cone is in which a model's vectors lie
+            how narrow the cone is in which a model's embeddings lie
         difference, difference_low, difference_high: of the balanced accuracy to that of the best
             embedding, on the same samples, with its interval, which allows for the number of
             embeddings that are compared; 0 for the best itself
@@ -102,7 +102,7 @@ class EmbeddingComparison:
 
 
 def compare_embeddings(separabilities: Mapping[str, Separability]) -> EmbeddingComparison:
-    """Tells which of several embeddings of the same samples separates their classes best.
+    """Finds which of several embeddings of the same samples separates their classes best.
 
     By the balanced accuracy of the held-out predictions. The interval of a difference is that of
     Bonett and Price, "Adjusted Wald confidence interval for a difference of binomial proportions
@@ -117,8 +117,8 @@ def compare_embeddings(separabilities: Mapping[str, Separability]) -> EmbeddingC
     if len(separabilities) < 2:
         raise ValueError("At least two embeddings are needed to compare")
     first = next(iter(separabilities.values()))
-    judged = _judged_by_all(list(separabilities.values()))
-    weights = class_weights(first.samples.label, first.samples.unit, judged)
+    evaluated = _evaluated_by_all(list(separabilities.values()))
+    weights = class_weights(first.samples.label, first.samples.unit, evaluated)
     effective = effective_number(weights, first.samples.unit)
 
     accuracy = {name: float(weights @ s.samples.correct) for name, s in separabilities.items()}
@@ -140,18 +140,18 @@ def compare_embeddings(separabilities: Mapping[str, Separability]) -> EmbeddingC
                 accuracy[name],
                 float(low),
                 float(high),
-                mean_of_defined(samples.purity[judged]),
-                mean_of_defined(samples.silhouette[judged]),
+                mean_of_defined(samples.purity[evaluated]),
+                mean_of_defined(samples.silhouette[evaluated]),
                 *difference,
-                only_this=int((only_this & judged).sum()),
-                only_best=int((only_best & judged).sum()),
+                only_this=int((only_this & evaluated).sum()),
+                only_best=int((only_best & evaluated).sum()),
                 recall=_recalls(samples, weights, len(first.class_names)),
             )
         )
-    return EmbeddingComparison(tuple(scores), first.class_names, int(judged.sum()))
+    return EmbeddingComparison(tuple(scores), first.class_names, int(evaluated.sum()))
 
 
-def _judged_by_all(separabilities: list[Separability]) -> np.ndarray:
+def _evaluated_by_all(separabilities: list[Separability]) -> np.ndarray:
     first = separabilities[0]
     refused = ValueError("The embeddings must be of the same samples with the same labels")
     if any(
@@ -161,10 +161,10 @@ def _judged_by_all(separabilities: list[Separability]) -> np.ndarray:
     ):
         raise refused
     labels = np.stack([other.samples.label for other in separabilities])
-    judged = np.all(labels >= 0, axis=0)
-    if (labels != labels[0])[:, judged].any():
+    evaluated = np.all(labels >= 0, axis=0)
+    if (labels != labels[0])[:, evaluated].any():
         raise refused
-    return judged
+    return evaluated
 
 
 def _paired_difference(

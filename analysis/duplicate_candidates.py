@@ -1,4 +1,4 @@
-"""Which pairs of images may be duplicates: what the vectors' neighbor graph proposes.
+"""Which pairs of images may be duplicates: what the embeddings' neighbor graph proposes.
 
 Rank, not distance, decides: a gray or blurred copy is far away, but still the nearest.
 """
@@ -31,7 +31,7 @@ class Candidates:
         pairs: (m, 2) int64 rows, the lower one first, sorted
         similarity: (m,) float32 cosine similarity
         relative_distance: (m,) float32, cosine distance as a share of how far the neighborhoods
-            reach; 0 for equal vectors, about 0.7 for ordinary neighbors
+            reach; 0 for equal embeddings, about 0.7 for ordinary neighbors
     """
 
     pairs: np.ndarray
@@ -125,7 +125,7 @@ def _described(small: np.ndarray) -> np.ndarray:
 
 
 def pair_candidates(pairs: np.ndarray, rows: np.ndarray, graph: NeighborGraph) -> Candidates:
-    """The given pairs (m, 2) with what the vectors say about them."""
+    """The given pairs (m, 2) with what the embeddings say about them."""
     left, right = pairs.T
     distance = np.empty(len(pairs), np.float32)
     for start in range(0, len(pairs), 4096):

@@ -1,6 +1,6 @@
 """What speaks for pairs of duplicates: equal files, aligned pixels, or boxes that overlap.
 
-The vectors propose, the images prove; how far they must agree is read off the set itself.
+The embeddings propose, the images verify; how far they must agree is read off the set itself.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..pictures.small_pictures import Picture, SmallPictures
-from ..steps import Progress
+from ..steps import ProgressCallback
 from .duplicate_candidates import Candidates, entities
 from .neighbors import NeighborGraph
 
 # A pair stands out by its distance relative to how far the neighborhood of either reaches. Up to
-# the first figure the vectors speak for a pair, from the second on against it, and the details must
-# agree better, by SURPRISE in Fisher's z (0.87 becomes 0.95). From the pairs of Caltech-101 and
-# CIFAR-10: known ones lie at 0.3 and 0.47 (medians), other neighbors at 0.7.
+# the first figure the embeddings speak for a pair, from the second on against it, and the details
+# must agree better, by SURPRISE in Fisher's z (0.87 becomes 0.95). From the pairs of Caltech-101
+# and CIFAR-10: known ones lie at 0.3 and 0.47 (medians), other neighbors at 0.7.
 NEAR, FAR, SURPRISE = 0.3, 1.0, 0.2
 
 # Without images, only a distance of a tenth of the neighborhood's is believed: no other pair of
@@ -53,7 +53,7 @@ COPIES, UNCLEAR = ("copy", "same pixels", "same text", "case and punctuation"), 
 # The kind of evidence where an image cannot be read.
 BY_EMBEDDING = "embedding"
 
-# Agreement from which a pair may be the same though this set asks for more: looking tells.
+# Agreement from which a pair may be the same though this set asks for more: a closer look decides.
 WEAK_AGREEMENT = 0.6
 
 # Relative distance up to which a turn is looked for; of 60 images that were turned by 15 to 75
@@ -67,13 +67,13 @@ class PairEvidence:
 
     Attributes:
         pairs: (m, 2) int64 rows, the lower one first, sorted
-        similarity: (m,) float32 cosine similarity of the vectors; NaN without vectors
+        similarity: (m,) float32 cosine similarity of the embeddings; NaN without embeddings
         agreement: (m,) float32, agreement of the aligned images' details in [-1, 1]; NaN where
             they were not compared
         kind: m names of the change: "copy" (same bytes), "same pixels", "mirror", "rotation",
             "crop", "rescale", "gray", "tone", "blur", "recompression", "retouched", "unclear" (none
             of these was measured), "box" (the same object of one image twice), "embedding" (by the
-            vectors alone)
+            embeddings alone)
     """
 
     pairs: np.ndarray
@@ -124,18 +124,18 @@ def confirm_pairs(
     order: np.ndarray,
     threshold: float,
     with_weak: bool = False,
-    progress: Progress | None = None,
+    progress: ProgressCallback | None = None,
 ) -> PairEvidence:
     """Compares the images of candidate pairs and keeps the pairs that are the same.
 
-    A pair with an unreadable image is believed by its vectors only when they are overwhelming.
+    A pair with an unreadable image is believed by its embeddings only when they are overwhelming.
 
     Args:
         small: the small versions of n images
         candidates: the pairs
         order: (n,) int64 rows, the best ones first; the better image is the one that the other
             is aligned with
-        threshold: agreement from which a pair is believed that the vectors do not speak against
+        threshold: agreement from which a pair is believed that the embeddings do not speak against
         with_weak: weak pairs, too
         progress: called with the share of the pairs that is done
 
@@ -170,7 +170,7 @@ def compare_upright_and_turned(
     small: SmallPictures,
     pairs: np.ndarray,
     turnable: np.ndarray | None = None,
-    progress: Progress | None = None,
+    progress: ProgressCallback | None = None,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """What ``compare_pairs`` gives; what does not agree so is compared turned by any angle.
 

@@ -86,7 +86,7 @@ def group_duplicates(
     links = np.concatenate([links, links[:, ::-1]])
     links = np.unique(links[links[:, 0] != links[:, 1]], axis=0)
     starts = np.searchsorted(links[:, 0], np.arange(num_rows + 1))
-    of = np.full(num_rows, -1, np.int64)
+    representative = np.full(num_rows, -1, np.int64)
     keep = np.ones(num_rows, bool)
     seen = np.zeros(num_rows, bool)
     involved = np.zeros(num_rows, bool)
@@ -105,9 +105,9 @@ def group_duplicates(
             continue
         seen[mine] = True
         seen[linked] = True
-        of[mine] = mine
-        of[linked] = mine
-    group = of[entity]
+        representative[mine] = mine
+        representative[linked] = mine
+    group = representative[entity]
     keep[group < 0] = True
     # Numbered in the order of their first rows.
     members = np.flatnonzero(group >= 0)

@@ -28,11 +28,11 @@ FEWEST_PIXELS = 96 * 96
 
 @dataclass(frozen=True)
 class Verdict:
-    """What looking closely tells of pairs.
+    """What a closer look at pairs shows.
 
     Attributes:
         same: (m,) bool, no other content was seen
-        strong: (m,) bool, enough was seen to tell the same content by itself
+        strong: (m,) bool, enough was seen to recognize the same content by itself
         kind: m names of the change
     """
 

@@ -1,6 +1,6 @@
 """Duplicates: copies of files, and images that show the same image after some change.
 
-The vectors' neighbor graph proposes pairs, and comparing the images proves them. A group is a
+The embeddings' neighbor graph proposes pairs, and comparing the images verifies them. A group is a
 representative, the one image to keep, and images that each resemble it; links alone do not
 chain images into a group.
 """
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..pictures.small_pictures import SmallPictures
-from ..steps import Progress, part_of
+from ..steps import ProgressCallback, part_of
 from .duplicate_candidates import (
     alike_candidates,
     entities,
@@ -50,7 +50,7 @@ class Duplicates:
         exact: (n,) bool, the same bytes or pixels as another row
         keep: (n,) bool, the representative of its group; also True in no group
         evidence: the pairs that hold the groups together
-        threshold: agreement from which a pair that the vectors do not speak against was believed
+        threshold: agreement from which a pair that the embeddings do not speak against was believed
         leaks: number of groups with members in both splits, by pair of splits, most first
         leaking: numbers of the groups that span splits
         conflicts: numbers of the groups whose members have different labels
@@ -79,7 +79,7 @@ def find_duplicates(
     splits: Sequence[str | None] | None = None,
     preference: np.ndarray | None = None,
     apart: np.ndarray | None = None,
-    progress: Progress | None = None,
+    progress: ProgressCallback | None = None,
 ) -> Duplicates:
     """Finds exact and near-duplicates.
 
@@ -140,7 +140,7 @@ def _near_evidence(
     asked: tuple[float, bool],
     known: list[PairEvidence],
     apart: np.ndarray,
-    progress: Progress | None,
+    progress: ProgressCallback | None,
 ) -> list[PairEvidence]:
     """Near-duplicates: among neighbors, then of what has come to represent a group.
 

@@ -1,14 +1,14 @@
-"""Takes out of vectors what a metadata field can be read off: the camera, the site, the split.
+"""Takes out of embeddings what a metadata field can be read off: the camera, the site, the split.
 
 LEACE in closed form (Belrose, Schneider-Joseph, Ravfogel, Cotterell, Raff and Biderman, "LEACE:
-Perfect linear concept erasure in closed form", 2023): the vectors are whitened, the subspace that
-covaries with the field is projected out, and they are colored again. Afterwards the means of all
-values of the field coincide, so that no linear classifier does better than guessing, and of all
-linear ways to get there this one moves the vectors least.
+Perfect linear concept erasure in closed form", 2023): the embeddings are whitened, the subspace
+that covaries with the field is projected out, and they are colored again. Afterwards the means of
+all values of the field coincide, so that no linear classifier does better than guessing, and of all
+linear ways to get there this one moves the embeddings least.
 
 A camera does not move all images alike, so that a classifier that is not linear, or the neighbors,
-may still tell it. Then the means within cells of similar rows are made to coincide as well, which
-is the same computation with a column for each value in each cell.
+may still predict it. Then the means within cells of similar rows are made to coincide as well,
+which is the same computation with a column for each value in each cell.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..cores import num_cores
-from ..steps import Progress
+from ..steps import ProgressCallback
 from ._probe_features import fold_numbers
 from .class_probe import held_out_probabilities
 from .field_prediction import FieldPrediction, measure_field_prediction
@@ -90,7 +90,7 @@ def erase_field(
     values: np.ndarray,
     groups: np.ndarray | None = None,
     seed: int | None = 51,
-    progress: Progress | None = None,
+    progress: ProgressCallback | None = None,
 ) -> ErasedField:
     """Takes a field out of rows, in as many cells as it needs not to be read any more.
 
@@ -103,6 +103,17 @@ def erase_field(
 
     Raises:
         ValueError: if the arrays do not fit each other, or there are fewer than two values
+
+    Example:
+        Images of digits, half of them with a bright corner, as if from another camera:
+
+        >>> from sklearn.datasets import load_digits
+        >>> from fiftyone_embedding_quality.analysis.vectors import unit_rows
+        >>> images, camera = load_digits().data[:200], np.arange(200) % 2
+        >>> images[camera == 1, 0] = 8
+        >>> erased = erase_field(unit_rows(images).rows, camera)
+        >>> erased.before.balanced_accuracy > 0.95, erased.after.balanced_accuracy < 0.75
+        (True, True)
     """
     chosen = _measured_rows(rows, values, seed)
     if len(np.unique(values[chosen])) < 2:
@@ -258,7 +269,7 @@ class _HeldOut:
     def predicted(self, cells: int | None) -> FieldPrediction:
         """With an erasure in so many cells, or None."""
         num_values = int(self.values.max()) + 1
-        told = np.full((len(self.rows), num_values), 1 / num_values, np.float32)
+        probabilities = np.full((len(self.rows), num_values), 1 / num_values, np.float32)
         for number in np.unique(self.fold):
             held_out = self.fold == number
             known = np.where(held_out, -1, self.values)
@@ -271,6 +282,6 @@ class _HeldOut:
             evidence = held_out_probabilities(
                 rows, known, num_values, graph, self.groups, self.seed
             )
-            told[held_out] = evidence.probabilities[held_out]
+            probabilities[held_out] = evidence.probabilities[held_out]
         names = tuple(map(str, range(num_values)))
-        return measure_field_prediction(told, self.values, names, None, self.groups)
+        return measure_field_prediction(probabilities, self.values, names, None, self.groups)

@@ -14,13 +14,13 @@ from .slices import checked_values
 
 @dataclass(frozen=True)
 class FieldPrediction:
-    """How well a metadata field can be predicted from the vectors.
+    """How well a metadata field can be predicted from the embeddings.
 
     Attributes:
         balanced_accuracy, low, high: mean held-out recall of the field's values
         chance: what guessing reaches: 1 / number of values
-        from_classes: what knowing the class of a sample, and not its vector, reaches: above chance
-            where classes are unevenly spread over the values; NaN without classes
+        from_classes: what knowing the class of a sample, and not its embedding, reaches: above
+            chance where classes are unevenly spread over the values; NaN without classes
         values: number of values
         samples: number of samples evaluated
     """
@@ -54,7 +54,7 @@ def measure_field_prediction(
         probabilities: (num_rows, num_values) of each value of the field, held out
         values: (num_rows,) value numbers, -1 for none
         value_names: their names
-        labels: (num_rows,) class numbers, -1 for unlabeled, to tell how much of it comes from
+        labels: (num_rows,) class numbers, -1 for unlabeled, to know how much of it comes from
             classes that are unevenly spread over the values
         groups: (num_rows,) duplicate group numbers, -1 for none
 

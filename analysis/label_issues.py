@@ -13,7 +13,7 @@ import numpy as np
 from ._confident_learning import ClassOverlap, class_overlaps, confident_joint, noise_matrix
 from ._label_flags import (
     SMALL_CLASS,
-    UNTOLD_SHARE,
+    UNDETECTED_SHARE,
     SharedClass,
     choose_flags,
     shared_classes,
@@ -29,7 +29,7 @@ from .neighbors import NeighborGraph
 
 __all__ = [
     "SMALL_CLASS",
-    "UNTOLD_SHARE",
+    "UNDETECTED_SHARE",
     "CheckedPredictions",
     "ClassOverlap",
     "LabelIssues",
@@ -38,7 +38,6 @@ __all__ = [
     "check_predictions",
     "find_label_issues",
     "find_multilabel_issues",
-    "tells_classes_apart",
 ]
 
 # Neighbors that are named as speaking against a label.
@@ -49,12 +48,7 @@ MAX_AGAINST = 5
 # wrong; between 0.10 and 0.14 they stay above 0.80 and 0.87. On CIFAR-10N cleanlab's count has all.
 SURE = 1 / 8
 
-# Evidence that is less than this much better than knowing the shares of the classes is none. By log
-# loss, which the temperature of the evidence minimises: vectors without content reach the shares.
-LEAST_GAIN = 0.02
-
-
-# Witnesses are unanimous from this share of the votes for the other class, up to this one for the
+# The evidence is unanimous from this share of the votes for the other class, up to this one for the
 # label, and from this probability of the probe.
 FOR_OTHER, FOR_LABEL, PROBED = 0.85, 0.1, 0.5
 
@@ -82,13 +76,13 @@ class LabelIssues:
         expected_precision: estimated share of the flagged labels that are wrong, in [0, 1]; NaN
             when none is flagged or when it cannot be estimated
         precision_range: the lowest and highest share that the evidence allows, or NaN
-        noise_told: whether the evidence tells label noise from its own mistakes; where it does not,
-            little is flagged
+        noise_detected: whether the evidence separates label noise from its own mistakes; where it
+            does not, little is flagged
         class_counts: (c,) int64, labeled rows of each class
         class_flagged: (c,) int64, flagged ones among them
-        class_small: (c,) bool, classes with too few independent rows to judge their labels
+        class_small: (c,) bool, classes with too few independent rows to evaluate their labels
         class_unrecognized: (c,) bool, larger classes that the evidence does not recognize, so that
-            it cannot judge their labels either
+            it cannot evaluate their labels either
         shared: pairs of classes of which one is found within the other
     """
 
@@ -106,7 +100,7 @@ class LabelIssues:
     overlaps: tuple[ClassOverlap, ...]
     expected_precision: float
     precision_range: tuple[float, float]
-    noise_told: bool
+    noise_detected: bool
     class_counts: np.ndarray
     class_flagged: np.ndarray
     class_small: np.ndarray
@@ -125,10 +119,10 @@ def find_label_issues(
 
     As many are flagged as cleanlab counts (``prune_by_noise_rate``), those of lowest quality, and
     beyond that any label beside which another one is far likelier; but no more than the noise
-    allows that the evidence can tell from its own mistakes, and of small classes only what all
-    witnesses agree on (``choose_flags``). What is flagged as an outlier is not flagged here: no
-    class claims it. Where one class is found within another, the rows with the other label are
-    flagged.
+    allows that the evidence can separate from its own mistakes, and of small classes only what
+    probe and neighbors agree on (``choose_flags``). What is flagged as an outlier is not flagged
+    here: no class claims it. Where one class is found within another, the rows with the other label
+    are flagged.
 
     Args:
         labels: (n,) integers, -1 = unlabeled
@@ -139,6 +133,18 @@ def find_label_issues(
 
     Raises:
         ValueError: if the arrays do not fit each other
+
+    Example:
+        >>> from sklearn.datasets import load_digits
+        >>> from fiftyone_embedding_quality.analysis.class_probe import held_out_probabilities
+        >>> from fiftyone_embedding_quality.analysis.neighbors import neighbor_graph
+        >>> from fiftyone_embedding_quality.analysis.vectors import unit_rows
+        >>> images, labels = load_digits(n_class=3, return_X_y=True)
+        >>> rows, labels[7] = unit_rows(images).rows, 2  # a 1 with a wrong label
+        >>> graph = neighbor_graph(rows)
+        >>> found = find_label_issues(labels, held_out_probabilities(rows, labels, 3, graph), graph)
+        >>> int(found.order[0]), int(found.suggested[7]), bool(found.flagged[7])
+        (7, 1, True)
     """
     labels, groups = _checked(labels, evidence, graph, groups, outliers)
     num_rows, num_classes = evidence.probabilities.shape
@@ -147,8 +153,8 @@ def find_label_issues(
     known = evidence.probabilities
     if not everything:
         known = of_rows(known, labeled)
-    probe_suggested, probe_confidence = _witness(evidence.probe, labels)
-    neighbors_suggested, neighbors_confidence = _witness(evidence.votes, labels)
+    probe_suggested, probe_confidence = _likeliest(evidence.probe, labels)
+    neighbors_suggested, neighbors_confidence = _likeliest(evidence.votes, labels)
     standing = _standing(known, labels[labeled])
     joint, count = confident_joint(labels[labeled], known)
     likely = _likely_wrong(standing, count)
@@ -180,30 +186,13 @@ def find_label_issues(
         overlaps=class_overlaps(joint, len(labeled)),
         expected_precision=flags.precision[0],
         precision_range=flags.precision[1:],
-        noise_told=flags.noise_told,
+        noise_detected=flags.noise_detected,
         class_counts=np.bincount(labels[labeled], minlength=num_classes),
         class_flagged=np.bincount(labels[flagged], minlength=num_classes),
         class_small=flags.small,
         class_unrecognized=flags.unrecognized,
         shared=flags.shared,
     )
-
-
-def tells_classes_apart(evidence: ClassEvidence, labels: np.ndarray) -> bool:
-    """Whether held-out evidence says more of the labels than the shares of the classes do.
-
-    Args:
-        evidence: of (n, c) rows and classes
-        labels: (n,) integers, -1 = unlabeled
-    """
-    labeled = np.flatnonzero(labels >= 0)
-    if len(labeled) == 0:
-        return False
-    given = evidence.probabilities[labeled, labels[labeled]].astype(np.float64)
-    shares = np.bincount(labels[labeled]) / len(labeled)
-    entropy = -(shares[shares > 0] * np.log(shares[shares > 0])).sum()
-    loss = -np.log(np.maximum(given, 1e-12)).mean()
-    return bool(loss < (1 - LEAST_GAIN) * entropy)
 
 
 def _checked(
@@ -273,12 +262,12 @@ class _Flags:
     Attributes:
         flagged: (n,) bool
         precision: estimate, lowest and highest share that is wrong; NaN where not known
-        noise_told, small, unrecognized, shared: as in ``LabelIssues``
+        noise_detected, small, unrecognized, shared: as in ``LabelIssues``
     """
 
     flagged: np.ndarray
     precision: tuple[float, float, float]
-    noise_told: bool
+    noise_detected: bool
     small: np.ndarray
     unrecognized: np.ndarray
     shared: tuple[SharedClass, ...]
@@ -323,7 +312,7 @@ def _flags(
         probabilities, labels, groups: of the n labeled rows
         standing: of these rows
         likely: (n,) bool, labels that another class suits better
-        agreed: (n,) bool, all witnesses are for the same other class
+        agreed: (n,) bool, probe and neighbors are for the same other class
         unanimous: (n,) bool, and hardly anything is for the label
         claimed: (n,) bool, rows that are no outliers
     """
@@ -339,18 +328,19 @@ def _flags(
     order = np.lexsort((standing.ratio, standing.quality))
     sure = standing.ratio < SURE
     flagged = choose_flags(likely, order, agreed, sure, labels, noise, weak)
-    if not noise.told:
+    if not noise.detected:
         flagged |= likely & unanimous & ~weak[labels]
     flagged &= claimed
     # A wrong label among few spoils what is learned of their class, so that right ones disagree.
-    known = noise.told and 2 * np.count_nonzero(small[labels[flagged]]) < np.count_nonzero(flagged)
+    in_small = np.count_nonzero(small[labels[flagged]])
+    known = noise.detected and 2 * in_small < np.count_nonzero(flagged)
     precision = noise.precision(flagged) if known else unknown
     shared, looks = shared_classes(probabilities, labels)
-    # Both classes of such a pair are predicted for all of its rows: the noise tells nothing there.
+    # Both classes of such a pair are predicted for all of its rows: the noise is no evidence there.
     for pair in shared:
         flagged &= ~((labels == pair.label) & (standing.suggested == pair.other))
     flagged |= (looks >= 0) & (looks == standing.suggested) & claimed
-    return _Flags(flagged, precision, noise.told, small, unrecognized & ~small, shared)
+    return _Flags(flagged, precision, noise.detected, small, unrecognized & ~small, shared)
 
 
 def _spread(values: np.ndarray, rows: np.ndarray, num_rows: int, fill: float) -> np.ndarray:
@@ -368,17 +358,18 @@ def _likeliest_other(
     confidence = np.empty(len(labels), np.float32)
     for part in blocks(probabilities):
         others = probabilities[part].copy()
-        at = np.arange(len(others))
-        others[at, labels[part]] = -1
+        every_row = np.arange(len(others))
+        others[every_row, labels[part]] = -1
         suggested[part] = others.argmax(axis=1)
-        confidence[part] = others[at, suggested[part]]
+        confidence[part] = others[every_row, suggested[part]]
     return suggested, confidence
 
 
-def _witness(probabilities: Probabilities, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    said = probabilities.argmax(axis=1)
-    confidence = given_probabilities(probabilities, said).astype(np.float32)
-    return np.where(labels >= 0, said, -1), np.where(labels >= 0, confidence, np.float32(np.nan))
+def _likeliest(probabilities: Probabilities, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    predicted = probabilities.argmax(axis=1)
+    confidence = given_probabilities(probabilities, predicted).astype(np.float32)
+    labeled = labels >= 0
+    return np.where(labeled, predicted, -1), np.where(labeled, confidence, np.float32(np.nan))
 
 
 def _against(
@@ -390,6 +381,6 @@ def _against(
     speaks = labels[neighbors] == voted[rows, None]
     speaks &= (groups[rows, None] < 0) | (groups[neighbors] != groups[rows, None])
     rank = speaks.cumsum(axis=1) - 1
-    at, column = np.nonzero(speaks & (rank < MAX_AGAINST))
-    against[rows[at], rank[at, column]] = neighbors[at, column]
+    place, column = np.nonzero(speaks & (rank < MAX_AGAINST))
+    against[rows[place], rank[place, column]] = neighbors[place, column]
     return against

@@ -34,7 +34,7 @@ MIN_INDEPENDENT = 8
 PENALTIES = (0.1, 1.0, 10.0)
 
 # What is evaluated of each part, at most: half a percent of errors more or less.
-MAX_JUDGED = 2500
+MAX_EVALUATED = 2500
 
 # Dimensions that regression sees: nearly the principal ones, of so many rows (Halko et al.,
 # "Finding structure with randomness", 2011).
@@ -101,14 +101,14 @@ class _Part:
     def __init__(self, rows: torch.Tensor, labels: np.ndarray, num_classes: int) -> None:
         import torch
 
-        of = torch.from_numpy(labels)
+        classes = torch.from_numpy(labels)
         self.count = len(rows)
         self.sum = rows.sum(dim=0).double()
         self.gram = (rows.T @ rows).double()
-        of_class = torch.zeros((num_classes, rows.shape[1])).index_add_(0, of, rows)
+        of_class = torch.zeros((num_classes, rows.shape[1])).index_add_(0, classes, rows)
         self.of_class = of_class.double()
-        self.counts = torch.bincount(of, minlength=num_classes).double()
-        self.judged = (rows[:MAX_JUDGED], of[:MAX_JUDGED])
+        self.counts = torch.bincount(classes, minlength=num_classes).double()
+        self.evaluated = (rows[:MAX_EVALUATED], classes[:MAX_EVALUATED])
 
 
 def _few_dimensions(rows: torch.Tensor) -> torch.Tensor:
@@ -128,7 +128,7 @@ def _errors_of_sizes(parts: list[_Part], pool: Executor) -> tuple[float, float, 
 
     def error(taught: list[tuple[int, ...]], penalty: float) -> float:
         counts = list(pool.map(lambda some: _wrong(parts, some, penalty), taught))
-        return sum(wrong for wrong, _ in counts) / max(sum(judged for _, judged in counts), 1)
+        return sum(wrong for wrong, _ in counts) / max(sum(evaluated for _, evaluated in counts), 1)
 
     errors = [error(three, penalty) for penalty in PENALTIES]
     best = PENALTIES[int(np.argmin(errors))]
@@ -138,13 +138,13 @@ def _errors_of_sizes(parts: list[_Part], pool: Executor) -> tuple[float, float, 
 def _wrong(parts: list[_Part], taught: tuple[int, ...], penalty: float) -> tuple[int, int]:
     """Errors of ridge regression on some parts, and what it was evaluated on: the other parts."""
     weights, offset = _ridge([parts[one] for one in taught], penalty)
-    wrong = judged = 0
+    wrong = evaluated = 0
     for other in set(range(len(parts))) - set(taught):
-        rows, labels = parts[other].judged
+        rows, labels = parts[other].evaluated
         predicted = (rows @ weights + offset).argmax(dim=1)
         wrong += int((predicted != labels).sum())
-        judged += len(labels)
-    return wrong, judged
+        evaluated += len(labels)
+    return wrong, evaluated
 
 
 def _ridge(parts: list[_Part], penalty: float) -> tuple[torch.Tensor, torch.Tensor]:

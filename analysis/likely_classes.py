@@ -86,8 +86,8 @@ class LikelyClasses:
     def _columns(self, rows: np.ndarray | slice, start: int, stop: int) -> np.ndarray:
         columns = np.repeat(self.rest[rows][:, None], stop - start, axis=1)
         classes = self.classes[rows]
-        at, place = np.nonzero((classes >= start) & (classes < stop))
-        columns[at, classes[at, place] - start] = self.values[rows][at, place]
+        row, place = np.nonzero((classes >= start) & (classes < stop))
+        columns[row, classes[row, place] - start] = self.values[rows][row, place]
         return columns
 
 

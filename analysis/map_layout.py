@@ -1,4 +1,4 @@
-"""What a map of vectors is, whichever method laid it out."""
+"""What a plot of embeddings is, whichever method laid it out."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import numpy as np
 
 @dataclass(frozen=True)
 class MapLayout:
-    """A map of vectors.
+    """A plot of embeddings.
 
     Attributes:
         points: (num_rows, num_dims) float32
-        notes: sentences on what was adapted to few or low-dimensional vectors
+        notes: sentences on what was adapted to few or low-dimensional embeddings
     """
 
     points: np.ndarray

@@ -41,7 +41,7 @@ def check_predictions(
         predictions: (n, c) floats: probabilities, whose rows sum to 1 within ``MAX_ROUNDING``, or
             logits, some of which lie outside of 0 to 1, and of which the softmax is taken
         labels: (n,) integers, -1 = unlabeled
-        evidence: held-out, of the same rows; its votes are kept as the second witness
+        evidence: held-out, of the same rows; its votes are kept as the second classifier
 
     Raises:
         ValueError: if the shape is wrong, values are NaN or infinite, or they are neither

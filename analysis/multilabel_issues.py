@@ -21,7 +21,7 @@ class MultilabelIssues:
         wrong: (n, c) bool, labels that are there and are likely wrong
         missing: (n, c) bool, labels that are absent and are likely right
         probabilities: (n, c) float32, held-out, of each label
-        order: (num_judged,) int64, rows: flagged ones first, each part with the worst first
+        order: (num_evaluated,) int64, rows: flagged ones first, each part with the worst first
     """
 
     quality: np.ndarray
@@ -43,7 +43,7 @@ def find_multilabel_issues(
     """Finds wrong and missing labels of rows that have any number of labels each.
 
     Every label is a question of its own, has it or not, answered by the evidence of
-    ``class_probe``; cleanlab's ``multilabel_classification`` judges the answers.
+    ``class_probe``; cleanlab's ``multilabel_classification`` evaluates the answers.
 
     Args:
         label_sets: (n, c) bool, which labels a row has
@@ -57,19 +57,21 @@ def find_multilabel_issues(
     """
     label_sets = np.asarray(label_sets, bool)
     num_rows, num_classes = label_sets.shape
-    judged = np.ones(num_rows, bool) if skipped is None else ~np.asarray(skipped, bool)
-    if len(rows) != num_rows or judged.shape != (num_rows,):
+    known = np.ones(num_rows, bool) if skipped is None else ~np.asarray(skipped, bool)
+    if len(rows) != num_rows or known.shape != (num_rows,):
         raise ValueError("label_sets, rows and skipped must be of the same length")
     probabilities = np.zeros((num_rows, num_classes), np.float32)
     for label in range(num_classes):
-        answers = np.where(judged, label_sets[:, label].astype(np.int64), -1)
+        answers = np.where(known, label_sets[:, label].astype(np.int64), -1)
         evidence = held_out_probabilities(rows, answers, 2, graph, groups, seed)
         probabilities[:, label] = evidence.probabilities[:, 1]
 
-    at = np.flatnonzero(judged)
+    known_rows = np.flatnonzero(known)
     quality = np.full(num_rows, np.nan, np.float32)
     issues = np.zeros((num_rows, num_classes), bool)
-    quality[at], issues[at] = _judged(label_sets[at], probabilities[at].astype(np.float64))
+    quality[known_rows], issues[known_rows] = _cleanlab_issues(
+        label_sets[known_rows], probabilities[known_rows].astype(np.float64)
+    )
     # cleanlab counts per class; an answer that the evidence agrees with is no issue.
     issues &= label_sets != (probabilities > 0.5)
     flagged = np.any(issues, axis=1)
@@ -79,26 +81,26 @@ def find_multilabel_issues(
         wrong=issues & label_sets,
         missing=issues & ~label_sets,
         probabilities=probabilities,
-        order=at[np.lexsort((at, quality[at], ~flagged[at]))],
+        order=known_rows[np.lexsort((known_rows, quality[known_rows], ~flagged[known_rows]))],
     )
 
 
-def _judged(label_sets: np.ndarray, held_out: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """What cleanlab says of (n, c) answers and probabilities: quality (n,), issues (n, c) bool."""
+def _cleanlab_issues(label_sets: np.ndarray, held_out: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """What cleanlab finds in (n, c) answers and probabilities: quality (n,), issues (n, c) bool."""
     from cleanlab.multilabel_classification.filter import find_multilabel_issues_per_class
     from cleanlab.multilabel_classification.rank import get_label_quality_scores
 
     issues = np.zeros(label_sets.shape, bool)
     # Only labels that some rows have and others have not can be evaluated.
-    told = np.flatnonzero(label_sets.any(axis=0) & ~label_sets.all(axis=0))
-    if len(told) == 0:
+    varying = np.flatnonzero(label_sets.any(axis=0) & ~label_sets.all(axis=0))
+    if len(varying) == 0:
         return np.ones(len(label_sets)), issues
     # cleanlab refuses a single label; the same one twice has the same answer.
-    told = np.repeat(told, 2) if len(told) == 1 else told
-    listed = [np.flatnonzero(labels[told]).tolist() for labels in label_sets]
+    varying = np.repeat(varying, 2) if len(varying) == 1 else varying
+    listed = [np.flatnonzero(labels[varying]).tolist() for labels in label_sets]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        found = find_multilabel_issues_per_class(listed, held_out[:, told], n_jobs=1)
-        quality = get_label_quality_scores(listed, held_out[:, told])
-    issues[:, told] = np.asarray(found, bool).reshape(len(label_sets), len(told))
+        found = find_multilabel_issues_per_class(listed, held_out[:, varying], n_jobs=1)
+        quality = get_label_quality_scores(listed, held_out[:, varying])
+    issues[:, varying] = np.asarray(found, bool).reshape(len(label_sets), len(varying))
     return quality, issues

@@ -1,4 +1,4 @@
-"""The cosine k-nearest-neighbor graph of a set of vectors: computed once, read by everything.
+"""The cosine k-nearest-neighbor graph of a set of embeddings: computed once, read by everything.
 
 Exact (see ``_exact_search``) up to the size at which that is fast; beyond through a projection (see
 ``_projected_search``), in cells of space (see ``_cell_search``) or by pynndescent, with their
@@ -16,7 +16,7 @@ import numpy as np
 
 from ..process import device_fault
 from ._cell_search import neighbors_in_cells
-from ._exact_search import Progress, exact_neighbors, product_path, recall_of
+from ._exact_search import ProgressCallback, exact_neighbors, product_path, recall_of
 from ._projected_search import projected_neighbors
 from .vectors import UnitRows, order_of_content, unit_rows
 
@@ -86,7 +86,7 @@ def neighbor_graph(
     method: str = "auto",
     seed: int | None = 51,
     device: str | None = None,
-    progress: Progress | None = None,
+    progress: ProgressCallback | None = None,
 ) -> NeighborGraph:
     """Finds the k nearest other rows of every row by cosine distance.
 
@@ -105,6 +105,15 @@ def neighbor_graph(
 
     Raises:
         ValueError: if embeddings hold NaN or infinite values, or an argument is out of range
+
+    Example:
+        >>> from sklearn.datasets import load_digits
+        >>> images, digits = load_digits(return_X_y=True)
+        >>> graph = neighbor_graph(images[:500], k=5)
+        >>> graph.indices.shape, graph.method
+        ((500, 5), 'exact')
+        >>> digits[graph.indices[0]].tolist()  # of a 0
+        [0, 0, 0, 0, 0]
     """
     if k < 1:
         raise ValueError(f"k must be at least 1, not {k}")
@@ -132,7 +141,7 @@ def _graph(
     method: str,
     seed: int | None,
     device: str | None,
-    progress: Progress | None,
+    progress: ProgressCallback | None,
 ) -> NeighborGraph:
     num_rows, dim = units.rows.shape
     own = np.arange(num_rows, dtype=np.int32)
@@ -146,7 +155,7 @@ def _graph(
         found = projected_neighbors(units, k, progress)
         if found is not None:
             return NeighborGraph(found[1], found[0], "projected", found[2])
-        method = "exact"  # rows of which no few directions tell
+        method = "exact"  # rows that no few directions describe
     if method == "cells":
         found = neighbors_in_cells(units, k, progress)
         if found is not None:
@@ -230,7 +239,7 @@ def _approximate_neighbors(
             "use method='exact'"
         )
     # On unit rows the Euclidean order is the cosine order. More neighbors than asked for and
-    # more candidates than the default raise the recall: 200,000 clustered 512-d vectors, k 20.
+    # more candidates than the default raise the recall: 200,000 clustered 512-d embeddings, k 20.
     index = pynndescent.NNDescent(
         rows,
         metric="euclidean",

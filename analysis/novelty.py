@@ -1,10 +1,10 @@
-"""One set of vectors against another: what is new in it, what it lacks, and whether it differs.
+"""One set of embeddings against another: what is new in it, what it lacks, and whether it differs.
 
-What is new is tested by conformal p-values: how many vectors of the other set are as far from their
-own set (Bates et al., "Testing for outliers with conformal p-values", 2023), adjusted after
-Benjamini and Hochberg. Whether the sets differ, and where, is asked of neighbors (Schilling's test)
-and of clusters of both together; how far they differ, of a classifier that has not seen what it
-judges (Lopez-Paz and Oquab, "Revisiting classifier two-sample tests", 2017).
+What is new is tested by conformal p-values: how many embeddings of the other set are as far from
+their own set (Bates et al., "Testing for outliers with conformal p-values", 2023), adjusted after
+Benjamini and Hochberg. Whether the sets differ, and where, is decided by neighbors (Schilling's
+test) and by clusters of both together; how far they differ, by a classifier on rows that it has not
+seen (Lopez-Paz and Oquab, "Revisiting classifier two-sample tests", 2017).
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from .vectors import order_of_content, unit_rows
 # Nearest neighbors whose mean distance says how far something is from a set.
 NEIGHBORS = 5
 
-# Share of what is told to be new that may be so by chance.
+# Share of what is reported as new that may be so by chance.
 FALSE_SHARE = 0.05
 
-# Rows that the classifier is asked about: more tell no more.
+# Rows that the classifier is asked about: more add nothing.
 MAX_CLASSIFIED, FOLDS = 10_000, 5
 
 # Permutations of which set the rows are of: p-values down to 0.001.
@@ -65,6 +65,13 @@ def find_new(rows: np.ndarray, others: np.ndarray) -> Novelty:
 
     Raises:
         ValueError: if there are fewer than two others, or the dimensions differ
+
+    Example:
+        >>> from sklearn.datasets import load_digits
+        >>> images, digits = load_digits(return_X_y=True)
+        >>> ones, twos = images[digits == 1], images[digits == 2]
+        >>> find_new(np.concatenate([ones[:2], twos[:2]]), ones[2:]).new.tolist()
+        [False, False, True, True]
     """
     if len(others) < 2:
         raise ValueError("novelty needs at least two reference embeddings")

@@ -87,16 +87,16 @@ def find_object_issues(given: Boxes, predicted: Boxes) -> ObjectIssues:
         raise ValueError("Predicted boxes need a confidence")
     match, overlap = _matched(given, predicted)
     rows = np.flatnonzero(match >= 0)
-    of = match[rows]
-    same = given.labels[rows] == predicted.labels[of]
+    matched = match[rows]
+    same = given.labels[rows] == predicted.labels[matched]
     agree = same & (overlap[rows] >= FLAGGED)
-    sure = float(predicted.confidence[of[agree]].mean()) if agree.any() else SURE
+    sure = float(predicted.confidence[matched[agree]].mean()) if agree.any() else SURE
     # A mean of equal numbers may be rounded up; and cleanlab asks for more than the threshold.
     sure -= 1e-9
 
     swap, place = np.ones(len(match)), np.ones(len(match))
     if len(rows):
-        pairs = _pairs(given, rows, predicted, of)
+        pairs = _pairs(given, rows, predicted, matched)
         swap[rows] = np.concatenate(
             rank.compute_swap_box_scores(**pairs, high_probability_threshold=sure)
         )
@@ -108,7 +108,7 @@ def find_object_issues(given: Boxes, predicted: Boxes) -> ObjectIssues:
     suggested[wrong] = predicted.labels[match[wrong]]
     confidence[wrong] = predicted.confidence[match[wrong]]
     missing = ~_covered(given, predicted) & (predicted.confidence >= sure)
-    missing[of] = False
+    missing[matched] = False
     return ObjectIssues(
         quality=np.minimum(swap, place).astype(np.float32),
         wrong=wrong,
@@ -151,10 +151,10 @@ def _matched(given: Boxes, predicted: Boxes) -> tuple[np.ndarray, np.ndarray]:
     for rows, columns, shared in _overlaps(given, predicted):
         worth = shared + SAME_CLASS * (given.labels[rows][:, None] == predicted.labels[columns])
         worth[shared < LEAST_OVERLAP] = 0
-        at, of = linear_sum_assignment(worth, maximize=True)
-        kept = worth[at, of] > 0
-        at, of = at[kept], of[kept]
-        match[rows[at]], overlap[rows[at]] = columns[of], shared[at, of]
+        row, column = linear_sum_assignment(worth, maximize=True)
+        kept = worth[row, column] > 0
+        row, column = row[kept], column[kept]
+        match[rows[row]], overlap[rows[row]] = columns[column], shared[row, column]
     return match, overlap
 
 
@@ -170,10 +170,10 @@ def _overlaps(boxes: Boxes, others: Boxes) -> list[tuple[np.ndarray, np.ndarray,
     """The rows of both on each image that has some of both, and their overlaps."""
     parts = []
     shared = np.intersect1d(boxes.picture, others.picture)
-    for of in (boxes, others):
-        order = np.argsort(of.picture, kind="stable")
-        starts = np.searchsorted(of.picture[order], shared)
-        stops = np.searchsorted(of.picture[order], shared, side="right")
+    for some in (boxes, others):
+        order = np.argsort(some.picture, kind="stable")
+        starts = np.searchsorted(some.picture[order], shared)
+        stops = np.searchsorted(some.picture[order], shared, side="right")
         parts.append([order[start:stop] for start, stop in zip(starts, stops)])
     return [
         (rows, columns, iou(boxes.corners[rows], others.corners[columns]))
@@ -186,7 +186,7 @@ def iou(corners: np.ndarray, others: np.ndarray) -> np.ndarray:
     low = np.maximum(corners[:, None, :2], others[:, :2])
     high = np.minimum(corners[:, None, 2:], others[:, 2:])
     both = np.clip(high - low, 0, None).prod(axis=2)
-    area, other_area = ((of[:, 2:] - of[:, :2]).prod(axis=1) for of in (corners, others))
+    area, other_area = ((box[:, 2:] - box[:, :2]).prod(axis=1) for box in (corners, others))
     return both / np.maximum(area[:, None] + other_area - both, 1e-12)
 
 

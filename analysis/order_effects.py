@@ -24,7 +24,7 @@ PERMUTATIONS = 499
 # Parts of equal size into which the order is cut, and units from which a test means something.
 PARTS, MIN_UNITS = 10, 20
 
-# Sets without any effect of the order in which one is told, and the same for their parts.
+# Sets without any effect of the order for which one is reported, and the same for their parts.
 ALARM = 0.05
 
 

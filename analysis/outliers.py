@@ -90,6 +90,18 @@ def find_outliers(
 
     Raises:
         ValueError: if arrays do not fit each other, or the threshold is out of range
+
+    Example:
+        An image of noise, put behind 500 images of digits:
+
+        >>> from sklearn.datasets import load_digits
+        >>> from fiftyone_embedding_quality.analysis.neighbors import neighbor_graph
+        >>> from fiftyone_embedding_quality.analysis.vectors import unit_rows
+        >>> noise = np.random.default_rng(51).random((1, 64))
+        >>> rows = unit_rows(np.concatenate([load_digits().data[:500], noise])).rows
+        >>> found = find_outliers(rows, neighbor_graph(rows))
+        >>> int(found.score.argmax()), bool(found.flagged[500])
+        (500, True)
     """
     _check(rows, graph, groups, labels, probabilities, threshold)
     if graph.k == 0:
@@ -103,13 +115,13 @@ def find_outliers(
         taught = labels >= 0
         sizes = np.bincount(labels[taught], minlength=probabilities.shape[1])
         taught[taught] = sizes[labels[taught]] >= SMALLEST_CLASS
-        judged = taught | (labels < 0)
+        evaluated = taught | (labels < 0)
         if taught.any():
-            doubt, misfit = _class_evidence(labels, probabilities, judged, taught)
+            doubt, misfit = _class_evidence(labels, probabilities, evaluated, taught)
             unlabeled = _log_odds(DISTANCE_AND_DOUBT, distance, doubt)
             in_class = distance - _class_medians(distance, labels, taught) / 2
             labeled = _log_odds(ALL_EVIDENCE, in_class, doubt, misfit)
-            log_odds = np.where(judged, np.where(taught, labeled, unlabeled), log_odds)
+            log_odds = np.where(evaluated, np.where(taught, labeled, unlabeled), log_odds)
 
     score = (1 / (1 + np.exp(-log_odds))).astype(np.float32)
     if threshold is None:
@@ -121,11 +133,11 @@ def find_outliers(
 
 
 def _class_evidence(
-    labels: np.ndarray, probabilities: Probabilities, judged: np.ndarray, taught: np.ndarray
+    labels: np.ndarray, probabilities: Probabilities, evaluated: np.ndarray, taught: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Doubt and misfit of every row beyond those of a typical one.
 
-    Where classes are hard to tell apart or many labels are wrong, a typical row has some of both.
+    Where classes are hard to separate or many labels are wrong, a typical row has some of both.
 
     Returns:
         doubt: (num_rows,) entropy of the probabilities, as a share of the highest possible one
@@ -138,7 +150,7 @@ def _class_evidence(
         logarithms = np.log(block, where=block > 0, out=np.zeros_like(block))
         doubt[start : start + BLOCK_ROWS] = -(block * logarithms).sum(axis=1) / np.log(num_classes)
     misfit = 1.0 - probabilities[np.arange(len(labels)), np.maximum(labels, 0)]
-    return doubt - np.median(doubt[judged]), misfit - np.median(misfit[taught])
+    return doubt - np.median(doubt[evaluated]), misfit - np.median(misfit[taught])
 
 
 def _class_medians(distance: np.ndarray, labels: np.ndarray, taught: np.ndarray) -> np.ndarray:

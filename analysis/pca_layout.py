@@ -1,4 +1,4 @@
-"""Maps by principal components: linear, so new samples are placed by the same projection."""
+"""Layouts by principal components: linear, so new samples are placed by the same projection."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ class PcaMap:
     """A projection on the directions of largest variance.
 
     Attributes:
-        points: (num_rows, num_dims) float32, in the unit of the vectors
-        mean: (dim,) float32, the vector that lies at the origin
+        points: (num_rows, num_dims) float32, in the unit of the embeddings
+        mean: (dim,) float32, the embedding that lies at the origin
         components: (num_dims, dim) float32, orthonormal rows, by descending variance; the largest
             entry of each is positive. Rows of zeros where there are fewer directions
         variance_share: (num_dims,) float32 in [0, 1], the share of the variance along each
-        notes: sentences on what was adapted to few or low-dimensional vectors
+        notes: sentences on what was adapted to few or low-dimensional embeddings
     """
 
     points: np.ndarray
@@ -27,7 +27,7 @@ class PcaMap:
     notes: tuple[str, ...]
 
     def place(self, vectors: np.ndarray) -> np.ndarray:
-        """Where new vectors (num_new, dim) lie in this map: (num_new, num_dims) float32."""
+        """Where new embeddings (num_new, dim) lie in this plot: (num_new, num_dims) float32."""
         return _float32((np.asarray(vectors, np.float64) - self.mean) @ self.components.T)
 
 
@@ -38,11 +38,11 @@ def _float32(values: np.ndarray) -> np.ndarray:
 
 
 def pca_layout(vectors: np.ndarray, num_dims: int = 2) -> PcaMap:
-    """Projects vectors on their first principal components. Deterministic.
+    """Projects embeddings on their first principal components. Deterministic.
 
     Args:
         vectors: (num_rows, dim) finite floats, taken as they are, not scaled
-        num_dims: dimensions of the map
+        num_dims: dimensions of the plot
     """
     from scipy.linalg import eigh
 

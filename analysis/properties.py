@@ -5,12 +5,12 @@ Two questions that clusters of embeddings do not answer:
 - where held-out predictions and labels disagree more often than elsewhere: among the dark images
   of a class, say (slice discovery; the slices are named by their property, as cleanlab's Datalab
   does not);
-- which label a property tells all by itself, so that a classifier may learn the property instead
+- which label a property predicts all by itself, so that a classifier may learn the property instead
   (spurious correlation, as of cleanlab's Datalab).
 
 A numeric property is cut at quantiles of the whole set. Slices are tested by Fisher's exact test
 within a class, corrected for all that were looked at (Bonferroni); of several that hold the same
-errors, the one is told that is least likely by chance among all samples.
+errors, the one that is least likely by chance among all samples is reported.
 """
 
 from __future__ import annotations
@@ -36,13 +36,13 @@ LEVELS = {
 TAILS = (0.02, 0.05, 0.1, 0.2, 0.3)
 
 # A slice has so many errors at least, so much more of them than the rest of its class, and twice
-# as many; by chance, one is told in 5 % of sets at most.
+# as many; by chance, one is reported in 5 % of sets at most.
 MIN_ERRORS, MIN_LOSS, MIN_FACTOR, MAX_P = 5, 0.1, 2.0, 0.05
 
-# A slice of which a smaller part of the errors is new, beside those told before, is the same one.
+# A slice of whose errors a smaller part is new, beside those of slices before it, is the same one.
 MIN_NEW = 0.5
 
-# A property tells a label if it ranks its samples above or below all others in this share of
+# A property predicts a label if it ranks its samples above or below all others in this share of
 # pairs, in classes of so many distinct samples.
 MIN_AUC, MIN_CLASS = 0.9, 10
 
@@ -54,7 +54,7 @@ class Slice:
     """Samples with one property among which predictions and labels disagree.
 
     Attributes:
-        of: the samples of a label, those that are predicted as a class, or all
+        scope: the samples of a label, those that are predicted as a class, or all
         label: the class, -1 for all
         prop, level: the property, and which end or value of it
         limit: where a numeric property is cut; NaN of another one
@@ -64,7 +64,7 @@ class Slice:
         p_value: adjusted
     """
 
-    of: str
+    scope: str
     label: int
     prop: str
     level: str
@@ -78,7 +78,7 @@ class Slice:
 
 @dataclass(frozen=True)
 class Correlated:
-    """A label that a property tells: how often it ranks such a sample beyond another one."""
+    """A label that a property predicts: how often it ranks such a sample beyond another one."""
 
     label: int
     prop: str
@@ -134,30 +134,30 @@ def find_slices(
     Returns:
         the surest first
     """
-    judged = (labels >= 0) & _first_of_groups(groups, len(labels))
+    evaluated = (labels >= 0) & _first_of_groups(groups, len(labels))
     wrong = predicted != labels
     views = {OF_LABEL: labels, OF_PREDICTION: predicted, OF_ALL: np.zeros(len(labels), np.int64)}
     tests, found = 0, []
     for trait in _traits(properties, fields):
-        for of, numbers in views.items():
-            size = 1 if of == OF_ALL else num_classes
-            some, more = _candidates(trait, of, numbers, size, judged, wrong)
+        for scope, numbers in views.items():
+            size = 1 if scope == OF_ALL else num_classes
+            some, more = _candidates(trait, scope, numbers, size, evaluated, wrong)
             found += some
             tests += more
     limit = np.log(MAX_P) - np.log(max(tests, 1))
-    slices, told = [], np.zeros(len(labels), bool)
+    slices, explained = [], np.zeros(len(labels), bool)
     for one in sorted((one for one in found if one.log_p <= limit), key=_Candidate.order):
         member = one.trait.inside & (labels >= 0)
         if one.label >= 0:
-            member &= views[one.of] == one.label
+            member &= views[one.scope] == one.label
         errors = member & wrong
-        if (errors & ~told).sum() < MIN_NEW * errors.sum():
+        if (errors & ~explained).sum() < MIN_NEW * errors.sum():
             continue
-        told |= errors
+        explained |= errors
         rows = np.flatnonzero(member)
         slices.append(
             Slice(
-                *(one.of, one.label, one.trait.prop, one.trait.level, one.trait.limit),
+                *(one.scope, one.label, one.trait.prop, one.trait.level, one.trait.limit),
                 rows=rows[np.argsort(~wrong[rows], kind="stable")],
                 errors=one.errors,
                 share=one.share,
@@ -173,7 +173,7 @@ class _Candidate:
     """A trait within a class; log p-values within the class, and among all samples."""
 
     trait: _Trait
-    of: str
+    scope: str
     label: int
     errors: int
     share: float
@@ -185,17 +185,22 @@ class _Candidate:
         """The least likely by chance first; of equal ones, that with the larger loss."""
         return (
             *(self.log_p_of_all, self.rest - self.share),
-            *(self.trait.prop, self.trait.level, self.of, self.label),
+            *(self.trait.prop, self.trait.level, self.scope, self.label),
         )
 
 
 def _candidates(
-    trait: _Trait, of: str, numbers: np.ndarray, size: int, judged: np.ndarray, wrong: np.ndarray
+    trait: _Trait,
+    scope: str,
+    numbers: np.ndarray,
+    size: int,
+    evaluated: np.ndarray,
+    wrong: np.ndarray,
 ) -> tuple[list[_Candidate], int]:
     """The classes in which a trait has many errors, and how many classes were looked at."""
     from scipy.stats import hypergeom
 
-    used = judged & trait.known
+    used = evaluated & trait.known
     count, errors, inside, hits = (
         np.bincount(numbers[used & which], minlength=size)
         for which in (True, wrong, trait.inside, trait.inside & wrong)
@@ -211,12 +216,12 @@ def _candidates(
             float(hypergeom.logsf(drawn[0], total, bad, drawn[1]))
             for total, bad in (
                 (count[number], errors[number]),
-                (judged.sum(), (judged & wrong).sum()),
+                (evaluated.sum(), (evaluated & wrong).sum()),
             )
         )
-        label = -1 if of == OF_ALL else number
-        told = int(hits[number]), float(share[number]), float(rest[number])
-        found.append(_Candidate(trait, of, label, *told, log_p, log_p_of_all))
+        label = -1 if scope == OF_ALL else number
+        measures = int(hits[number]), float(share[number]), float(rest[number])
+        found.append(_Candidate(trait, scope, label, *measures, log_p, log_p_of_all))
     return found, int(looked_at.sum())
 
 
@@ -227,7 +232,7 @@ def find_correlated(
     num_classes: int,
     groups: np.ndarray | None = None,
 ) -> list[Correlated]:
-    """Finds labels that one property tells all by itself.
+    """Finds labels that one property predicts all by itself.
 
     By the area under the ROC curve of the property for one class against all others; for a value
     of a field this is the mean of the shares that it gets right within and outside the class.
@@ -240,10 +245,10 @@ def find_correlated(
     """
     from scipy.stats import rankdata
 
-    judged = (labels >= 0) & _first_of_groups(groups, len(labels))
+    evaluated = (labels >= 0) & _first_of_groups(groups, len(labels))
     found = []
     for prop, values in properties.items():
-        rows = np.flatnonzero(judged & ~np.isnan(values))
+        rows = np.flatnonzero(evaluated & ~np.isnan(values))
         count = np.bincount(labels[rows], minlength=num_classes)
         ranks = np.bincount(labels[rows], rankdata(values[rows]), num_classes)
         for label in np.flatnonzero((count >= MIN_CLASS) & (count < len(rows))).tolist():
@@ -251,7 +256,7 @@ def find_correlated(
             auc = above / (len(rows) - count[label])
             found.append(Correlated(label, prop, LEVELS[prop][int(auc > 0.5)], max(auc, 1 - auc)))
     for trait in _of_fields(fields):
-        used = judged & trait.known
+        used = evaluated & trait.known
         count = np.bincount(labels[used], minlength=num_classes)
         inside = np.bincount(labels[used & trait.inside], minlength=num_classes)
         for label in np.flatnonzero((count >= MIN_CLASS) & (count < used.sum())).tolist():

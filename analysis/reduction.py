@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from ..steps import Progress
+from ..steps import ProgressCallback
 from ._statistics import mean_of_defined, means_by_class
 from .erasure import Erasure
 from .likely_classes import Probabilities
@@ -89,7 +89,7 @@ class Reducer:
         }
 
     @classmethod
-    def of(cls, arrays: Mapping[str, np.ndarray]) -> Reducer:
+    def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> Reducer:
         """The reducer of these arrays.
 
         Raises:
@@ -106,7 +106,7 @@ class Reducer:
 
 
 @dataclass(frozen=True)
-class Fitted:
+class FittedEncoder:
     """An encoder, and how much of the rows it keeps.
 
     Attributes:
@@ -126,8 +126,8 @@ def fit_encoder(
     method: str,
     num_dims: int,
     seed: int | None = 51,
-    progress: Progress | None = None,
-) -> Fitted:
+    progress: ProgressCallback | None = None,
+) -> FittedEncoder:
     """Learns to describe rows by fewer numbers.
 
     Args:
@@ -139,6 +139,13 @@ def fit_encoder(
 
     Raises:
         ValueError: if an argument is out of range
+
+    Example:
+        >>> from sklearn.datasets import load_digits
+        >>> images = load_digits().data.astype(np.float32)
+        >>> fitted = fit_encoder(images, "pca", 16)
+        >>> fitted.encoder.apply(images).shape, round(fitted.explained, 2)
+        ((1797, 16), 0.85)
     """
     if method not in METHODS:
         raise ValueError(f"method must be one of {', '.join(METHODS)}, not {method!r}")
@@ -148,13 +155,13 @@ def fit_encoder(
         from ._autoencoder import train_autoencoder
 
         trained = train_autoencoder(rows, num_dims, seed, progress)
-        return Fitted(
+        return FittedEncoder(
             trained.encoder, _explained(rows, trained.encoder, trained.restore), trained.epochs
         )
     encoder = linear_encoder(rows, method, num_dims, seed)
     if progress is not None:
         progress(1.0)
-    return Fitted(encoder, _explained(rows, encoder, lambda codes: codes @ encoder.linear))
+    return FittedEncoder(encoder, _explained(rows, encoder, lambda codes: codes @ encoder.linear))
 
 
 def linear_encoder(rows: np.ndarray, method: str, num_dims: int, seed: int | None = 51) -> Encoder:

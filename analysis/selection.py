@@ -35,8 +35,8 @@ QUARTILES = 1.349
 # of them is worth beside one that is equal to a given one: e to minus this power.
 AROUND, FALLING = 3, 8.0
 
-# Numbers of chosen rows at which the coverage is told.
-TOLD = tuple(step * 10**power for power in range(9) for step in (1, 2, 5))
+# Numbers of chosen rows at which the coverage is measured.
+CURVE_COUNTS = tuple(step * 10**power for power in range(9) for step in (1, 2, 5))
 
 
 @dataclass(frozen=True)
@@ -102,6 +102,16 @@ def select_rows(
 
     Raises:
         ValueError: if arrays do not fit the rows, or num_chosen is below 1
+
+    Example:
+        >>> from sklearn.datasets import load_digits
+        >>> from fiftyone_embedding_quality.analysis.neighbors import neighbor_graph
+        >>> from fiftyone_embedding_quality.analysis.vectors import unit_rows
+        >>> images, digits = load_digits(n_class=3, return_X_y=True)
+        >>> rows = unit_rows(images).rows
+        >>> found = select_rows(rows, neighbor_graph(rows), 6)
+        >>> sorted(set(digits[found.order].tolist()))
+        [0, 1, 2]
     """
     none, every = np.zeros(len(rows), bool), np.ones(len(rows), bool)
     start = none if start is None else start
@@ -244,7 +254,7 @@ def _covered(
     if start.any():
         distance = nearest_rows(rows, rows[start], 1).distances[:, 0].copy()
     curve, done = [], 0
-    for count in sorted({*(told for told in TOLD if told < len(order)), len(order)}):
+    for count in sorted({*(count for count in CURVE_COUNTS if count < len(order)), len(order)}):
         update_nearest(distance, rows, rows[order[done:count]])
         covered = float((distance <= radius + 1e-6).mean())
         curve.append(Coverage(count, covered, float(distance.mean())))

@@ -1,6 +1,6 @@
 """How well the classes of a dataset are separated by their embeddings.
 
-Everything is measured in the original space, not on a map, and on samples that the measure has not
+Everything is measured in the original space, not on a plot, and on samples that the measure has not
 seen: predictions are held out, and neighbors of the own duplicate group do not count. Samples
 without a label or a direction (zero vectors) are not evaluated, and do not count as neighbors.
 """
@@ -119,16 +119,16 @@ def _overall(
     zero: np.ndarray,
     unlabeled: np.ndarray,
 ) -> Overall:
-    judged = samples.label >= 0
+    labeled = samples.label >= 0
     return Overall(
         balanced_accuracy=mean_of_defined(classes.recall),
-        accuracy=mean_of_defined(samples.correct[judged]),
+        accuracy=mean_of_defined(samples.correct[labeled]),
         purity=mean_of_defined(samples.purity),
         purity_expected=mean_of_defined(purity_expected),
         silhouette=mean_of_defined(samples.silhouette),
         pairs_above_chance=int(mixing.above_chance.sum()),
         classes=int(np.count_nonzero(classes.count)),
-        samples=int(judged.sum()),
+        samples=int(labeled.sum()),
         unlabeled=int(unlabeled.sum()),
         zero_vectors=int((zero & ~unlabeled).sum()),
     )
@@ -151,12 +151,12 @@ def _copies(
     labels: np.ndarray, units: np.ndarray, num_classes: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Rows of each row's class in its unit, itself among them; units of each class."""
-    judged = np.flatnonzero(labels >= 0)
+    labeled = np.flatnonzero(labels >= 0)
     cells, cell, sizes = np.unique(
-        units[judged] * num_classes + labels[judged], return_inverse=True, return_counts=True
+        units[labeled] * num_classes + labels[labeled], return_inverse=True, return_counts=True
     )
     copies = np.zeros(len(labels), np.int64)
-    copies[judged] = sizes[cell]
+    copies[labeled] = sizes[cell]
     return copies, np.bincount(cells % max(num_classes, 1), minlength=num_classes)
 
 
@@ -171,19 +171,19 @@ def _predictions(
     predicted = np.full(len(labels), -1)
     rival = np.full(len(labels), -1)
     closeness = np.zeros(len(labels))
-    judged = np.flatnonzero(labels >= 0)
-    for start in range(0, len(judged), BLOCK_ROWS):
-        part = judged[start : start + BLOCK_ROWS]
+    labeled = np.flatnonzero(labels >= 0)
+    for start in range(0, len(labeled), BLOCK_ROWS):
+        part = labeled[start : start + BLOCK_ROWS]
         block = probabilities[part].astype(np.float64)
-        at = np.arange(len(part))
+        every_row = np.arange(len(part))
         block[:, ~present] = -1
         predicted[part] = block.argmax(axis=1)
         if present.sum() < 2:
             continue
-        own = block[at, labels[part]]
-        block[at, labels[part]] = -1
+        own = block[every_row, labels[part]]
+        block[every_row, labels[part]] = -1
         rival[part] = block.argmax(axis=1)
-        other = block[at, rival[part]]
+        other = block[every_row, rival[part]]
         closeness[part] = other / np.maximum(own + other, np.finfo(np.float64).tiny)
     return predicted, rival, closeness
 
@@ -197,9 +197,9 @@ def _class_measures(
     fisher: np.ndarray,
 ) -> ClassMeasures:
     num_classes = len(count)
-    judged = samples.label >= 0
+    labeled = samples.label >= 0
     right = np.bincount(samples.label[samples.correct], minlength=num_classes)
-    predictions = np.bincount(samples.predicted[judged], minlength=num_classes)
+    predictions = np.bincount(samples.predicted[labeled], minlength=num_classes)
     trials = np.where(independent >= 2, count, 0)
     recall_low, recall_high = wilson_interval(right / HELD_OUT_SPREAD, trials / HELD_OUT_SPREAD)
     with np.errstate(invalid="ignore"):

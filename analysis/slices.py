@@ -84,16 +84,16 @@ def measure_slices(
     samples = separability.samples
     values = checked_values(values, len(samples.label), value_names)
     learnable = ~np.isnan(separability.classes.recall)
-    judged = (samples.label >= 0) & (values >= 0) & learnable[samples.label]
+    evaluated = (samples.label >= 0) & (values >= 0) & learnable[samples.label]
     columns: dict[str, list] = {}
     for number in range(len(value_names)):
-        inside = judged & (values == number)
+        inside = evaluated & (values == number)
         weights = class_weights(samples.label, samples.unit, inside, least=1)
         effective = effective_number(weights, samples.unit)
         accuracy = float(weights @ samples.correct) if inside.any() else np.nan
         low, high = wilson_interval(accuracy * effective, effective)
         difference, worst = _slice_difference(
-            samples, inside, judged & ~inside, len(learnable), len(value_names)
+            samples, inside, evaluated & ~inside, len(learnable), len(value_names)
         )
         row = {
             "count": int(((samples.label >= 0) & (values == number)).sum()),

@@ -35,7 +35,7 @@ LEAST_MASS = LEAST_PROBABILITY = 1e-6
 # Classes that are spread at once: 13 MB for 50,000 rows.
 BLOCK_CLASSES = 64
 
-# Log odds beyond these tell nothing more.
+# Log odds beyond these carry no more information.
 LOWEST_ODDS, HIGHEST_ODDS = -3.0, 8.0
 
 # Logit of the confidence: constant, and per unit of log odds; with their precisions (1 / variance).
@@ -48,7 +48,7 @@ PRIOR, PRIOR_PRECISION = np.array([-0.3, 0.8]), np.array([1.0, 8.0])
 # and on the clutter of Caltech-101.
 KNOWN_WEIGHTS = (0.4, 0.25, 0.85)
 
-# Right held-out predictions from which unknown rows are told, and predictions from which the
+# Right held-out predictions from which unknown rows are recognized, and predictions from which the
 # confidence counts as calibrated.
 MIN_KNOWN, MIN_CALIBRATED = 10, 50
 
@@ -62,7 +62,7 @@ SLACK = 0.5
 # No suggestion is accepted that is more likely wrong than right.
 LEAST_CONFIDENCE = 0.5
 
-# Expected precisions for which the number of accepted suggestions is told.
+# Expected precisions for which the number of accepted suggestions is reported.
 PRECISIONS = (0.8, 0.9, 0.95, 0.98, 0.99)
 
 
@@ -212,10 +212,10 @@ def _scores(
         likeness[higher] = cosines[every, there][higher]
         mass[higher] = (reached[every, there] - of_labeled[there])[higher]
         best = highest
-    told = np.zeros(num_rows, bool)
-    told[labeled] = held_out
+    is_held_out = np.zeros(num_rows, bool)
+    is_held_out[labeled] = held_out
     log_odds = -np.log(np.maximum(total - 1, 1e-9))
-    return _Scores(label, np.clip(log_odds, LOWEST_ODDS, HIGHEST_ODDS), likeness, mass, told)
+    return _Scores(label, np.clip(log_odds, LOWEST_ODDS, HIGHEST_ODDS), likeness, mass, is_held_out)
 
 
 def _mates(labeled: np.ndarray, groups: np.ndarray, classes: np.ndarray) -> np.ndarray:
@@ -244,11 +244,11 @@ def _class_means(
     return means, np.where(there, cosines, -1), there
 
 
-def _sums(rows: np.ndarray, chosen: np.ndarray, of: np.ndarray) -> np.ndarray:
+def _sums(rows: np.ndarray, chosen: np.ndarray, numbers: np.ndarray) -> np.ndarray:
     from scipy.sparse import csr_array
 
-    shape = (int(of.max()) + 1, len(rows))
-    return csr_array((np.ones(len(chosen), np.float32), (of, chosen)), shape) @ rows
+    shape = (int(numbers.max()) + 1, len(rows))
+    return csr_array((np.ones(len(chosen), np.float32), (numbers, chosen)), shape) @ rows
 
 
 def _confidence(scores: _Scores, right: np.ndarray) -> np.ndarray:
@@ -276,7 +276,7 @@ def _sigmoid(values: np.ndarray) -> np.ndarray:
 def _known(
     scores: _Scores, labels: np.ndarray, unlabeled: np.ndarray, right: np.ndarray
 ) -> np.ndarray:
-    """Which rows look like labeled ones of their class: (n,) bool; all where that is not told."""
+    """Which rows look like labeled ones of their class: (n,) bool; all where that is not known."""
     if right.sum() < MIN_KNOWN or not unlabeled.any():
         return np.ones(len(labels), bool)
     low, middle = np.quantile(scores.likeness[right], [0.1, 0.5])
@@ -288,8 +288,8 @@ def _known(
     reference = looks[order]
     # As if the labeled rows had the classes in the shares of the unlabeled ones.
     counts = [
-        np.bincount(of, minlength=labels.max() + 1)
-        for of in (scores.label[unlabeled], labels[right])
+        np.bincount(classes, minlength=labels.max() + 1)
+        for classes in (scores.label[unlabeled], labels[right])
     ]
     weights = (counts[0] / np.maximum(counts[1], 1))[labels[order]]
     if not weights.any():

@@ -1,6 +1,6 @@
 """Duplicates of texts: the same normalized text, or texts that differ in a few words only.
 
-The embeddings' neighbor graph proposes pairs, and comparing the words proves them. A group is a
+The embeddings' neighbor graph proposes pairs, and comparing the words verifies them. A group is a
 representative, and texts that each resemble it.
 """
 
@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ..steps import Progress, part_of
+from ..steps import ProgressCallback, part_of
 from .duplicate_candidates import near_candidates, representative_pairs
 from .duplicate_evidence import PairEvidence, copies_apart
 from .duplicate_groups import find_conflicts, find_leaks, group_duplicates, order_by
@@ -42,7 +42,7 @@ def find_text_duplicates(
     splits: Sequence[str | None] | None = None,
     preference: np.ndarray | None = None,
     apart: np.ndarray | None = None,
-    progress: Progress | None = None,
+    progress: ProgressCallback | None = None,
 ) -> Duplicates:
     """Finds texts that are the same, and texts that differ in a few words only.
 
@@ -63,6 +63,11 @@ def find_text_duplicates(
 
     Raises:
         ValueError: if the arguments do not match, or threshold is out of range
+
+    Example:
+        >>> found = find_text_duplicates(["A cat on a mat.", "a cat, on a mat", "Two dogs", None])
+        >>> found.group.tolist(), found.keep.tolist(), found.skipped
+        ([0, 0, -1, -1], [True, False, True, True], {3: 'there is no text'})
     """
     given = {"rows": rows, "labels": labels, "splits": splits, "preference": preference}
     for name, value in given.items():
@@ -72,7 +77,7 @@ def find_text_duplicates(
         raise ValueError(f"threshold must lie between 0 and 1, not be {threshold}")
     apart = np.empty((0, 2), np.int64) if apart is None else apart
     words = [read_words(text) if text and text.strip() else None for text in texts]
-    told = TextSet.of(found for found in words if found is not None)
+    text_set = TextSet.from_texts(found for found in words if found is not None)
     copies = copies_apart(same_texts(words), apart)
     order = order_by(
         [text or "" for text in texts],
@@ -83,8 +88,8 @@ def find_text_duplicates(
     )
     base, links = threshold or DEFAULT_AGREEMENT, np.empty((0, 2), np.int64)
     if rows is not None and graph is not None and graph.k > 0:
-        base = threshold or chance_agreement(words, told, graph)
-        links = _near_links(words, told, graph, copies, order, base, apart, progress)
+        base = threshold or chance_agreement(words, text_set, graph)
+        links = _near_links(words, text_set, graph, copies, order, base, apart, progress)
     group, keep = group_duplicates(len(texts), links, copies, order)
     leaks, leaking = find_leaks(group, splits)
     if progress is not None:
@@ -93,7 +98,7 @@ def find_text_duplicates(
         group=group,
         exact=copies >= 0,
         keep=keep,
-        evidence=_evidence(words, told, rows, group, keep),
+        evidence=_evidence(words, text_set, rows, group, keep),
         threshold=float(base),
         leaks=leaks,
         leaking=leaking,
@@ -114,7 +119,9 @@ def same_texts(words: Sequence[Words | None]) -> np.ndarray:
     return copies
 
 
-def chance_agreement(words: Sequence[Words | None], told: TextSet, graph: NeighborGraph) -> float:
+def chance_agreement(
+    words: Sequence[Words | None], text_set: TextSet, graph: NeighborGraph
+) -> float:
     """The agreement from which texts of this set are the same, read off their tenth neighbors."""
     known = {row: found for row, found in enumerate(words) if found is not None}
     present = list(known)
@@ -125,7 +132,7 @@ def chance_agreement(words: Sequence[Words | None], told: TextSet, graph: Neighb
     rank = min(CHANCE_RANK, graph.k) - 1
     pairs = [(row, int(graph.indices[row, rank])) for row in present[:CHANCE_PAIRS]]
     agreement = [
-        told.agreement(known[one], known[other])
+        text_set.agreement(known[one], known[other])
         for one, other in pairs
         if other in known and known[one].all != known[other].all
     ]
@@ -137,13 +144,13 @@ def chance_agreement(words: Sequence[Words | None], told: TextSet, graph: Neighb
 
 def _near_links(
     words: Sequence[Words | None],
-    told: TextSet,
+    text_set: TextSet,
     graph: NeighborGraph,
     copies: np.ndarray,
     order: np.ndarray,
     threshold: float,
     apart: np.ndarray,
-    progress: Progress | None,
+    progress: ProgressCallback | None,
 ) -> np.ndarray:
     """Pairs (m, 2) of texts that are alike: among neighbors, then with representatives."""
     pairs = np.concatenate([near_candidates(graph, copies).pairs, _same_sentences(words, copies)])
@@ -152,7 +159,7 @@ def _near_links(
     forbidden = set(map(tuple, np.sort(apart, axis=1).tolist()))
     for round_ in range(REPRESENTATIVE_ROUNDS + 1):
         step = None if round_ else part_of(progress, 0.0, 0.9)
-        alike = _alike(words, told, pairs, threshold, step)
+        alike = _alike(words, text_set, pairs, threshold, step)
         found = [pair for pair in pairs[alike].tolist() if tuple(pair) not in forbidden]
         links = np.concatenate([links, np.array(found, np.int64).reshape(-1, 2)])
         compared = np.concatenate([compared, pairs])
@@ -178,19 +185,18 @@ def _same_sentences(words: Sequence[Words | None], copies: np.ndarray) -> np.nda
 
 def _alike(
     words: Sequence[Words | None],
-    told: TextSet,
+    text_set: TextSet,
     pairs: np.ndarray,
     threshold: float,
-    progress: Progress | None,
+    progress: ProgressCallback | None,
 ) -> np.ndarray:
     """Which pairs (m, 2) agree by the threshold and do not contradict each other: (m,) bool."""
     alike = np.zeros(len(pairs), bool)
     for place, (one, other) in enumerate(pairs.tolist()):
         mine, theirs = words[one], words[other]
         if mine is not None and theirs is not None:
-            alike[place] = told.agreement(mine, theirs) >= threshold and not told.contradict(
-                mine, theirs
-            )
+            agree = text_set.agreement(mine, theirs) >= threshold
+            alike[place] = agree and not text_set.contradict(mine, theirs)
         if progress is not None and place % 1000 == 0:
             progress(place / len(pairs))
     return alike
@@ -198,7 +204,7 @@ def _alike(
 
 def _evidence(
     words: Sequence[Words | None],
-    told: TextSet,
+    text_set: TextSet,
     rows: np.ndarray | None,
     group: np.ndarray,
     keep: np.ndarray,
@@ -213,5 +219,5 @@ def _evidence(
     similarity = np.full(len(pairs), np.nan, np.float32)
     if rows is not None:
         similarity = np.einsum("ij,ij->i", rows[array[:, 0]], rows[array[:, 1]])
-    agreement = np.array([told.agreement(*pair) for pair in compared], np.float32)
+    agreement = np.array([text_set.agreement(*pair) for pair in compared], np.float32)
     return PairEvidence(array, similarity, agreement, tuple(change_of(*pair) for pair in compared))

@@ -1,4 +1,4 @@
-"""Texts as they are compared: normalized, word by word; and what tells two of them apart.
+"""Texts as they are compared: normalized, word by word; and how two of them differ.
 
 Two texts are the same only as far as their words say so. A number, a date, a negation, a name or a
 sign that one of them has and the other has not speaks against it, however alike the rest is.
@@ -27,7 +27,7 @@ DRAWN = range(0xFE00, 0xFE10)
 # Punctuation that means something, as signs do: percent, ampersand, at, number.
 MEANING = "%‰&@#"
 
-# Share of capitalized words from which capitals tell no names, as in titles.
+# Share of capitalized words from which capitals are no sign of names, as in titles.
 TITLE = 0.6
 
 # Words after a number or a negation that it is of: "not the red door", "5 large apples".
@@ -66,7 +66,7 @@ class Words:
         sentences: its words in small letters, numbers and signs, sentence by sentence
         inner: words with a capital that stand within a sentence, and those that are written as only
             names are, in programs say: ``setUp``, ``__exit__``
-        capitals: all words with a capital; none where capitals tell nothing
+        capitals: all words with a capital; none where capitals mean nothing
         small: words that are written in small letters
     """
 
@@ -102,6 +102,10 @@ def read_words(text: str) -> Words:
     Unicode NFKC and case folding; punctuation and spaces separate words and say nothing else. Signs
     (``€``, ``+``, emoji) are words; signs, points and dashes within a number, and apostrophes
     within a word, belong to it.
+
+    Example:
+        >>> read_words("The ﬁrst dog’s  BALL costs €5.50!").normalized
+        "the first dog's ball costs € 5.50"
     """
     token, other_numbers = _patterns()
     shown = text
@@ -166,7 +170,7 @@ def _class_of(points: Sequence[int]) -> str:
 
 @dataclass(frozen=True)
 class TextSet:
-    """What a set of texts tells of its words.
+    """What a set of texts says about its words.
 
     Attributes:
         weights: how much a word counts: rare ones more than frequent ones, at least 1
@@ -177,7 +181,7 @@ class TextSet:
     small: frozenset[str]
 
     @classmethod
-    def of(cls, texts: Iterable[Words]) -> TextSet:
+    def from_texts(cls, texts: Iterable[Words]) -> TextSet:
         """Weights are inverse document frequencies, smoothed (as scikit-learn's), of the different
         texts.
         """
@@ -198,7 +202,9 @@ class TextSet:
         mine, theirs = one.features, other.features
         common = sum(self._weight(part) * count for part, count in (mine & theirs).items())
         total = sum(
-            self._weight(part) * count for of in (mine, theirs) for part, count in of.items()
+            self._weight(part) * count
+            for features in (mine, theirs)
+            for part, count in features.items()
         )
         return 2 * common / total if total else 1.0
 
@@ -232,7 +238,7 @@ def _counts_or_negates(word: str) -> bool:
 
 
 def change_of(one: Words, other: Words) -> str:
-    """What tells a text from another one, in a few words."""
+    """How a text differs from another one, in a few words."""
     if one.written == other.written:
         return "same text"
     if one.all == other.all:

@@ -1,4 +1,4 @@
-"""How far a map can be trusted: how many of the neighbors on it are neighbors in truth.
+"""How far a plot can be trusted: how many of the neighbors on it are neighbors in truth.
 
 Venna and Kaski, "Neighborhood preservation in nonlinear projection methods" (2001), as in
 ``sklearn.manifold.trustworthiness``, on a sample of the rows when there are many: the ranks are
@@ -19,13 +19,13 @@ BUFFER_VALUES = 2**24
 
 @dataclass(frozen=True)
 class MapTrust:
-    """Agreement of a map with the vectors that it shows.
+    """Agreement of a plot with the embeddings that it shows.
 
     Attributes:
-        trustworthiness: in [0, 1]; 1 when all neighbors on the map are neighbors in truth, about
+        trustworthiness: in [0, 1]; 1 when all neighbors on the plot are neighbors in truth, about
             0.5 when they have nothing to do with each other
         neighbor_preservation: share of the k true neighbors that are among the k nearest on the
-            map, in [0, 1]; by chance k / num_rows
+            plot, in [0, 1]; by chance k / num_rows
         k: neighbors that were compared, fewer than asked for in small sets; 0 when there are too
             few rows (less than 3) to say anything, and both figures are 1
         num_sampled: rows that were evaluated
@@ -44,17 +44,17 @@ def map_trust(
     sample: int = 1000,
     seed: int | None = 51,
 ) -> MapTrust:
-    """Measures the trustworthiness and the neighbor preservation of a map.
+    """Measures the trustworthiness and the neighbor preservation of a plot.
 
     Args:
         vectors: (num_rows, dim) finite floats, compared by cosine distance
         points: (num_rows, num_dims) finite floats, compared by Euclidean distance
         k: neighbors per row; made smaller than half the number of rows
-        sample: rows to judge; all when there are no more. 1,000 give +-0.002
+        sample: rows to evaluate; all when there are no more. 1,000 give +-0.002
         seed: of the sample
 
     Raises:
-        ValueError: if points and vectors do not fit each other, or k or sample is below 1
+        ValueError: if points and embeddings do not fit each other, or k or sample is below 1
     """
     from scipy.spatial import cKDTree
 
@@ -69,38 +69,38 @@ def map_trust(
     if k < 1:
         return MapTrust(1.0, 1.0, 0, num_rows)
 
-    judged = np.arange(num_rows)
+    sampled = np.arange(num_rows)
     if num_rows > sample:
-        judged = np.sort(np.random.default_rng(seed).choice(num_rows, sample, replace=False))
+        sampled = np.sort(np.random.default_rng(seed).choice(num_rows, sample, replace=False))
     # Rounding moves ranks by a few, which matters only where all rows are evaluated.
-    precision = np.float64 if len(judged) == num_rows else np.float32
+    precision = np.float64 if len(sampled) == num_rows else np.float32
     rows = np.asarray(vectors, np.float64) if precision is np.float64 else units.rows
     if precision is np.float64:
         rows = rows / np.where(units.zero, 1, np.linalg.norm(rows, axis=1))[:, None]
 
-    _, nearby = cKDTree(points).query(points[judged], k=k + 1)
+    _, nearby = cKDTree(points).query(points[sampled], k=k + 1)
     # Leaves out the row itself or, where more than k points coincide and it is not found, the last.
-    keep = nearby != judged[:, None]
+    keep = nearby != sampled[:, None]
     keep[keep.all(axis=1), -1] = False
-    nearby = nearby[keep].reshape(len(judged), k)
+    nearby = nearby[keep].reshape(len(sampled), k)
 
-    ranks = _ranks(rows, judged, nearby)
+    ranks = _ranks(rows, sampled, nearby)
     worst = k * (2 * num_rows - 3 * k - 1) / 2
     penalty = np.maximum(ranks - k, 0).sum(axis=1)
     return MapTrust(
         trustworthiness=float(1 - penalty.mean() / worst),
         neighbor_preservation=float((ranks <= k).mean()),
         k=k,
-        num_sampled=len(judged),
+        num_sampled=len(sampled),
     )
 
 
-def _ranks(rows: np.ndarray, judged: np.ndarray, nearby: np.ndarray) -> np.ndarray:
+def _ranks(rows: np.ndarray, sampled: np.ndarray, nearby: np.ndarray) -> np.ndarray:
     """Which neighbor of an evaluated row each nearby one is in truth, 1 for the nearest.
 
     Args:
         rows: (num_rows, dim) unit rows
-        judged: (m,) int64 rows
+        sampled: (m,) int64 rows
         nearby: (m, k) int64 rows
 
     Returns:
@@ -109,10 +109,10 @@ def _ranks(rows: np.ndarray, judged: np.ndarray, nearby: np.ndarray) -> np.ndarr
     num_rows = len(rows)
     ranks = np.empty(nearby.shape, np.int64)
     at_once = max(1, BUFFER_VALUES // num_rows)
-    for start in range(0, len(judged), at_once):
+    for start in range(0, len(sampled), at_once):
         part = slice(start, start + at_once)
-        similarity = rows[judged[part]] @ rows.T
-        similarity[np.arange(len(similarity)), judged[part]] = np.inf
+        similarity = rows[sampled[part]] @ rows.T
+        similarity[np.arange(len(similarity)), sampled[part]] = np.inf
         of_nearby = np.take_along_axis(similarity, nearby[part], axis=1)
         # The row itself has rank 0. Equal distances share the best rank.
         similarity.sort(axis=1)

@@ -1,4 +1,4 @@
-"""Maps by t-SNE: openTSNE on the neighbor graph, without a second search.
+"""Layouts by t-SNE: openTSNE on the neighbor graph, without a second search.
 
 The affinities and the optimization are openTSNE's; in two dimensions the gradient is ours.
 """
@@ -37,19 +37,19 @@ def tsne_layout(
     perplexity: float = 30,
     seed: int | None = 51,
 ) -> MapLayout:
-    """Lays vectors out by t-SNE.
+    """Lays embeddings out by t-SNE.
 
-    Deterministic but for the seed, which only tells equal vectors apart: it costs nothing.
+    Deterministic but for the seed, which only separates equal embeddings: it costs nothing.
 
     Args:
         vectors: (num_rows, dim) finite floats
-        graph: of these vectors, with ``tsne_neighbors(perplexity)`` neighbors per row; with
+        graph: of these embeddings, with ``tsne_neighbors(perplexity)`` neighbors per row; with
             fewer, as in small sets, the perplexity is lowered, which the notes say
         num_dims: 2 or 3; three dimensions take several times longer
         perplexity: how many neighbors count, above 1
 
     Raises:
-        ValueError: if the graph is of other vectors or an argument is out of range
+        ValueError: if the graph is of other embeddings or an argument is out of range
     """
     units = unit_rows(vectors)
     num_rows = len(units.rows)

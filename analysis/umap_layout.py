@@ -1,10 +1,10 @@
-"""Maps by UMAP: from the neighbor graph, without a second search.
+"""Layouts by UMAP: from the neighbor graph, without a second search.
 
 The fuzzy graph is umap-learn's, to rounding. The layout has UMAP's curve, learning rate, rates of
 the edges and negative samples. It differs in two ways. A group of points moves at once (see
-``layout_step``), so the map does not depend on threads and a seed costs no speed. And an edge moves
+``layout_step``), so the plot does not depend on threads and a seed costs no speed. An edge moves
 only the point whose turn it is, not its other end as well: neighbors pull half as much for the
-same push, which preserves more of the neighborhoods with fewer epochs (10,000 clustered vectors:
+same push, which preserves more of the neighborhoods with fewer epochs (10,000 clustered embeddings:
 trustworthiness 0.993 after 200 epochs, 0.991 by umap-learn after 500).
 """
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 DIFFERENT_LABEL = 5.0
 UNKNOWN_LABEL = 1.0
 
-# Where a map starts out: as wide as umap-learn's, with noise that tells equal vectors apart.
+# Where a plot starts out: as wide as umap-learn's, with noise that separates equal embeddings.
 START_WIDTH = 10.0
 START_NOISE = 1e-3
 
@@ -51,16 +51,16 @@ def umap_layout(
     labels: np.ndarray | None = None,
     num_epochs: int | None = None,
 ) -> MapLayout:
-    """Lays vectors out by UMAP.
+    """Lays embeddings out by UMAP.
 
-    The same vectors, in whatever order, and seed give the same map on the same machine, bit for
-    bit, whatever the number of threads (among more equal vectors than a row has neighbors, the
+    The same embeddings, in whatever order, and seed give the same plot on the same machine, bit for
+    bit, whatever the number of threads (among more equal embeddings than a row has neighbors, the
     order counts). The seed costs nothing; None draws one.
 
     Args:
         vectors: (num_rows, dim) finite floats
-        graph: of these vectors, with at least ``n_neighbors - 1`` neighbors per row; fewer, as in
-            small sets, are said in the notes
+        graph: of these embeddings, with at least ``n_neighbors - 1`` neighbors per row; fewer, as
+            in small sets, are reported in the notes
         num_dims: 2 or 3
         n_neighbors: as in umap-learn, counting the row itself; more keep larger structures
         min_dist: how close points may lie, in [0, 1]
@@ -68,7 +68,7 @@ def umap_layout(
         num_epochs: steps of the layout; by default 500 for small to 100 for large sets
 
     Raises:
-        ValueError: if the graph is of other vectors or an argument is out of range
+        ValueError: if the graph is of other embeddings or an argument is out of range
     """
     units = unit_rows(vectors)
     num_rows = len(units.rows)
@@ -110,18 +110,18 @@ def umap_transform(
     min_dist: float = 0.1,
     seed: int | None = 51,
 ) -> np.ndarray:
-    """Places new vectors into a UMAP map whose points stay where they are.
+    """Places new embeddings into a UMAP plot whose points stay where they are.
 
     Args:
         new_vectors: (num_new, dim) finite floats
         reference_vectors: (num_rows, dim) those that were mapped
-        reference_points: (num_rows, num_dims) their map
+        reference_points: (num_rows, num_dims) their plot
 
     Returns:
         (num_new, num_dims) float32 points
 
     Raises:
-        ValueError: if the reference is empty or does not fit the points or the new vectors
+        ValueError: if the reference is empty or does not fit the points or the new embeddings
     """
     reference_points = np.asarray(reference_points, np.float32)
     num_rows, num_dims = reference_points.shape
@@ -270,7 +270,7 @@ def _optimize(
     offsets = np.r_[0, np.cumsum(strong)][edges.indptr].astype(np.int64)
     neighbors = edges.indices[strong].astype(np.int32)
     rates = (rates[strong].astype(np.float64) * 2**32).astype(np.int64)
-    # umap-learn places new points at a quarter of the learning rate of a map.
+    # umap-learn places new points at a quarter of the learning rate of a plot.
     first_rate = 1.0 if anchors is None else 0.25
     moved = np.empty_like(points)
     others = points if anchors is None else anchors

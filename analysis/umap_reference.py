@@ -16,7 +16,7 @@ TAKEN = ("n_components", "n_neighbors", "min_dist", "random_state", "precomputed
 
 
 def check_options(options: Mapping[str, Any]) -> None:
-    """Refuses options that umap-learn does not have, or that are told otherwise.
+    """Refuses options that umap-learn does not have, or that are set by other parameters.
 
     Raises:
         ValueError: that names the option
@@ -47,7 +47,7 @@ def umap_learn_layout(
     labels: np.ndarray | None = None,
     options: Mapping[str, Any] | None = None,
 ) -> MapLayout:
-    """Lays vectors out by umap-learn; the arguments are those of ``umap_layout``.
+    """Lays embeddings out by umap-learn; the arguments are those of ``umap_layout``.
 
     Args:
         options (None): further arguments of ``umap.UMAP``

@@ -1,4 +1,4 @@
-"""Vectors as cosine distance sees them: checked, and scaled to length 1."""
+"""Embeddings as cosine distance sees them: checked, and scaled to length 1."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ import numpy as np
 from ..cores import num_cores
 from ._parallel import in_parts
 
-# Rows scaled at once: a few megabytes, whatever the number of vectors.
+# Rows scaled at once: a few megabytes, whatever the number of embeddings.
 BLOCK_ROWS = 4096
 
 
 @dataclass(frozen=True)
 class UnitRows:
-    """Vectors scaled to length 1.
+    """Embeddings scaled to length 1.
 
     Attributes:
         rows: (num_rows, dim) float32, C-contiguous, of length 1, or 0 where the vector was zero
@@ -32,7 +32,7 @@ class UnitRows:
 
 
 def unit_rows(vectors: np.ndarray) -> UnitRows:
-    """Checks vectors and scales them to length 1.
+    """Checks embeddings and scales them to length 1.
 
     Args:
         vectors: (num_rows, dim) floats or integers of any width
@@ -40,6 +40,11 @@ def unit_rows(vectors: np.ndarray) -> UnitRows:
     Raises:
         ValueError: if the array is not two-dimensional or not numeric, has no columns, or holds
             NaN or infinite values
+
+    Example:
+        >>> units = unit_rows([[3, 4], [0, 0]])
+        >>> units.rows.tolist(), units.zero.tolist()
+        ([[0.6000000238418579, 0.800000011920929], [0.0, 0.0]], [False, True])
     """
     vectors = np.asarray(vectors)
     if vectors.ndim != 2 or vectors.dtype.kind not in "fiu":

@@ -141,7 +141,7 @@ def flagged_dataset(number: int, classes: int, flags: int) -> fo.Dataset:
     facts = RunFacts(
         parameters={"embeddings": "vec", "label_field": "ground_truth", "seed": 51},
         read=number,
-        judged=number,
+        evaluated=number,
         special={"flagged": flags, "expected_precision": 0.6, "classes": counts},
     )
     condition = F("label_issues_flagged") == True  # noqa: E712

@@ -22,7 +22,7 @@ from common import print_row
 from fiftyone_embedding_quality.analysis.caption_fit import caption_fit
 from fiftyone_embedding_quality.analysis.neighbors import neighbor_graph
 from fiftyone_embedding_quality.analysis.text_duplicates import find_text_duplicates
-from fiftyone_embedding_quality.analysis.text_pairs import TextSet as Told
+from fiftyone_embedding_quality.analysis.text_pairs import TextSet as WordSet
 from fiftyone_embedding_quality.analysis.text_pairs import read_words
 from fiftyone_embedding_quality.analysis.vectors import unit_rows
 from label_issues import LabelSet, ours, peer_datalab
@@ -179,11 +179,11 @@ def duplicates(planted: Planted, encode) -> None:
 def _ours(planted: Planted, rows: np.ndarray, pairs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     found = find_text_duplicates(planted.texts, rows, neighbor_graph(rows))
     words = [read_words(text) for text in planted.texts]
-    told = Told.of(words)
+    text_set = WordSet.from_texts(words)
     score = [
         0.0
-        if told.contradict(words[one], words[other])
-        else told.agreement(words[one], words[other])
+        if text_set.contradict(words[one], words[other])
+        else text_set.agreement(words[one], words[other])
         for one, other in pairs.tolist()
     ]
     together = (found.group[pairs[:, 0]] >= 0) & (

@@ -1,1 +1,1 @@
-"""What is done: plan, read, judge and store, one file per check; each declares what it writes."""
+"""What is done: plan, read, evaluate, store; one file per check, which declares what it writes."""

@@ -45,7 +45,7 @@ NO_LABELS = "none"
 
 
 @dataclass
-class Audit:
+class AuditSteps:
     """What an audit has done.
 
     Attributes:
@@ -104,7 +104,7 @@ def audit(
     """
     started = time.monotonic()
     progress = progress or Progress()
-    done = Audit()
+    done = AuditSteps()
     check_model(model)
     labels, no_labels = _labels(target, label_field)
     _check_named(target, label_field, split)
@@ -153,12 +153,12 @@ def audit(
 
 
 def _steps_on_embeddings(
-    inputs: Inputs, labels: str | None, several: bool, check_pictures: bool, done: Audit
+    inputs: Inputs, labels: str | None, several: bool, check_pictures: bool, done: AuditSteps
 ) -> None:
     done.step(OUTLIERS.name, lambda: find_outliers(inputs, check_pictures=check_pictures))
     if labels is not None:
-        judged = inputs.with_labels(labels) if several else inputs
-        done.step(LABEL_ISSUES.name, lambda: find_label_issues(judged))
+        label_inputs = inputs.with_labels(labels) if several else inputs
+        done.step(LABEL_ISSUES.name, lambda: find_label_issues(label_inputs))
     done.step(VISUALIZATION.name, lambda: compute_visualization(inputs))
     if several:
         done.left_out[SEPARABILITY.name] = f"{labels!r} holds several labels per sample"
@@ -173,7 +173,7 @@ def _steps_on_embeddings(
         _captions(inputs, done)
 
 
-def _captions(inputs: Inputs, done: Audit) -> None:
+def _captions(inputs: Inputs, done: AuditSteps) -> None:
     """Whether captions fit, where there are embeddings of captions beside those of images."""
     texts = _fields_of_texts(inputs.target)
     if len(texts) > 1:
@@ -283,7 +283,7 @@ def field_to_audit(target: Target, named: str | None, model: str) -> str:
 
 
 def _embeddings(
-    target: Target, named: str | None, model: str, progress: Progress, done: Audit
+    target: Target, named: str | None, model: str, progress: Progress, done: AuditSteps
 ) -> str | None:
     """Computes embeddings where they are missing; returns their field, None if there are none."""
     texts = _fields_of_texts(target)

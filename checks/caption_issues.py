@@ -17,7 +17,7 @@ from ..storage.reviews import FITS, finding_reviews
 from ..storage.runs import Run, RunFacts, embeddings_run, model_of
 from ..storage.target import Target
 from ..storage.texts import read_texts
-from .contract import EMBEDDINGS, FLAGGED, REVIEW, Check, Finding, values_of
+from .contract import EMBEDDINGS, FLAGGED, REVIEW, Check, FindingFields, values_of
 from .inputs import Inputs, restrict_to_common
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ CAPTION_ISSUES = Check(
     needs=frozenset({EMBEDDINGS}),
     columns=(*FOUND, REVIEW),
     views={"flagged": "Captions that do not match their images, worst first"},
-    finding=Finding(
+    finding=FindingFields(
         kind="caption issue",
         column="flagged",
         order=(("rank", 1),),
@@ -111,7 +111,7 @@ def find_caption_issues(
     facts = replace(
         facts,
         seconds=round(time.monotonic() - started, 2),
-        special=_told(found, captions, joint, groups, sum(values["flagged"].values())),
+        special=_own_facts(found, captions, joint, groups, sum(values["flagged"].values())),
     )
     images.progress.say("Storing the scores")
     condition = F(f"{run.key}_flagged") == True  # noqa: E712
@@ -136,7 +136,7 @@ def find_caption_issues(
 def check_sides(images: Inputs, captions: Inputs) -> None:
     """Refuses embeddings that are of the wrong side.
 
-    Embeddings that the plugin did not compute are taken for what they are said to be.
+    Embeddings that the plugin did not compute are assumed to be what they are described as.
 
     Raises:
         UserError: that names the parameter and the way out
@@ -158,7 +158,7 @@ def check_sides(images: Inputs, captions: Inputs) -> None:
 
 def in_one_space(images: Inputs, captions: Inputs) -> bool:
     """Whether one model has embedded images and captions: they can be compared directly."""
-    runs = [embeddings_run(each.target, each.embeddings) for each in (images, captions)]
+    runs = [embeddings_run(each.target, each.required_embeddings) for each in (images, captions)]
     one, other = (
         run.facts.special.get("identity") or {} if run is not None else {} for run in runs
     )
@@ -205,7 +205,7 @@ def _facts(images: Inputs, captions: Inputs, groups: DuplicateGroups | None) -> 
     )
 
 
-def _told(
+def _own_facts(
     found: "CaptionFit",
     captions: Inputs,
     joint: bool,

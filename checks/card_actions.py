@@ -19,8 +19,8 @@ from .overview import SOLVED
 
 
 def shown_fields(run: Run) -> list[str]:
-    """The fields that tell of a run's findings in the grid: its labels, and what was found."""
-    told = {
+    """The fields that show a run's findings in the grid: its labels, and what was found."""
+    columns = {
         LABEL_ISSUES.name: ("suggested",),
         DUPLICATES.name: ("kind", "change"),
         OUTLIERS.name: ("reason",),
@@ -28,8 +28,8 @@ def shown_fields(run: Run) -> list[str]:
     }
     about = run.facts.about
     labels = about.patches_field or run.facts.label_field
-    # What is told of patches are attributes of theirs, which the App shows with them.
-    own = [f"{run.key}_{name}" for name in told.get(run.operator, ())]
+    # The findings on patches are attributes of theirs, which the App shows with them.
+    own = [f"{run.key}_{name}" for name in columns.get(run.operator, ())]
     return [name for name in (labels, *([] if about.patches_field else own)) if name]
 
 

@@ -1,4 +1,4 @@
-"""The check ``find_clusters``: clusters and topics with names, and what each of them tells."""
+"""The check ``find_clusters``: clusters and topics with names, and a description of each."""
 
 import time
 from collections import Counter
@@ -30,7 +30,7 @@ MIN_FIT = 0.4
 # The labels with a quarter of a cluster are its name if they have this share of it together.
 MIN_SHARE = 0.5
 
-# A class is told to fall apart into clusters that have at least this share of it each.
+# A class is reported to fall apart into clusters that have at least this share of it each.
 MIN_PART = 0.2
 
 # Clusters, labels of a cluster and classes that a result lists.
@@ -95,10 +95,10 @@ def find_clusters(
     by: str | None = None,
     run_key: str | None = None,
 ) -> dict[str, Any]:
-    """Finds clusters among the inputs, stores them, and returns what they tell.
+    """Finds clusters among the inputs, stores them, and returns their description.
 
     Args:
-        inputs: what is clustered; with labels, what clusters and properties of images tell of these
+        inputs: what is clustered; with labels, clusters and properties are related to these
         names, min_size, check_pictures, by, run_key: as of the operator
 
     Raises:
@@ -126,7 +126,7 @@ def find_clusters(
     inputs.progress.say("Naming the clusters")
     called, fits, named_by = _names(inputs, found, names)
     topics = _topic_names(found, called)
-    rows = _told(inputs, found, called, topics, fits)
+    rows = _descriptions(inputs, found, called, topics, fits)
     accuracy = _accuracy(inputs, found)
     worse = []
     for number, row in enumerate(rows):
@@ -137,7 +137,7 @@ def find_clusters(
     parameters = {"names": names, "min_size": min_size, "check_pictures": check_pictures, "by": by}
     facts = inputs.facts(parameters, *((READ_FILES, GROUPS) if check_pictures else (GROUPS,)))
     read = facts.inputs
-    if by is not None:
+    if by is not None and sliced.values is not None:
         read = {**read, f"{SLICES} {by}": texts_fingerprint(inputs.ids, sliced.values)}
     facts = replace(
         facts,
@@ -182,10 +182,10 @@ def _names(
     vocabulary = None if names == "labels" else _vocabulary(inputs, names)
     if vocabulary is not None:
         vectors = inputs.rows if vocabulary.of_units else inputs.vectors.matrix
-        told = name_clusters(
+        best = name_clusters(
             vectors, found.cluster, found.num_clusters, vocabulary.weights, vocabulary.bias
         )
-        for number, (word, fit) in enumerate(zip(told.word.tolist(), told.fit.tolist())):
+        for number, (word, fit) in enumerate(zip(best.word.tolist(), best.fit.tolist())):
             if fit >= MIN_FIT:
                 called[number], fits[number] = vocabulary.words[word], round(fit, 3)
         sources.append("words of the model")
@@ -216,9 +216,9 @@ def _vocabulary(inputs: Inputs, names: str | list[str]) -> Any:
     from ..embedding.vocabulary import read_vocabulary
 
     words = names if isinstance(names, list) else None
-    run = embeddings_run(inputs.target, inputs.embeddings)
+    run = embeddings_run(inputs.target, inputs.required_embeddings)
     model = run.facts.parameters.get("model") if run is not None else None
-    if model is None:
+    if run is None or model is None:
         if words is not None:
             raise UserError(
                 f"names= needs the text encoder, and which model computed "
@@ -252,14 +252,14 @@ def _topic_names(found: "Clusters", called: list[str]) -> list[str]:
     return topics
 
 
-def _told(
+def _descriptions(
     inputs: Inputs,
     found: "Clusters",
     called: list[str],
     topics: list[str],
     fits: list[float | None],
 ) -> list[dict[str, Any]]:
-    """What each cluster tells, the largest first."""
+    """The description of each cluster, the largest first."""
     sizes = np.bincount(found.cluster[found.cluster >= 0], minlength=found.num_clusters)
     rows = [
         {
@@ -293,17 +293,17 @@ def _accuracy(inputs: Inputs, found: "Clusters") -> list[dict[str, Any]] | None:
     if inputs.label_field is None or len(inputs.class_names) < 2 or not found.num_clusters:
         return None
     predicted = inputs.evidence.probabilities.argmax(axis=1)
-    told = cluster_accuracy(found.cluster, found.num_clusters, inputs.codes, predicted)
+    measured = cluster_accuracy(found.cluster, found.num_clusters, inputs.codes, predicted)
 
     def rounded(value: float) -> float | None:
         return None if np.isnan(value) else round(float(value), 4)
 
     return [
         {
-            "accuracy": rounded(told.share[number]),
-            "accuracy_low": rounded(told.low[number]),
-            "accuracy_high": rounded(told.high[number]),
-            "worse": bool(told.worse[number]),
+            "accuracy": rounded(measured.share[number]),
+            "accuracy_low": rounded(measured.low[number]),
+            "accuracy_high": rounded(measured.high[number]),
+            "worse": bool(measured.worse[number]),
         }
         for number in range(found.num_clusters)
     ]

@@ -55,7 +55,7 @@ def compare_texts(
     keep: str,
     apart: np.ndarray,
 ) -> tuple["Duplicates", list[str]]:
-    """The duplicates among texts, and what is to be told of them; no file is read.
+    """The duplicates among texts, and notes on them; no file is read.
 
     Args:
         inputs: what is compared; without embeddings, only the same normalized texts are found
@@ -105,7 +105,7 @@ def compare_images(
     keep: str,
     apart: np.ndarray,
 ) -> tuple["Duplicates", list[str]]:
-    """The duplicates among images, and what is to be told of how they were read.
+    """The duplicates among images, and notes on how they were read.
 
     Args:
         inputs: what is compared; without embeddings, only exact copies are found
@@ -146,7 +146,7 @@ def compare_images(
 def _preference(
     keep: str, small: "SmallPictures", files: Sequence[str]
 ) -> tuple[np.ndarray | None, list[str]]:
-    """What is preferred, the lowest first, ``(n,)`` or None, and what is to be told of that."""
+    """What is preferred, the lowest first, ``(n,)`` or None, and notes on that."""
     from ..pictures.dates import taken_at
 
     if keep == "auto":
@@ -155,5 +155,5 @@ def _preference(
         return -small.num_pixels.astype(np.float64), []
     dates = taken_at(files)
     undated = int(np.isnan(dates).sum())
-    told = [f"{undated:,} of {len(dates):,} without an EXIF date, ranked last"]
-    return dates if keep == "oldest" else -dates, told if undated else []
+    notes = [f"{undated:,} of {len(dates):,} without an EXIF date, ranked last"]
+    return dates if keep == "oldest" else -dates, notes if undated else []

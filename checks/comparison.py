@@ -17,7 +17,7 @@ from ..storage.others import apart, read_other, resolve_other
 from ..storage.runs import Run
 from ..storage.target import Target
 from ..storage.vectors import VectorSet
-from .contract import EMBEDDINGS, Check, Finding
+from .contract import EMBEDDINGS, Check, FindingFields
 from .inputs import Inputs
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ COMPARISON = Check(
         "duplicates": "Samples already in the other dataset",
         "missing": "Samples of the other dataset that are missing here",
     },
-    finding=Finding(
+    finding=FindingFields(
         kind="new",
         column="new",
         order=(("novelty", -1),),
@@ -82,7 +82,7 @@ def compare_datasets(
     check_pictures = check_pictures and inputs.text_field is None
     run = plan_findings(target, COMPARISON.name, run_key, COMPARISON.columns, [*COMPARISON.views])
     progress.say("Reading the other embeddings")
-    vectors = read_other(target, of_other, other, inputs.embeddings)
+    vectors = read_other(target, of_other, other, inputs.required_embeddings)
     mine, others = inputs.vectors.matrix, vectors.matrix
     if mine.shape[1] != others.shape[1]:
         raise UserError(
@@ -112,7 +112,7 @@ def compare_datasets(
             "missing": int(missing.sum()),
             "missing_ids": [vectors.ids[row] for row in np.flatnonzero(missing)[:MAX_LISTED]],
             "duplicates": len(copies) if check_pictures else None,
-            "drift": _told(drift),
+            "drift": _drift_as_dict(drift),
         },
     )
     progress.say("Storing the comparison")
@@ -128,7 +128,7 @@ def compare_datasets(
     return {"run_key": run.key, **facts.as_dict(), "views": list(saved)}
 
 
-def _told(drift: "Drift") -> dict[str, Any]:
+def _drift_as_dict(drift: "Drift") -> dict[str, Any]:
     def rounded(value: float) -> float | None:
         return None if np.isnan(value) else round(value, 4)
 

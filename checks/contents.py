@@ -1,4 +1,4 @@
-"""What a report tells: runs, what each has found, and plots; the data of page and tables."""
+"""What a report shows: runs, what each has found, and plots; the data of page and tables."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -75,7 +75,7 @@ class ReportedRun:
     separability: dict[str, Any] | None = None
 
     @property
-    def things(self) -> str:
+    def noun(self) -> str:
         """``samples``, ``frames`` or ``patches``."""
         return self.run.facts.about.noun
 
@@ -92,7 +92,7 @@ class ReportedMap:
     Attributes:
         brain_key: its name
         made_at: when, in UTC (ISO 8601)
-        things: ``samples``, ``frames`` or ``patches``
+        noun: ``samples``, ``frames`` or ``patches``
         facts: parameters and trust of its run
         points: ``(n, 2)`` float32, at most ``MAX_POINTS`` drawn at random
         labels: the label of each, or None
@@ -102,7 +102,7 @@ class ReportedMap:
 
     brain_key: str
     made_at: str
-    things: str
+    noun: str
     facts: dict[str, Any]
     points: np.ndarray
     labels: tuple[str | None, ...]
@@ -112,7 +112,7 @@ class ReportedMap:
 
 @dataclass(frozen=True)
 class Contents:
-    """Everything that a report tells.
+    """Everything that a report shows.
 
     Attributes:
         dataset: the name of the dataset
@@ -138,7 +138,7 @@ class Contents:
     def findings(self) -> list[Finding]:
         return [finding for run in self.runs for finding in run.findings]
 
-    def of(self, operator: str) -> list[ReportedRun]:
+    def runs_of(self, operator: str) -> list[ReportedRun]:
         """The runs of one operator."""
         return [reported for reported in self.runs if reported.run.operator == operator]
 
@@ -148,5 +148,5 @@ class Contents:
         return [
             f"{check.would_find} ({check.name})"
             for check in CHECKS
-            if check.would_find and not self.of(check.name)
+            if check.would_find and not self.runs_of(check.name)
         ]

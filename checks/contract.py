@@ -1,4 +1,4 @@
-"""The contract of a check: what it is called, needs, writes and tells; declared once.
+"""The contract of a check: what it is called, needs, writes and reports; declared once.
 
 Operators, the audit, the report, panels and removal read a check's declaration, instead of spelling
 its names again. A check that is declared and listed in ``registry.py`` is known to all of them.
@@ -25,8 +25,8 @@ def values_of(found: Target, run: Run, names: Iterable[str]) -> list[dict[str, A
 
 
 @dataclass(frozen=True)
-class Finding:
-    """How what a check found is told one by one, in a report say.
+class FindingFields:
+    """How what a check found is shown one by one, in a report say.
 
     Attributes:
         kind: what one of it is: ``outlier``
@@ -56,7 +56,7 @@ class Check:
         needs: ``EMBEDDINGS``, ``LABELS``, ``FILES``, ``SPLITS``: what it cannot do without
         columns: the fields that it may write
         views: the saved views that it may write, by what they show, with what that means
-        finding: how what it found is told one by one; None if it finds nothing single
+        finding: how what it found is shown one by one; None if it finds nothing single
         would_find: what is missed where it was not run
         count: of a list of runs: the fact that counts what was found, and of what
     """
@@ -65,7 +65,7 @@ class Check:
     needs: frozenset[str]
     columns: tuple[Column, ...] = ()
     views: Mapping[str, str] = field(default_factory=dict)
-    finding: Finding | None = None
+    finding: FindingFields | None = None
     would_find: str | None = None
     count: tuple[str, str] | None = None
 

@@ -21,7 +21,7 @@ from ..storage.runs import (
     write_run,
 )
 from ..storage.search_index import (
-    TextTower,
+    TextTowerNames,
     check_index_key,
     check_searchable,
     create_index,
@@ -41,13 +41,13 @@ KINDS = ("images", "patches", "texts", "audio", "graph", "metadata")
 # How the model's embeddings are meant to be compared.
 METRICS = ("cosine", "dot", "euclidean")
 
-# Characters of what a user may tell.
+# Characters of what a user may state.
 MAX_LENGTH = 500
 
 
 @dataclass(frozen=True)
 class Description:
-    """What a user tells of embeddings that were made elsewhere.
+    """What a user states about embeddings that were made elsewhere.
 
     Attributes:
         model: the name of what made them; two fields of the same name are of one space
@@ -134,7 +134,7 @@ def describe_embeddings(
 
     Args:
         target: the samples or patches; a description is of all that the field holds
-        description: what the user tells
+        description: what the user states
         progress (None): where the steps are reported
         embeddings, similarity_index: as of the operator
 
@@ -159,7 +159,7 @@ def describe_embeddings(
         parameters={**run.facts.parameters, **vars(description)},
         model=description.full_model,
         read=len(vectors.ids) + sum(vectors.skipped.values()),
-        judged=len(vectors.ids),
+        evaluated=len(vectors.ids),
         skipped=vectors.skipped,
         special={
             **run.facts.special,
@@ -190,10 +190,10 @@ def describe_embeddings(
 def _check_one_length(vectors: VectorSet, embeddings: str) -> None:
     """Refuses embeddings of which one model cannot have made all."""
     if others := [why for why in vectors.skipped if why.startswith(("embedding of", "array"))]:
-        told = ", ".join(f"{vectors.skipped[why]:,} × {why}" for why in others)
+        reasons = ", ".join(f"{vectors.skipped[why]:,} × {why}" for why in others)
         raise UserError(
-            f"embeddings={embeddings!r} is not from one model: {told}; clear these or store them "
-            "in a separate field"
+            f"embeddings={embeddings!r} is not from one model: {reasons}; clear these or store "
+            "them in a separate field"
         )
 
 
@@ -247,7 +247,7 @@ def index_metric(metric: str | None) -> str:
     return "euclidean" if metric == "euclidean" else "cosine"
 
 
-def text_tower(text_side: str | None) -> TextTower | None:
+def text_tower(text_side: str | None) -> TextTowerNames | None:
     """The text tower that FiftyOne can load by a name, or None: ``clip``, ``open_clip:…``."""
     from ..embedding.registry import open_clip_config
 
@@ -261,4 +261,4 @@ def text_tower(text_side: str | None) -> TextTower | None:
             f"text_side={text_side!r} must be 'clip' or 'open_clip:<architecture>/<pretrained>', "
             "with open_clip's tag or the path of a file with the weights"
         )
-    return TextTower(*names)
+    return TextTowerNames(*names)

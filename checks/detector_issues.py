@@ -21,27 +21,27 @@ def with_detector(
     """Adds what a detector's boxes say: issues, names of their classes, result, and fields."""
     from ..analysis.object_issues import find_object_issues
 
-    told = find_object_issues(boxes.given, boxes.predicted)
+    issues = find_object_issues(boxes.given, boxes.predicted)
     # Classes that only the detector knows have numbers beyond those of the labels.
     more = sorted(set(boxes.class_names) - set(inputs.class_names))
     names = (*inputs.class_names, *more)
     numbers = np.array([names.index(name) for name in boxes.class_names], np.int64)
     places = {id_: row for row, id_ in enumerate(inputs.ids)}
-    judged = [(places[id_], box) for box, id_ in enumerate(boxes.given_ids) if id_ in places]
-    rows, of = np.array(judged, np.int64).reshape(-1, 2).T
+    pairs = [(places[id_], box) for box, id_ in enumerate(boxes.given_ids) if id_ in places]
+    rows, boxes_of_rows = np.array(pairs, np.int64).reshape(-1, 2).T
     quality, flagged = found.quality.copy(), found.flagged.copy()
     suggested, confidence = found.suggested.copy(), found.confidence.copy()
     # Whatever speaks against a box counts.
-    quality[rows] = np.fmin(quality[rows], told.quality[of])
-    wrong = told.wrong[of]
+    quality[rows] = np.fmin(quality[rows], issues.quality[boxes_of_rows])
+    wrong = issues.wrong[boxes_of_rows]
     reasons = {inputs.ids[row]: ["class"] for row in np.flatnonzero(found.flagged)}
     for row in rows[wrong & ~flagged[rows]]:
         reasons[inputs.ids[row]] = ["class"]
-    for row in rows[told.misplaced[of]]:
+    for row in rows[issues.misplaced[boxes_of_rows]]:
         reasons.setdefault(inputs.ids[row], []).append("box")
-    flagged[rows] |= wrong | told.misplaced[of]
-    suggested[rows[wrong]] = numbers[told.suggested[of[wrong]]]
-    confidence[rows[wrong]] = told.confidence[of[wrong]]
+    flagged[rows] |= wrong | issues.misplaced[boxes_of_rows]
+    suggested[rows[wrong]] = numbers[issues.suggested[boxes_of_rows[wrong]]]
+    confidence[rows[wrong]] = issues.confidence[boxes_of_rows[wrong]]
     # A box is moved, not given another class.
     suggested[[row for row in rows if reasons.get(inputs.ids[row]) == ["box"]]] = -1
     found = replace(
@@ -52,7 +52,7 @@ def with_detector(
         confidence=confidence,
         expected_precision=float("nan"),
     )
-    warnings = [*boxes.warnings, *filter(None, [told.warning])]
+    warnings = [*boxes.warnings, *filter(None, [issues.warning])]
     if boxes.num_unpredicted:
         warnings.append(
             f"{counted(boxes.num_unpredicted, 'sample')} without predictions evaluated on the "
@@ -60,11 +60,11 @@ def with_detector(
         )
     values: dict[str, Mapping[str, Any]] = {
         "reason": {id_: " and ".join(why) for id_, why in reasons.items()},
-        "missing": _unlabeled_boxes(boxes, told.missing),
+        "missing": _unlabeled_boxes(boxes, issues.missing),
     }
     result: dict[str, Any] = {
-        "misplaced": int(told.misplaced[of].sum()),
-        "missing": int(told.missing.sum()),
+        "misplaced": int(issues.misplaced[boxes_of_rows].sum()),
+        "missing": int(issues.missing.sum()),
         "warnings": warnings,
     }
     return found, names, result, values
@@ -72,14 +72,14 @@ def with_detector(
 
 def _unlabeled_boxes(boxes: ReadBoxes, missing: np.ndarray) -> dict[str, fo.Detections]:
     """The predicted boxes of objects without a label, by sample."""
-    predicted = boxes.predicted
+    predicted, confidence = boxes.predicted, boxes.predicted.confidence
     of_sample: dict[str, list[fo.Detection]] = {}
     for box in np.flatnonzero(missing).tolist():
         left, top, right, bottom = predicted.corners[box].tolist()
         detection = fo.Detection(
             label=boxes.class_names[predicted.labels[box]],
             bounding_box=[left, top, right - left, bottom - top],
-            confidence=float(predicted.confidence[box]),
+            confidence=None if confidence is None else float(confidence[box]),
         )
         of_sample.setdefault(boxes.sample_ids[predicted.picture[box]], []).append(detection)
     return {id_: fo.Detections(detections=found) for id_, found in of_sample.items()}

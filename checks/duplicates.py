@@ -21,7 +21,7 @@ from ..storage.patch_names import SEPARATOR
 from ..storage.runs import Run
 from ..storage.target import Target
 from .compared import compare_images, compare_texts, compared_texts
-from .contract import FILES, REVIEW, Check, Finding
+from .contract import FILES, REVIEW, Check, FindingFields
 from .inputs import Inputs
 from .parameters import checked_threshold
 
@@ -82,7 +82,7 @@ DUPLICATES = Check(
         "redundant": "Redundant duplicates: all but the representative of each group",
         "leaks": "Groups of duplicates with members in several splits",
     },
-    finding=Finding(
+    finding=FindingFields(
         kind="duplicate",
         column="group",
         order=(("group", 1), ("keep", -1)),
@@ -134,7 +134,7 @@ def find_duplicates(
     facts = inputs.facts(parameters, READ_TEXTS if texts else READ_FILES, READ_SPLITS)
     facts = replace(
         facts,
-        judged=len(inputs.ids) - len(found.skipped),
+        evaluated=len(inputs.ids) - len(found.skipped),
         skipped=dict(Counter(facts.skipped) + Counter(found.skipped.values())),
         seconds=round(time.monotonic() - started, 2),
         special=result,
@@ -201,7 +201,7 @@ def _result(found: "Duplicates", changes: dict[int, tuple[str, float, float]]) -
         "near_redundant": int((~found.keep & np.isin(found.group, sorted(near))).sum()),
         "leaks": [{"splits": list(pair), "groups": count} for pair, count in found.leaks.items()],
         "conflicts": len(found.conflicts),
-        # How many words differ is told of each.
+        # How many words differ is stored for each.
         "changes": dict(
             Counter(kind.partition(":")[0] for kind, _, _ in changes.values()).most_common()
         ),
@@ -247,7 +247,7 @@ def near_groups(found: "Duplicates") -> set[int]:
 
 
 def changes_from_kept(found: "Duplicates") -> dict[int, tuple[str, float, float]]:
-    """What tells each redundant row from the representative of its group.
+    """How each redundant row differs from the representative of its group.
 
     Returns:
         kind of change, similarity and agreement by row
@@ -270,19 +270,20 @@ def changes_from_kept(found: "Duplicates") -> dict[int, tuple[str, float, float]
     for row in np.flatnonzero(~found.keep).tolist():
         other = kept[int(found.group[row])]
         mine, theirs = first.get(row, row), first.get(other, other)
+        found_in: int | None
         if _sorted(row, other) in direct:
-            place = direct[_sorted(row, other)]
+            found_in = direct[_sorted(row, other)]
         elif mine == theirs:
             places = [of_copy[one] for one in (row, other) if one in of_copy]
             # The bytes are the same only if those of both are the first one's.
-            place = max(places, key=lambda place: COPIES.index(evidence.kind[place]))
+            found_in = max(places, key=lambda place: COPIES.index(evidence.kind[place]))
         else:
-            place = of_pair.get(_sorted(mine, theirs))
-        if place is not None:
+            found_in = of_pair.get(_sorted(mine, theirs))
+        if found_in is not None:
             changes[row] = (
-                evidence.kind[place],
-                float(evidence.similarity[place]),
-                float(evidence.agreement[place]),
+                evidence.kind[found_in],
+                float(evidence.similarity[found_in]),
+                float(evidence.agreement[found_in]),
             )
     return changes
 

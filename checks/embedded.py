@@ -25,7 +25,7 @@ class Embedded:
         total, wanted: how many images or patches there are, and were to be embedded
         failures: reasons with their counts and examples, the most frequent first
         small: patches that are too small to say much
-        notes: what is to be told of how images were read, once for each image or patch
+        notes: on how images were read, once for each image or patch
         seconds: what it took
     """
 

@@ -105,7 +105,7 @@ def check_same_name(plan: Plan, model: str, overwrite: bool, text_field: str | N
         raise UserError(f"model={model!r} embeds texts: name their field with text_field=")
     name = full_name(model) if text_field is None else model_of_texts(model, text_field)
     if plan.identity and not overwrite and plan.identity["name"] != name:
-        raise _mixing_error(plan, name)
+        raise _mixing_error(plan.field, plan.identity, name)
 
 
 def compute_embeddings(
@@ -121,7 +121,7 @@ def compute_embeddings(
     similarity_index: str | None = None,
     text_field: str | None = None,
 ) -> dict[str, Any]:
-    """Computes the embeddings that are missing, stores them batch by batch, and tells about it.
+    """Computes the embeddings that are missing, stores them batch by batch, and reports on it.
 
     Args:
         target: the images or patches
@@ -149,7 +149,7 @@ def compute_embeddings(
     if similarity_index is not None:
         check_index_key(target, plan.field, similarity_index)
     progress.say(f"Loading the model {model}")
-    if texts is None:
+    if texts is None or text_field is None:
         network: Any = load_model(model, weights, device)
     else:
         given = (text for text in texts.values() if text)
@@ -182,13 +182,14 @@ def compute_embeddings(
         made = [similarity_index] if similarity_index else []
         for index in dict.fromkeys([*made, *kept] if done.computed else made):
             index_embeddings(target, plan.field, index, progress)
-        index = next(iter([*made, *kept]), None)
+        first_index = next(iter([*made, *kept]), None)
         notes = [*getattr(network, "notes", ()), *counted_notes(done.notes, target.noun)]
         if edited:
             notes.append(f"{counted(edited, 'text')} edited since and embedded again")
         more = {
-            "similarity_index": index,
-            "text_search": index is not None and known_tower(target, plan.field)[0] is not None,
+            "similarity_index": first_index,
+            "text_search": first_index is not None
+            and known_tower(target, plan.field)[0] is not None,
             "notes": notes,
         }
         facts = _with_done(facts, done, more)
@@ -215,11 +216,11 @@ def _with_edited(
 
 
 def _with_done(facts: RunFacts, done: "Embedded", more: Mapping[str, Any]) -> RunFacts:
-    """What a call tells of what it has embedded."""
+    """What a call reports of what it has embedded."""
     return replace(
         facts,
         read=done.total,
-        judged=done.total - done.failed,
+        evaluated=done.total - done.failed,
         skipped={failure["reason"]: failure["count"] for failure in done.failures},
         special={
             **facts.special,
@@ -240,15 +241,16 @@ def _of_dataset(target: Target, plan: Plan, facts: RunFacts) -> RunFacts:
     failed = everything.ids(having=error)
     reasons = {id_: row[0] for id_, row in target.only(failed).values(error).items()}
     failures = failures_of(reasons, list(everything.items(set(failed))))
-    judged = len(everything.ids(having=plan.field))
-    read = judged + len(failed)
+    stored = len(everything.ids(having=plan.field))
+    read = stored + len(failed)
     # Another model has replaced what was there.
-    stays = plan.before is not None and plan.before.model == facts.model
+    before = plan.before
+    was_whole = before is not None and before.model == facts.model and before.whole
     return replace(
         facts,
-        whole=(stays and plan.before.whole) or read == len(everything.ids()),
+        whole=was_whole or read == len(everything.ids()),
         read=read,
-        judged=judged,
+        evaluated=stored,
         skipped={failure["reason"]: failure["count"] for failure in failures},
         special={**facts.special, "failed": len(failed), "failures": failures},
     )
@@ -270,13 +272,17 @@ def _begin(target: Target, plan: Plan, identity: Any, overwrite: bool) -> RunFac
         model=identity.name,
         special={**before, "identity": identity.to_dict()},
     )
-    # Of texts the name tells of which field.
+    # Of texts the name says of which field.
     other_texts = (
         " of " in identity.name and plan.identity and identity.name != plan.identity["name"]
     )
-    if plan.identity and (other_texts or not identity.same_vectors(plan.identity)):
+    if (
+        plan.before is not None
+        and plan.identity
+        and (other_texts or not identity.same_vectors(plan.identity))
+    ):
         if not overwrite:
-            raise _mixing_error(plan, _describe(identity.to_dict()))
+            raise _mixing_error(plan.field, plan.identity, _describe(identity.to_dict()))
         # Until the old embeddings are removed, the run says that they are those of the old model.
         write_run(target.dataset, replace(plan.run, facts=plan.before))
         with guard:
@@ -307,9 +313,9 @@ def _kept_indexes(target: Target, plan: Plan) -> list[Run]:
     return indexes_of(target.dataset, [target.dataset_path(plan.field)], named)
 
 
-def _mixing_error(plan: Plan, model: str) -> UserError:
+def _mixing_error(field: str, identity: Mapping[str, Any], model: str) -> UserError:
     return UserError(
-        f"The field {plan.field!r} holds embeddings of {_describe(plan.identity)}, not of "
+        f"The field {field!r} holds embeddings of {_describe(identity)}, not of "
         f"{model}; pass the same model=, or overwrite=True (in the App: Recompute existing "
         "embeddings) to replace them all, or another field name as embeddings="
     )

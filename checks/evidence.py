@@ -49,7 +49,7 @@ class Other:
 
 
 @dataclass(frozen=True)
-class Known:
+class RunEvidence:
     """What one run knows of a sample or patch.
 
     Attributes:
@@ -82,10 +82,10 @@ class Evidence:
     target: Target
     id: str
     seen: Other
-    label: Known | None
-    duplicate: Known | None
-    outlier: Known | None
-    caption: Known | None = None
+    label: RunEvidence | None
+    duplicate: RunEvidence | None
+    outlier: RunEvidence | None
+    caption: RunEvidence | None = None
     text: str | None = None
     original: str | None = None
     measured: Mapping[str, Any] = field(default_factory=dict)
@@ -142,12 +142,12 @@ def read_evidence(dataset: fo.Dataset, about: About, id_: str, runs: Mapping[str
     )
 
 
-def _known(target: Target, run: Run, names: Sequence[str]) -> Known | None:
+def _known(target: Target, run: Run, names: Sequence[str]) -> RunEvidence | None:
     """The values of a run's columns; None if it has not evaluated this."""
     values = next(iter(target.values(*(f"{run.key}_{name}" for name in names)).values()))
     if all(value is None for value in values):
         return None
-    return Known(run, dict(zip(names, values)))
+    return RunEvidence(run, dict(zip(names, values)))
 
 
 def _text(target: Target, run: Run | None) -> str | None:
@@ -158,31 +158,33 @@ def _text(target: Target, run: Run | None) -> str | None:
     return next(iter(read_texts(target, text_field).values()))
 
 
-def _of_label(dataset: fo.Dataset, target: Target, run: Run) -> tuple[Known | None, str | None]:
+def _of_label(
+    dataset: fo.Dataset, target: Target, run: Run
+) -> tuple[RunEvidence | None, str | None]:
     names = ["quality", "flagged", "against", "review", "original", "reason", "wrong", "missing"]
-    told = {"suggested": "suggested", "probe": "probe", "neighbors": "neighbors"}
+    paths = {"suggested": "suggested", "probe": "probe", "neighbors": "neighbors"}
     if target.patches_field is None:
-        told = {name: f"{name}.label" for name in told}
-        told |= {f"{name}_confidence": f"{name}.confidence" for name in list(told)}
+        paths = {name: f"{name}.label" for name in paths}
+        paths |= {f"{name}_confidence": f"{name}.confidence" for name in list(paths)}
     else:
-        told["suggested_confidence"] = "confidence"
-    found = _known(target, run, [*names, *told.values()])
+        paths["suggested_confidence"] = "confidence"
+    found = _known(target, run, [*names, *paths.values()])
     if found is None:
         return None, None
     facts = dict(found.facts)
-    facts |= {name: facts.get(path) for name, path in told.items()}
+    facts |= {name: facts.get(path) for name, path in paths.items()}
     against = [id_ for id_ in facts["against"] or () if id_]
     shown = against[:MAX_NEIGHBORS]
     others = _others(few(dataset, target.about, shown), shown, run.facts.label_field, None)
     original = facts["original"]
     if original is not None:
-        original = shown_text(original_text(target, run.facts.label_field, original))
-    return Known(run, facts, tuple(others), len(against)), original
+        original = shown_text(original_text(target, run.facts.required_label_field, original))
+    return RunEvidence(run, facts, tuple(others), len(against)), original
 
 
 def _of_duplicate(
     dataset: fo.Dataset, target: Target, run: Run, label_field: str | None
-) -> Known | None:
+) -> RunEvidence | None:
     names = [column.name for column in DUPLICATES.columns]
     found = _known(target, run, names)
     if found is None or found.facts["group"] is None:
@@ -193,7 +195,7 @@ def _of_duplicate(
     shown = [id_ for id_, _ in rows[:MAX_MEMBERS]]
     split = run.facts.parameters.get("split")
     others = _others(few(dataset, target.about, shown), shown, label_field, split, run)
-    return Known(run, found.facts, tuple(others), len(rows))
+    return RunEvidence(run, found.facts, tuple(others), len(rows))
 
 
 def _others(
@@ -278,5 +280,5 @@ def _measured(target: Target) -> dict[str, Any]:
     if metadata is None:
         return {}
     names = {"width": "width", "height": "height", "size_bytes": "bytes"}
-    found = {told: getattr(metadata, name, None) for name, told in names.items()}
+    found = {attribute: getattr(metadata, name, None) for name, attribute in names.items()}
     return {name: value for name, value in found.items() if value is not None}

@@ -1,4 +1,4 @@
-"""Properties of images that go with errors or with a label, as ``find_clusters`` tells them."""
+"""Properties of images that go with errors or with a label, as ``find_clusters`` reports them."""
 
 import math
 from collections import Counter
@@ -22,13 +22,13 @@ MAX_SHOWN, MAX_VIEWED, MAX_LISTED = 5, 10_000, 50
 
 @dataclass(frozen=True)
 class ImageSlices:
-    """What properties of images tell of labels and errors.
+    """How properties of images relate to labels and errors.
 
     Attributes:
         slices, correlated: JSON types
         ids: the samples or patches of each slice that is shown, by its name, errors first
         skipped: what could not be measured, by reason
-        notes: what is to be told of how images were read
+        notes: on how images were read
         values: the field that was looked at, as texts, or None
     """
 
@@ -41,9 +41,9 @@ class ImageSlices:
 
     def views(self, inputs: Inputs) -> Views:
         """The saved views of the slices."""
-        told = {row["slice"]: row for row in self.slices}
+        rows = {row["slice"]: row for row in self.slices}
         return {
-            name: (inputs.target.view_of(ids, ordered=True), _shows(told[name]))
+            name: (inputs.target.view_of(ids, ordered=True), _shows(rows[name]))
             for name, ids in self.ids.items()
         }
 
@@ -65,13 +65,14 @@ def image_slices(inputs: Inputs, check_pictures: bool, by: str | None) -> ImageS
     fields: dict[str, list[str | None]] = {}
     skipped: dict[str, int] = {}
     notes: list[str] = []
+    values = None
     if by is not None:
         samples = [inputs.target.sample_ids[id_] for id_ in inputs.ids]
-        fields[by] = read_slices(inputs.target, by, inputs.ids, samples)
+        values = fields[by] = read_slices(inputs.target, by, inputs.ids, samples)
     if inputs.label_field is None or len(inputs.class_names) < 2:
-        return ImageSlices(values=fields.get(by))
+        return ImageSlices(values=values)
     if not (inputs.rows.any(axis=1) & (inputs.codes >= 0)).any():
-        return ImageSlices(values=fields.get(by))
+        return ImageSlices(values=values)
     if check_pictures:
         measures = inputs.measures
         measured = properties.image_properties(measures)
@@ -82,10 +83,10 @@ def image_slices(inputs: Inputs, check_pictures: bool, by: str | None) -> ImageS
     found = properties.find_slices(measured, fields, about[0], predicted, *about[1:])
     correlated = properties.find_correlated(measured, fields, *about)
     names = inputs.class_names
-    rows = [_told(one, names) for one in found[:MAX_LISTED]]
+    rows = [_slice_as_dict(one, names) for one in found[:MAX_LISTED]]
     seen: Counter[str] = Counter()
     for row in rows:
-        # Two ends of one property may be told, as two cuts of it.
+        # Two ends of one property may be reported, as two cuts of it.
         seen[row["slice"]] += 1
         if seen[row["slice"]] > 1:
             row["slice"] += f" ({seen[row['slice']]})"
@@ -106,18 +107,18 @@ def image_slices(inputs: Inputs, check_pictures: bool, by: str | None) -> ImageS
         },
         skipped,
         notes,
-        fields.get(by),
+        values,
     )
 
 
-def _told(one: "Slice", names: tuple[str, ...]) -> dict[str, Any]:
+def _slice_as_dict(one: "Slice", names: tuple[str, ...]) -> dict[str, Any]:
     label = names[one.label] if one.label >= 0 else None
     level = one.level if math.isfinite(one.limit) else f"{one.prop} {one.level}"
     # Two slices of one class and property differ in whose class it is.
     named = {"label": f"{label}, {level}", "prediction": f"predicted {label}, {level}"}
     return {
-        "slice": named.get(one.of, level),
-        "of": one.of,
+        "slice": named.get(one.scope, level),
+        "of": one.scope,
         "label": label,
         "property": one.prop,
         "level": one.level,

@@ -69,6 +69,28 @@ class Inputs:
         self.seed = seed
         self.progress = progress or Progress()
 
+    @property
+    def required_embeddings(self) -> str:
+        """The field of the embeddings, for what cannot do without.
+
+        Raises:
+            UserError: if none was named
+        """
+        if self.embeddings is None:
+            raise UserError("embeddings= is needed: name the field that holds the embeddings")
+        return self.embeddings
+
+    @property
+    def required_label_field(self) -> str:
+        """The field of the labels, for what cannot do without.
+
+        Raises:
+            UserError: if none was named
+        """
+        if self.label_field is None:
+            raise UserError("label_field= is needed: name the field that holds the labels")
+        return self.label_field
+
     def with_labels(self, label_field: str | None) -> "Inputs":
         """The same embeddings and their graph with other labels, or none."""
         other = Inputs(
@@ -90,7 +112,7 @@ class Inputs:
     @cached_property
     def vectors(self) -> VectorSet:
         self.progress.say("Reading the embeddings")
-        return read_vectors(self.target, self.embeddings)
+        return read_vectors(self.target, self.required_embeddings)
 
     @cached_property
     def ids(self) -> tuple[str, ...]:
@@ -137,7 +159,12 @@ class Inputs:
         count, noun = len(self.vectors.ids), self.target.noun
         with self.progress.share("Finding the nearest neighbors", count, noun) as report:
             return get_graph(
-                self.target, self.embeddings, self.vectors, k, seed=self.seed, progress=report
+                self.target,
+                self.required_embeddings,
+                self.vectors,
+                k,
+                seed=self.seed,
+                progress=report,
             )
 
     # Labels
@@ -145,12 +172,12 @@ class Inputs:
     @cached_property
     def label_kind(self) -> LabelField:
         """Where the labels are kept."""
-        return label_field_of(self.target, self.label_field)
+        return label_field_of(self.target, self.required_label_field)
 
     @cached_property
     def labels(self) -> list[str | None]:
         """The label of each id, or None."""
-        return read_labels(self.target, self.label_field, self.ids)
+        return read_labels(self.target, self.required_label_field, self.ids)
 
     @cached_property
     def _classes(self) -> tuple[tuple[str, ...], list[int]]:
@@ -224,8 +251,9 @@ class Inputs:
         if self.target.shows_stored_values:
             if not self.label_kind.several:
                 return self.labels
-            return read_label_texts(self.target, self.label_field, self.ids)
-        return read_label_texts(self.target.only(self.ids), self.label_field, self.ids)
+            return read_label_texts(self.target, self.required_label_field, self.ids)
+        stored = self.target.only(self.ids)
+        return read_label_texts(stored, self.required_label_field, self.ids)
 
     @cached_property
     def _labels_fingerprint(self) -> str:
@@ -259,7 +287,7 @@ class Inputs:
             model=model_of(self.target, self.embeddings),
             inputs=self._fingerprints(parameters, read),
             read=len(self.ids) + sum(skipped.values()),
-            judged=len(self.ids),
+            evaluated=len(self.ids),
             skipped=skipped,
         )
 

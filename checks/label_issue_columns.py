@@ -9,7 +9,7 @@ from ..storage.findings import Column
 from ..storage.reviews import REVIEW_COLUMNS
 from ..storage.runs import Run
 from ..storage.target import Target
-from .contract import EMBEDDINGS, FLAGGED, LABELS, Check, Finding, values_of
+from .contract import EMBEDDINGS, FLAGGED, LABELS, Check, FindingFields, values_of
 
 _A_LABEL = {"embedded_doc_type": fo.Classification}
 _A_LIST = {"subfield": fo.StringField}
@@ -68,19 +68,19 @@ def _reported(found: Target, run: Run) -> list[dict[str, Any]]:
     """The columns of a report, whatever kind of labels was evaluated."""
     names = ["quality", "review", "reason", "confidence", "wrong", "missing"]
     part = "" if found.patches_field is not None else ".label"
-    witnesses = {name: f"{name}{part}" for name in ("suggested", "probe", "neighbors")}
+    paths = {name: f"{name}{part}" for name in ("suggested", "probe", "neighbors")}
     sure = "confidence" if found.patches_field is not None else "suggested.confidence"
-    rows = values_of(found, run, [*names, *witnesses.values(), sure])
+    rows = values_of(found, run, [*names, *paths.values(), sure])
     for row in rows:
-        told = [
+        reasons = [
             f"{what}: {', '.join(row[what])}"
             for what in ("wrong", "missing")
             if isinstance(row[what], list) and row[what]
         ]
-        row["reason"] = row["reason"] or "; ".join(told) or None
-        row["suggestion"] = row[witnesses["suggested"]]
+        row["reason"] = row["reason"] or "; ".join(reasons) or None
+        row["suggestion"] = row[paths["suggested"]]
         row["confidence"] = row[sure]
-        row |= {name: row[witnesses[name]] for name in ("probe", "neighbors")}
+        row |= {name: row[paths[name]] for name in ("probe", "neighbors")}
     return [{name: row.get(name) for name in REPORTED} for row in rows]
 
 
@@ -94,7 +94,7 @@ LABEL_ISSUES = Check(
         "flagged": "Labels that are likely wrong, worst first",
         "missing": "Images with predicted boxes that are likely missing a label",
     },
-    finding=Finding(
+    finding=FindingFields(
         kind="label issue",
         column="flagged",
         order=(("quality", 1),),

@@ -23,7 +23,7 @@ from .detector_issues import with_detector
 from .found_issues import FoundIssues, numbers
 from .inputs import Inputs
 from .label_issue_columns import LABEL_ISSUES, columns_of
-from .multilabel_issues import judge_sets
+from .multilabel_issues import evaluate_sets
 from .parameters import checked_threshold
 from .verdicts import evidence_warnings, in_sample_warning
 
@@ -73,9 +73,9 @@ def find_label_issues(
             f"threshold= needs one label per sample; {inputs.label_field!r} holds several"
         )
     if several:
-        found = judge_sets(inputs, reviews)
+        found = evaluate_sets(inputs, reviews)
     else:
-        found = _judge(inputs, predictions_field, wanted, reviews)
+        found = _evaluate_labels(inputs, predictions_field, wanted, reviews)
     inputs.progress.say("Storing the findings")
     parameters = {"predictions_field": predictions_field, "threshold": threshold}
     facts = inputs.facts(parameters, GROUPS, PREDICTIONS)
@@ -86,7 +86,7 @@ def find_label_issues(
     }
     facts = replace(
         facts,
-        judged=facts.judged - found.unlabeled,
+        evaluated=len(inputs.ids) - found.unlabeled,
         skipped={**facts.skipped, **({"no label": found.unlabeled} if found.unlabeled else {})},
         seconds=round(time.monotonic() - started, 2),
         special=special,
@@ -101,7 +101,7 @@ def find_label_issues(
         results={**found.results, "ids": " ".join(inputs.ids)},
         kept=REVIEW_COLUMNS,
     )
-    # Saved views that FiftyOne cannot tell apart are numbered, so their names are known only now.
+    # Saved views that FiftyOne cannot distinguish are numbered, so their names are known only now.
     named = saved[len(saved) - len(found.pairs) :]
     pair_views = [
         {"name": name, "label": label, "suggested": other, "count": count}
@@ -144,13 +144,13 @@ def _heeding_reviews(target: Target, run: Run, values: Values, reviews: Reviews)
 
 
 def _views(inputs: Inputs, run: Run, pairs: Mapping[tuple[str, str], int], detector: bool) -> Views:
-    target, told = inputs.target, LABEL_ISSUES.views
+    target, texts = inputs.target, LABEL_ISSUES.views
     condition = F(f"{run.key}_flagged") == True  # noqa: E712
     worst = [(f"{run.key}_quality", 1)]
-    views = {"flagged": (matching_view(target, condition, worst), told["flagged"])}
+    views = {"flagged": (matching_view(target, condition, worst), texts["flagged"])}
     if detector:
         some = F(f"{run.key}_missing.detections").length() > 0
-        views["missing"] = (matching_view(target.of_samples, some, []), told["missing"])
+        views["missing"] = (matching_view(target.of_samples, some, []), texts["missing"])
     suggested = f"{run.key}_suggested" + ("" if target.patches_field else ".label")
     kind = inputs.label_kind
     for label, other in pairs:
@@ -165,12 +165,12 @@ def _views(inputs: Inputs, run: Run, pairs: Mapping[tuple[str, str], int], detec
 # One label each
 
 
-def _judge(
+def _evaluate_labels(
     inputs: Inputs, predictions_field: str | None, threshold: float | None, reviews: Reviews
 ) -> FoundIssues:
     """Issues of one label each."""
+    from ..analysis.class_probe import separates_classes
     from ..analysis.label_issues import find_label_issues as issues_of
-    from ..analysis.label_issues import tells_classes_apart
 
     target, names, codes = inputs.target, inputs.class_names, inputs.codes
     boxes = None
@@ -187,7 +187,7 @@ def _judge(
     outliers = inputs.outliers.flagged
     found = issues_of(codes, evidence, inputs.graph, inputs.groups, outliers)
     from_embeddings = predictions_field is None or boxes is not None
-    apart = not from_embeddings or len(names) < 2 or tells_classes_apart(evidence, codes)
+    apart = not from_embeddings or len(names) < 2 or separates_classes(evidence, codes)
     if not apart:
         found = replace(found, flagged=np.zeros(len(codes), bool))
         warnings.append(
@@ -307,11 +307,11 @@ def _values(
     ids, codes = inputs.ids, inputs.codes
     labeled = np.flatnonzero(codes >= 0).tolist()
     # Where the label itself is the likeliest, another one is no suggestion.
-    told = [row for row in labeled if flagged[row] or found.confidence[row] > given[row]]
+    suggesting = [row for row in labeled if flagged[row] or found.confidence[row] > given[row]]
     of_patches = inputs.target.patches_field is not None
 
     def classes(which: np.ndarray, confidence: np.ndarray) -> dict[str, Any]:
-        chosen = {ids[row]: row for row in told if which[row] >= 0}
+        chosen = {ids[row]: row for row in suggesting if which[row] >= 0}
         if of_patches:
             return {id_: names[which[row]] for id_, row in chosen.items()}
         return {
@@ -329,11 +329,11 @@ def _values(
         "neighbors": classes(found.neighbors_suggested, found.neighbors_confidence),
         "against": {
             ids[row]: [ids[other] for other in found.against[row].tolist() if other >= 0]
-            for row in told
+            for row in suggesting
         },
     }
     if of_patches:
-        values["confidence"] = numbers(ids, found.confidence, told)
+        values["confidence"] = numbers(ids, found.confidence, suggesting)
     return values
 
 

@@ -11,11 +11,11 @@ from .inputs import Inputs
 from .progress import counted
 
 
-def judge_sets(inputs: Inputs, reviews: Reviews) -> FoundIssues:
+def evaluate_sets(inputs: Inputs, reviews: Reviews) -> FoundIssues:
     """Issues of samples with several labels."""
     from ..analysis.label_issues import find_multilabel_issues
 
-    sets = read_label_sets(inputs.target, inputs.label_field, inputs.ids)
+    sets = read_label_sets(inputs.target, inputs.required_label_field, inputs.ids)
     names = tuple(sorted(set().union(*filter(None, sets))))
     places = {name: place for place, name in enumerate(names)}
     has = np.zeros((len(sets), len(names)), bool)
@@ -28,7 +28,7 @@ def judge_sets(inputs: Inputs, reviews: Reviews) -> FoundIssues:
         has, inputs.rows, inputs.graph, inputs.groups, skipped, inputs.seed
     )
     ids = inputs.ids
-    judged = np.flatnonzero(~skipped).tolist()
+    evaluated = np.flatnonzero(~skipped).tolist()
     is_flagged = found.flagged & ~reviews.settled(ids, inputs.stored_labels)
     flagged = np.flatnonzero(is_flagged).tolist()
 
@@ -55,8 +55,8 @@ def judge_sets(inputs: Inputs, reviews: Reviews) -> FoundIssues:
         "warnings": [],
     }
     values: dict[str, dict[str, Any]] = {
-        "quality": numbers(ids, found.quality, judged),
-        "flagged": {ids[row]: bool(is_flagged[row]) for row in judged},
+        "quality": numbers(ids, found.quality, evaluated),
+        "flagged": {ids[row]: bool(is_flagged[row]) for row in evaluated},
         "wrong": chosen(found.wrong),
         "missing": chosen(found.missing),
     }

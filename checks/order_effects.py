@@ -12,7 +12,7 @@ from ..errors import UserError
 from ..storage.findings import Column, matching_view, plan_findings, store_findings
 from ..storage.fingerprints import GROUPS, ORDER, texts_fingerprint
 from ..storage.orders import read_order
-from .contract import EMBEDDINGS, Check, Finding
+from .contract import EMBEDDINGS, Check, FindingFields
 from .inputs import Inputs
 
 ORDER_EFFECTS = Check(
@@ -27,7 +27,7 @@ ORDER_EFFECTS = Check(
         ),
     ),
     views={"apart": "Tenths of the order that keep to themselves, in the order"},
-    finding=Finding(
+    finding=FindingFields(
         kind="part of the order", column="apart", order=(("part", 1),), reported=("part",)
     ),
 )
@@ -71,7 +71,7 @@ def find_order_effects(
     facts = replace(
         facts,
         inputs=read,
-        judged=int(placed.sum()),
+        evaluated=int(placed.sum()),
         skipped=skipped,
         seconds=round(time.monotonic() - started, 2),
         special={

@@ -14,7 +14,7 @@ from ..storage.fingerprints import GROUPS
 from ..storage.reviews import TYPICAL, finding_reviews
 from ..storage.runs import Run
 from ..storage.target import Target
-from .contract import EMBEDDINGS, FLAGGED, REVIEW, Check, Finding
+from .contract import EMBEDDINGS, FLAGGED, REVIEW, Check, FindingFields
 from .inputs import Inputs
 from .parameters import checked_threshold
 from .progress import counted_notes
@@ -30,7 +30,7 @@ OUTLIERS = Check(
     needs=frozenset({EMBEDDINGS}),
     columns=(*FOUND, REVIEW),
     views={"flagged": "Outliers and images with low information, most unusual first"},
-    finding=Finding(
+    finding=FindingFields(
         kind="outlier",
         column="flagged",
         order=(("score", -1),),

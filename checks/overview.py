@@ -1,6 +1,6 @@
 """What the runs of a dataset have found, kept: one finding per line of an audit, with its state.
 
-The audit tells it of its results, the home panel of the stored runs, by the same words.
+The audit shows it for its results, the home panel for the stored runs, in the same words.
 """
 
 import dataclasses
@@ -35,8 +35,8 @@ SOLVED = "solved"
 
 
 @dataclass(frozen=True)
-class Found:
-    """One thing that a check found.
+class FindingSummary:
+    """One kind of finding of a check, summed up.
 
     Attributes:
         kind: ``leaks``, ``conflicts``, ``exact``, ``near``, ``label issues``, ``captions``,
@@ -59,18 +59,18 @@ class Found:
     view: str | None = None
 
     def as_dict(self) -> dict[str, Any]:
-        """As the audit tells it."""
+        """As the audit reports it."""
         names = ("what", "how_sure", "count", "view")
         return {name: getattr(self, name) for name in names}
 
 
-def findings_of(steps: Mapping[str, Mapping[str, Any]]) -> list[Found]:
+def findings_of(steps: Mapping[str, Mapping[str, Any]]) -> list[FindingSummary]:
     """What was found, the most urgent first.
 
     Args:
         steps: the result of each check, by its name
     """
-    found: list[Found] = []
+    found: list[FindingSummary] = []
     if duplicates := steps.get(DUPLICATES.name):
         found += _of_duplicates(duplicates)
     if issues := steps.get(LABEL_ISSUES.name):
@@ -82,18 +82,18 @@ def findings_of(steps: Mapping[str, Mapping[str, Any]]) -> list[Found]:
             expected = f"about {percent(share)}" if share >= 0.01 else "hardly any"
             sure += f", {expected} of them correct"
         what = counted(issues["flagged"], "label issue")
-        one = _found("label issues", LABEL_ISSUES.name, issues, what, sure, issues["flagged"])
+        one = _summary("label issues", LABEL_ISSUES.name, issues, what, sure, issues["flagged"])
         found.append(one)
     if captions := steps.get(CAPTION_ISSUES.name):
         sure = "the share of correct flags is not estimated"
         verb = "does" if captions["flagged"] == 1 else "do"
         what = f"{counted(captions['flagged'], 'caption')} that {verb} not match the image"
-        one = _found("captions", CAPTION_ISSUES.name, captions, what, sure, captions["flagged"])
+        one = _summary("captions", CAPTION_ISSUES.name, captions, what, sure, captions["flagged"])
         found.append(one)
     if outliers := steps.get(OUTLIERS.name):
         reasons = ", ".join(f"{count:,} {why}" for why, count in outliers["reasons"].items())
         what = counted(outliers["flagged"], "outlier")
-        one = _found("outliers", OUTLIERS.name, outliers, what, reasons, outliers["flagged"])
+        one = _summary("outliers", OUTLIERS.name, outliers, what, reasons, outliers["flagged"])
         found.append(one)
     if comparison := steps.get(COMPARISON.name):
         found += _of_comparison(comparison)
@@ -104,7 +104,7 @@ def findings_of(steps: Mapping[str, Mapping[str, Any]]) -> list[Found]:
         )
         what = f"{counted(len(worse), 'cluster')} worse than the rest"
         found.append(
-            _found("clusters", CLUSTERS.name, clusters, what, named, len(worse), shown_in="worse")
+            _summary("clusters", CLUSTERS.name, clusters, what, named, len(worse), shown_in="worse")
         )
         # Runs of earlier versions did not look at properties of images.
         if slices := clusters.get("slices"):
@@ -113,21 +113,21 @@ def findings_of(steps: Mapping[str, Mapping[str, Any]]) -> list[Found]:
             sure, shown_in = f"labels and predictions disagree on {named}", slices[0]["slice"]
             errors = sum(row["errors"] for row in slices)
             found.append(
-                _found("slices", CLUSTERS.name, clusters, what, sure, errors, shown_in=shown_in)
+                _summary("slices", CLUSTERS.name, clusters, what, sure, errors, shown_in=shown_in)
             )
     separability = steps.get(SEPARABILITY.name)
     if separability and len(separability["classes"]) > 1:
         weak = weak_classes(separability["classes"])
         named = "; ".join(f"{row['label']}: {row['verdict']}" for row in weak[:NAMED])
         what = counted(len(weak), "weak class")
-        one = _found(
+        one = _summary(
             "weak classes", SEPARABILITY.name, separability, what, named, len(weak), shown_in=None
         )
         found.append(one)
     return [one for one in found if one.count]
 
 
-def _found(
+def _summary(
     kind: str,
     check: str,
     result: Mapping[str, Any],
@@ -135,27 +135,27 @@ def _found(
     how_sure: str,
     count: int,
     shown_in: str | None = "flagged",
-) -> Found:
+) -> FindingSummary:
     view = f"{result['run_key']}: {shown_in}"
     # A view is named only if it was saved.
-    view = view if view in (result.get("views") or ()) else None
-    return Found(kind, check, result["run_key"], what, how_sure, count, view)
+    saved = view if view in (result.get("views") or ()) else None
+    return FindingSummary(kind, check, result["run_key"], what, how_sure, count, saved)
 
 
-def _of_comparison(result: Mapping[str, Any]) -> list[Found]:
+def _of_comparison(result: Mapping[str, Any]) -> list[FindingSummary]:
     other = result["parameters"]["other"]
-    told = (
+    summaries = (
         ("new", f"{result['new']:,} new {result['things']}", f"unlike anything in {other}"),
         ("duplicates", f"{result['duplicates'] or 0:,} {result['things']} in {other} already", ""),
         ("missing", f"{result['missing']:,} {result['things']} missing", f"of {other}"),
     )
     return [
-        _found(kind, COMPARISON.name, result, what, sure, result[kind] or 0, kind)
-        for kind, what, sure in told
+        _summary(kind, COMPARISON.name, result, what, sure, result[kind] or 0, kind)
+        for kind, what, sure in summaries
     ]
 
 
-def _of_duplicates(result: Mapping[str, Any]) -> list[Found]:
+def _of_duplicates(result: Mapping[str, Any]) -> list[FindingSummary]:
     leaks = sum(leak["groups"] for leak in result["leaks"])
     between = ", ".join(" and ".join(leak["splits"]) for leak in result["leaks"])
     # Of groups that hold both, the copies count here.
@@ -171,7 +171,7 @@ def _of_duplicates(result: Mapping[str, Any]) -> list[Found]:
             "a few words differ",
         )
     )
-    told = (
+    summaries = (
         (
             "leaks",
             f"{counted(leaks, 'group')} of duplicates across {between}",
@@ -203,8 +203,8 @@ def _of_duplicates(result: Mapping[str, Any]) -> list[Found]:
         ),
     )
     return [
-        _found(kind, DUPLICATES.name, result, what, sure, count, view)
-        for kind, what, sure, count, view in told
+        _summary(kind, DUPLICATES.name, result, what, sure, count, view)
+        for kind, what, sure, count, view in summaries
     ]
 
 
@@ -224,7 +224,7 @@ class Card:
         before: how many the run found that this one has replaced, and when; None if there was none
     """
 
-    found: Found
+    found: FindingSummary
     run: Run
     queue: Queue | None
     precision: float | None
@@ -273,22 +273,22 @@ class Earlier:
 
 def _history(run: Run) -> list[Earlier]:
     """What the runs found that this one has replaced, the earliest first."""
-    told = run.facts.special.get(HISTORY) or ()
-    return [_earlier(run, one["told"], one["written_at"]) for one in told]
+    earlier = run.facts.special.get(HISTORY) or ()
+    return [_earlier(run, one["told"], one["written_at"]) for one in earlier]
 
 
-def _earlier(run: Run, told: Mapping[str, Any], written_at: str) -> Earlier:
+def _earlier(run: Run, stored: Mapping[str, Any], written_at: str) -> Earlier:
     if run.operator == SEPARABILITY.name:
-        accuracy = (told.get("overall") or {}).get("balanced_accuracy")
+        accuracy = (stored.get("overall") or {}).get("balanced_accuracy")
         return Earlier(written_at, {}, accuracy)
     if run.operator not in [check.name for check in COUNTED]:
-        return Earlier(written_at, {})  # what they have told is not a number
-    found = findings_of({run.operator: {**told, "run_key": run.key}})
+        return Earlier(written_at, {})  # what they report is not a count
+    found = findings_of({run.operator: {**stored, "run_key": run.key}})
     return Earlier(written_at, {one.kind: one.count for one in found})
 
 
 def read_history(runs: Iterable[Run]) -> dict[tuple[str, str], list[tuple[str, float]]]:
-    """How what the runs tell has changed: by run and kind, when it was told and how much.
+    """How what the runs report has changed: by run and kind, when it was reported and how much.
 
     Counts of each kind of finding, and ``accuracy``, in [0, 1]; the earliest first. Runs that have
     replaced none are skipped.
@@ -298,19 +298,20 @@ def read_history(runs: Iterable[Run]) -> dict[tuple[str, str], list[tuple[str, f
     """
     lines: dict[tuple[str, str], list[tuple[str, float]]] = {}
     for run in runs:
-        told = _history(run)
-        if not told:
+        history = _history(run)
+        if not history:
             continue
-        told.append(_earlier(run, run.facts.special, run.written_at))
-        for kind in dict.fromkeys(kind for one in told for kind in one.counts):
-            lines[run.key, kind] = [(one.written_at, one.counts.get(kind, 0)) for one in told]
-        if measured := [one for one in told if one.accuracy is not None]:
-            lines[run.key, "accuracy"] = [(one.written_at, one.accuracy) for one in measured]
+        history.append(_earlier(run, run.facts.special, run.written_at or ""))
+        for kind in dict.fromkeys(kind for one in history for kind in one.counts):
+            lines[run.key, kind] = [(one.written_at, one.counts.get(kind, 0)) for one in history]
+        measured = [(one.written_at, one.accuracy) for one in history if one.accuracy is not None]
+        if measured:
+            lines[run.key, "accuracy"] = measured
     return lines
 
 
 def _result(dataset: fo.Dataset, run: Run) -> dict[str, Any]:
-    """What a run has stored, as its operator told it."""
+    """What a run has stored, as its operator returned it."""
     result = {"run_key": run.key, **run.facts.as_dict(), "views": list(run.views)}
     if run.operator == SEPARABILITY.name:
         result["classes"] = read_separability(dataset, run).report["classes"]

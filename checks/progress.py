@@ -39,13 +39,14 @@ class Progress:
         Yields:
             a function to call with how many more are done
         """
-        if self._report is None:
+        report = self._report
+        if report is None:
             with fou.ProgressBar(total=total, iters_str=unit) as bar:
                 yield bar.update
             return
         started = reported = time.monotonic()
         done = 0
-        self._report(0.0, f"{label}: {total:,} {unit}")
+        report(0.0, f"{label}: {total:,} {unit}")
 
         def update(count: int = 1) -> None:
             nonlocal done, reported
@@ -56,7 +57,7 @@ class Progress:
             reported = now
             rate = done / max(now - started, 1e-9)
             left = duration((total - done) / max(rate, 1e-9))
-            self._report(
+            report(
                 done / max(total, 1),
                 f"{label}: {done:,} of {total:,} {unit} ({rate:,.0f}/s, {left} left)",
             )
@@ -65,7 +66,7 @@ class Progress:
 
     @contextlib.contextmanager
     def share(self, label: str, total: int, unit: str) -> Iterator[Callable[[float], None]]:
-        """One stage whose steps are told as shares of the work.
+        """One stage whose steps are reported as shares of the work.
 
         Yields:
             a function to call with the share that is done, in [0, 1]

@@ -150,10 +150,9 @@ def _read_rows(dataset: fo.Dataset, run: Run, before: _Rows | None) -> _Rows:
     touched = last_touched(dataset)
     settled = datetime.datetime.now(datetime.timezone.utc) - touched > SETTLED
     now = _Rows({}, run.written_at, touched, settled, dataset.last_deletion_at, reviewed)
-    same = before is not None and replace(before, rows={}, touched=touched, settled=settled) == now
     rows: dict[str, tuple[Any, ...]] = {}
     on = None
-    if same:
+    if before is not None and replace(before, rows={}, touched=touched, settled=settled) == now:
         # A run writes to all samples at one time: these are not read again and again.
         since = before.touched + datetime.timedelta(milliseconds=before.settled)
         on = touched_since(dataset, since) if touched >= since else []

@@ -48,21 +48,29 @@ class Reduction:
             )
 
     @property
+    def encoding(self) -> tuple[str, int] | None:
+        """The method and the dimensions of the result; None where these stay as they are."""
+        if self.method is None or self.num_dims is None:
+            return None
+        return self.method, self.num_dims
+
+    @property
     def reduces(self) -> bool:
         """Whether the result has other dimensions."""
-        return self.method is not None and self.num_dims is not None
+        return self.encoding is not None
 
     @property
     def words(self) -> str:
         """What becomes of embeddings: ``without camera, by PCA``."""
         parts = [] if self.remove is None else [f"without {self.remove}"]
-        if self.reduces:
-            parts.append(f"reduced to {self.num_dims} dimensions by {METHODS[self.method]}")
+        if self.encoding is not None:
+            method, num_dims = self.encoding
+            parts.append(f"reduced to {num_dims} dimensions by {METHODS[method]}")
         return ", ".join(parts)
 
 
 @dataclass(frozen=True)
-class Fitted:
+class FittedReducer:
     """A reducer, and what there is to say of how it was learned.
 
     Attributes:
@@ -83,22 +91,22 @@ def check_reduction(inputs: Inputs, reduction: Reduction) -> None:
             f"label_field={inputs.label_field!r} holds only one class, so there is nothing to "
             "separate; omit it"
         )
-    if not reduction.reduces:
+    if reduction.encoding is None:
         return
+    _, num_dims = reduction.encoding
     (count, dim), noun = inputs.vectors.matrix.shape, inputs.target.noun
-    if reduction.num_dims > dim:
+    if num_dims > dim:
         raise UserError(
-            f"num_dims={reduction.num_dims}: the embeddings {inputs.embeddings!r} have only "
-            f"{dim} dimensions"
+            f"num_dims={num_dims}: the embeddings {inputs.embeddings!r} have only {dim} dimensions"
         )
-    if reduction.num_dims >= count:
+    if num_dims >= count:
         raise UserError(
-            f"num_dims={reduction.num_dims} must be below the number of {noun} with embeddings, "
+            f"num_dims={num_dims} must be below the number of {noun} with embeddings, "
             f"which is {count:,}"
         )
 
 
-def fit_reducer(inputs: Inputs, reduction: Reduction) -> Fitted:
+def fit_reducer(inputs: Inputs, reduction: Reduction) -> FittedReducer:
     """Learns from embeddings how to reduce them.
 
     Raises:
@@ -110,18 +118,19 @@ def fit_reducer(inputs: Inputs, reduction: Reduction) -> Fitted:
     special: dict[str, Any] = {"explained": None, "removed": None, "epochs": 0}
     erasure = encoder = None
     values = removed_values(inputs, reduction)
-    if values is not None:
+    if values is not None and reduction.remove is not None:
         erasure, special["removed"] = _erase(inputs, reduction.remove, values)
         rows = Reducer(erasure).place(rows)
-    if reduction.reduces:
-        label = f"Computing the {METHODS[reduction.method]}"
+    if reduction.encoding is not None:
+        method, num_dims = reduction.encoding
+        label = f"Computing the {METHODS[method]}"
         with inputs.progress.share(label, count, noun) as report:
-            fitted = fit_encoder(rows, reduction.method, reduction.num_dims, inputs.seed, report)
+            fitted = fit_encoder(rows, method, num_dims, inputs.seed, report)
         encoder = fitted.encoder
         special |= {"explained": round(fitted.explained, 4), "epochs": fitted.epochs}
     reducer = Reducer(erasure, encoder)
     special["reducer"] = _fingerprint(reducer)
-    return Fitted(reducer, special, values)
+    return FittedReducer(reducer, special, values)
 
 
 def removed_values(inputs: Inputs, reduction: Reduction) -> list[str | None] | None:

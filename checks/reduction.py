@@ -20,7 +20,7 @@ from ..storage.search_index import check_index_key, indexes_of
 from ..storage.target import Target
 from .contract import EMBEDDINGS, Check
 from .inputs import Inputs
-from .reducers import Fitted, Reduction, check_reduction, fit_reducer, removed_values
+from .reducers import FittedReducer, Reduction, check_reduction, fit_reducer, removed_values
 from .search import index_embeddings
 
 REDUCTION = Check(
@@ -66,10 +66,10 @@ def reduce_embeddings(
     update: bool = False,
     similarity_index: str | None = None,
 ) -> dict[str, Any]:
-    """Reduces embeddings, stores the result in a field of its own, and tells what was kept.
+    """Reduces embeddings, stores the result in a field of its own, and reports what was kept.
 
     Args:
-        inputs: the embeddings; with labels, what of them is still told is measured
+        inputs: the embeddings; with labels, how much of them can still be predicted is measured
         reduction (None): how; by default PCA to 64 dimensions
         field, update, similarity_index: as of the operator
 
@@ -78,16 +78,18 @@ def reduce_embeddings(
     """
     started = time.monotonic()
     reduction = reduction or Reduction()
-    field = field or default_field(inputs.embeddings, reduction)
-    run, before = plan_reduction(inputs.target, inputs.embeddings, field)
+    field = field or default_field(inputs.required_embeddings, reduction)
+    run, before = plan_reduction(inputs.target, inputs.required_embeddings, field)
     if similarity_index is not None:
         check_index_key(inputs.target, field, similarity_index)
+    stored = None
     if update:
-        reduction, stored = _before(run, before, inputs)
+        before = _repeatable(run, before, inputs)
+        reduction, stored = reduction_of(before), read_reducer(inputs.target.dataset, before)
         known = stored.ids if stored else inputs.target.everything.ids(having=field)
         inputs = _widened(inputs, before, known)
-        update = stored is not None
-    if update:
+    update = stored is not None
+    if before is not None and stored is not None:
         fitted = _refitted(inputs, before, reduction, stored)
     else:
         check_reduction(inputs, reduction)
@@ -117,7 +119,9 @@ def reduce_embeddings(
     return {"run_key": run.key, **facts.as_dict()}
 
 
-def _values_fingerprint(inputs: Inputs, reduction: Reduction, fitted: Fitted) -> dict[str, str]:
+def _values_fingerprint(
+    inputs: Inputs, reduction: Reduction, fitted: FittedReducer
+) -> dict[str, str]:
     """What makes the result stale beside the embeddings."""
     if fitted.values is None:
         return {}
@@ -128,8 +132,8 @@ def _values_fingerprint(inputs: Inputs, reduction: Reduction, fitted: Fitted) ->
 # Placing new samples
 
 
-def _before(run: Run, before: Run | None, inputs: Inputs) -> tuple[Reduction, StoredReducer | None]:
-    """How the result that is there was reduced, and by what; None if a call was interrupted.
+def _repeatable(run: Run, before: Run | None, inputs: Inputs) -> Run:
+    """The run that made the result that is there, whose reducer may be missing if interrupted.
 
     Raises:
         UserError: if there is none, or one of other embeddings
@@ -144,7 +148,7 @@ def _before(run: Run, before: Run | None, inputs: Inputs) -> tuple[Reduction, St
         raise UserError(
             f"update=True: {run.key!r} is reduced from {source!r}, not from {inputs.embeddings!r}"
         )
-    return reduction_of(before), read_reducer(inputs.target.dataset, before)
+    return before
 
 
 def reduction_of(run: Run) -> Reduction:
@@ -166,7 +170,9 @@ def _widened(inputs: Inputs, before: Run, known: Sequence[str]) -> Inputs:
     )
 
 
-def _refitted(inputs: Inputs, before: Run, reduction: Reduction, stored: StoredReducer) -> Fitted:
+def _refitted(
+    inputs: Inputs, before: Run, reduction: Reduction, stored: StoredReducer
+) -> FittedReducer:
     """What was learned before, for embeddings of the same model.
 
     Raises:
@@ -174,9 +180,9 @@ def _refitted(inputs: Inputs, before: Run, reduction: Reduction, stored: StoredR
     """
     from ..analysis.reduction import Reducer
 
-    reducer = Reducer.of(stored.arrays)
+    reducer = Reducer.from_arrays(stored.arrays)
     changed, part = stored.changed(inputs.vectors), reducer.erasure or reducer.encoder
-    if changed or len(part.mean) != inputs.vectors.matrix.shape[1]:
+    if changed or part is None or len(part.mean) != inputs.vectors.matrix.shape[1]:
         raise UserError(
             f"update=True: {changed:,} of the embeddings reduced before have changed since; run "
             "it again without update"
@@ -188,7 +194,7 @@ def _refitted(inputs: Inputs, before: Run, reduction: Reduction, stored: StoredR
             "again without update"
         )
     kept = ("explained", "removed", "epochs", "reducer")
-    return Fitted(reducer, {name: before.facts.special.get(name) for name in kept}, values)
+    return FittedReducer(reducer, {name: before.facts.special.get(name) for name in kept}, values)
 
 
 # Storing
@@ -199,7 +205,7 @@ def _store(
     run: Run,
     field: str,
     reduction: Reduction,
-    fitted: Fitted,
+    fitted: FittedReducer,
     matrix: np.ndarray,
     update: bool,
 ) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Reads what a report tells of a dataset: finished runs, each with what it found, and plots.
+"""Reads what a report shows of a dataset: finished runs, each with what it found, and plots.
 
 Only what was found is read, not the rest of the dataset. What a check found is read by its
 declaration; what cannot be read in the terms of the given view is skipped with a reason.
@@ -25,7 +25,7 @@ from ..storage.staleness import Reader, stale_reasons
 from ..storage.target import About, Target
 from ..storage.targets import resolve_target
 from .contents import SPLIT, Contents, Finding, ReportedMap, ReportedRun
-from .contract import Finding as Declaration
+from .contract import FindingFields
 from .description import DESCRIPTION
 from .duplicates import DUPLICATES
 from .embeddings import EMBEDDINGS
@@ -57,7 +57,7 @@ def reportable(dataset: fo.Dataset) -> tuple[list[Run], list[Run]]:
 
 
 def plan_report(dataset: fo.Dataset, run_keys: Sequence[str] | None) -> tuple[list[Run], list[Run]]:
-    """The runs and plots that a report will tell of, checked before any work is done.
+    """The runs and plots that a report will show, checked before any work is done.
 
     Args:
         dataset: the dataset
@@ -127,8 +127,8 @@ def read_contents(samples: Any, runs: Sequence[Run], maps: Sequence[Run]) -> Con
     if not plots and not any(one.run.operator not in WITHOUT_FINDINGS for one in reported):
         why = "; ".join(f"{key}: {reason}" for key, reason in left_out.items())
         raise UserError(f"There is nothing to report for this view ({why}); pass the dataset")
-    told = [run for run in (*runs, *maps) if run.key not in left_out]
-    stale = {run.key: reasons for run in told if (reasons := stale_reasons(run, reader))}
+    reported_runs = [run for run in (*runs, *maps) if run.key not in left_out]
+    stale = {run.key: reasons for run in reported_runs if (reasons := stale_reasons(run, reader))}
     return Contents(
         dataset.name,
         num_samples(samples),
@@ -168,7 +168,7 @@ def _read_run(target: Target, run: Run) -> ReportedRun:
     if run.operator == SEPARABILITY.name:
         return ReportedRun(run, separability=_with_advice(read_separability(target.dataset, run)))
     check = check_of(run.operator)
-    if check.finding is None:
+    if check is None or check.finding is None:
         return ReportedRun(run)
     found = _found(target, run, check.finding)
     if found is None:
@@ -187,7 +187,7 @@ def _with_advice(stored: StoredSeparability) -> dict[str, Any]:
     return {**stored.report, "classes": classes}
 
 
-def _found(target: Target, run: Run, declared: Declaration) -> Target | None:
+def _found(target: Target, run: Run, declared: FindingFields) -> Target | None:
     """What of a target a run has found; None if it is nothing."""
     name = f"{run.key}_{declared.column}"
     if not target.has_field(name):
@@ -204,12 +204,12 @@ def _found(target: Target, run: Run, declared: Declaration) -> Target | None:
     known = evaluated_ids(target.dataset, run)
     if known is not None:
         # Samples that were merged into this dataset bring values of another run.
-        judged = set(known)
-        ids = [id_ for id_ in ids if id_ in judged]
+        evaluated = set(known)
+        ids = [id_ for id_ in ids if id_ in evaluated]
     return target.only(ids) if ids else None
 
 
-def _findings(found: Target, run: Run, declared: Declaration) -> list[Finding]:
+def _findings(found: Target, run: Run, declared: FindingFields) -> list[Finding]:
     """What was found, what to look at first in front."""
     ids = found.ids()
     items = {
@@ -238,7 +238,7 @@ def _findings(found: Target, run: Run, declared: Declaration) -> list[Finding]:
 
 
 def _ordered(
-    rows: Sequence[Mapping[str, Any]], ids: Sequence[str], declared: Declaration
+    rows: Sequence[Mapping[str, Any]], ids: Sequence[str], declared: FindingFields
 ) -> list[int]:
     """The places of the rows in the order of a declaration; what has no value comes last."""
 
@@ -253,7 +253,7 @@ def _ordered(
 
 
 def _labels(found: Target, label_field: str | None, ids: Sequence[str]) -> list[str | None]:
-    """The labels that a run was told of, as they are now."""
+    """The labels that a run was given, as they are now."""
     label_field = found.patches_field or label_field
     if label_field is None:
         return [None] * len(ids)
@@ -303,7 +303,7 @@ def _read_map(target: Target, run: Run, reported: Sequence[ReportedRun]) -> Repo
     facts = {name: value for name, value in run.facts.as_dict().items() if name != "projection"}
     return ReportedMap(
         run.key,
-        run.written_at,
+        run.written_at or "",
         target.noun,
         facts,
         stored.points[rows][:, :2],

@@ -1,4 +1,4 @@
-"""Reviews of label issues: a person decides about flagged labels, and can take it back."""
+"""Reviews of label issues: a person decides about flagged labels, and can undo it."""
 
 import time
 from collections.abc import Sequence
@@ -52,7 +52,7 @@ def review_label_issues(
     unflagged: bool = False,
     run_key: str = "label_issues",
 ) -> dict[str, Any]:
-    """Reviews labels that ``find_label_issues`` has evaluated, and tells what was done.
+    """Reviews labels that ``find_label_issues`` has evaluated, and reports what was done.
 
     Args:
         samples: a dataset, view or target: what is reviewed
@@ -67,7 +67,7 @@ def review_label_issues(
     with writing(dataset, run_key):
         run, target = reviewed_run(samples, run_key)
         before, outcome = plan_review(target, run, decision, label, unflagged)
-        path = label_field_of(target, run.facts.label_field).path
+        path = label_field_of(target, run.facts.required_label_field).path
         check_reviewable(target, run, path)
         reviews = write_reviews(target, run, path, before, outcome)
     return {
@@ -106,7 +106,7 @@ def check_decision(decision: str, label: str | Sequence[str] | None) -> None:
 def reviewable_runs(dataset: fo.Dataset) -> list[Run]:
     """The finished runs whose labels can be reviewed, the latest first."""
     runs = [run for run in plugin_runs(dataset, LABEL_ISSUES.name) if run.finished]
-    return sorted(runs, key=lambda run: run.written_at, reverse=True)
+    return sorted(runs, key=lambda run: run.written_at or "", reverse=True)
 
 
 def reviewed_run(samples: Any, run_key: str) -> tuple[Run, Target]:
@@ -149,7 +149,8 @@ def known_classes(target: Target, label_field: str) -> list[str]:
     """The classes that a field holds in the whole dataset."""
     texts = read_label_texts(target.everything, label_field, target.everything.ids())
     several = label_field_of(target, label_field).several
-    names = (labels_of_text(text) if several else [text] for text in set(texts) - {None})
+    known = {text for text in texts if text is not None}
+    names = (labels_of_text(text) if several else [text] for text in known)
     return sorted({name for of_text in names for name in of_text})
 
 
@@ -221,10 +222,10 @@ class _LabelSets(_Labels):
 
     def suggested(self, run: Run, ids: list[str], labels: list[str | None]) -> list[str | None]:
         rows = self._target.values(f"{run.key}_wrong", f"{run.key}_missing")
-        told = {id_: (set(rows[id_][0] or ()), set(rows[id_][1] or ())) for id_ in ids}
+        issues = {id_: (set(rows[id_][0] or ()), set(rows[id_][1] or ())) for id_ in ids}
         return [
-            label_set_text(frozenset(labels_of_text(text)) - told[id_][0] | told[id_][1])
-            if text and any(told[id_])
+            label_set_text(frozenset(labels_of_text(text)) - issues[id_][0] | issues[id_][1])
+            if text and any(issues[id_])
             else None
             for id_, text in zip(ids, labels)
         ]
@@ -284,7 +285,7 @@ def plan_review(
     Raises:
         UserError: if the label cannot be set
     """
-    kept = _kept_in(target, run.facts.label_field)
+    kept = _kept_in(target, run.facts.required_label_field)
     ids = target.ids()
     labels = kept.read(ids)
     before = read_reviews(target, run)
@@ -322,14 +323,14 @@ class _Seen:
 
     Attributes:
         current: the label
-        judged: the label that was evaluated: the first one, unless another has been flagged since
+        evaluated: the label that was evaluated: the first, unless another has been flagged since
         original: what is kept of the first label; None if there is none to go back to
         before: the decision on this label, which stands until it is edited or replaced
         is_flagged, was_flagged: whether it is flagged, or was before it was reviewed
     """
 
     current: str | None
-    judged: str | None
+    evaluated: str | None
     original: str | None
     before: str | None
     is_flagged: bool
@@ -345,13 +346,13 @@ def _seen(id_: str, current: str | None, is_flagged: bool, before: Reviews, kept
     if current in (first, reviewed):
         return _Seen(current, first, original, decided, is_flagged, was_flagged)
     # Edited manually since: undo goes back to the edited label, which may have been flagged itself.
-    judged = current if is_flagged else first
-    return _Seen(current, judged, None, None, is_flagged, was_flagged)
+    evaluated = current if is_flagged else first
+    return _Seen(current, evaluated, None, None, is_flagged, was_flagged)
 
 
 def _decision(seen: _Seen, new: str, decision: str) -> str:
     """What a review says of a label, of all reviews of it so far."""
-    if new == seen.judged:
+    if new == seen.evaluated:
         return KEPT if seen.was_flagged else VERIFIED
     if new == seen.current and seen.before is not None:
         return seen.before

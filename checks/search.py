@@ -4,7 +4,7 @@ from typing import Any
 
 from ..embedding.registry import open_clip_config
 from ..storage.runs import COMPUTING, DESCRIBING, embeddings_run
-from ..storage.search_index import OPERATOR, TextTower, check_index_key, create_index
+from ..storage.search_index import OPERATOR, TextTowerNames, check_index_key, create_index
 from ..storage.target import Target
 from .description import index_metric, text_tower
 from .progress import Progress
@@ -37,7 +37,7 @@ def index_embeddings(
     return {"similarity_index": brain_key, "text_search": tower is not None}
 
 
-def known_tower(target: Target, embeddings: str) -> tuple[TextTower | None, str]:
+def known_tower(target: Target, embeddings: str) -> tuple[TextTowerNames | None, str]:
     """The text tower of a field's model, if it is known to have one, and the index's measure."""
     if (run := embeddings_run(target, embeddings, DESCRIBING)) is not None:
         parameters = run.facts.parameters
@@ -47,5 +47,5 @@ def known_tower(target: Target, embeddings: str) -> tuple[TextTower | None, str]
         model = run.facts.parameters.get("model") or run.facts.model
         names = open_clip_config(model, run.facts.parameters.get("weights"))
         if names is not None:
-            return TextTower(*names), "cosine"
+            return TextTowerNames(*names), "cosine"
     return None, "cosine"

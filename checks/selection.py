@@ -18,7 +18,7 @@ from ..storage.labels import class_codes, label_field_of, label_fields
 from ..storage.metadata import read_slices
 from ..storage.runs import Run
 from ..storage.target import Target
-from .contract import EMBEDDINGS, Check, Finding
+from .contract import EMBEDDINGS, Check, FindingFields
 from .inputs import Inputs
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ SELECTION = Check(
         "selected": "The selected samples, most important first",
         "uncovered": "Samples far from every selected one, farthest first",
     },
-    finding=Finding(kind="selected", column="rank", order=(("rank", 1),), reported=()),
+    finding=FindingFields(kind="selected", column="rank", order=(("rank", 1),), reported=()),
     count=("selected", "selected"),
 )
 
@@ -127,7 +127,9 @@ def select_samples(
             "coverage": _coverage(found),
             "radius": round(found.radius, 4),
             "uncovered": int((found.distance > _limit(found)).sum()),
-            "by": _counts(values, inputs, by, found.order) if by is not None else None,
+            "by": _counts(values, inputs, by, found.order)
+            if by is not None and values is not None
+            else None,
             "duplicates": inputs.duplicates.run_key if inputs.duplicates else None,
         },
     )
@@ -278,5 +280,5 @@ def _views(target: Target, run: Run, limit: float) -> Views:
     rank, distance = F(f"{run.key}_rank"), F(f"{run.key}_distance")
     chosen = matching_view(target, rank > 0, [(f"{run.key}_rank", 1)])
     far = matching_view(target, distance > limit, [(f"{run.key}_distance", -1)])
-    told = SELECTION.views
-    return {"selected": (chosen, told["selected"]), "uncovered": (far, told["uncovered"])}
+    texts = SELECTION.views
+    return {"selected": (chosen, texts["selected"]), "uncovered": (far, texts["uncovered"])}

@@ -59,8 +59,9 @@ def compute_separability(
     if by is not None:
         samples = [target.sample_ids[id_] for id_ in first.ids]
         slices = read_slices(target, by, first.ids, samples)
-    measured = {each.embeddings: _measure(each) for each in inputs}
-    separability = measured[first.embeddings]
+    embeddings = first.required_embeddings
+    measured = {each.required_embeddings: _measure(each) for each in inputs}
+    separability = measured[embeddings]
     report = separability.as_dict()
     verdicts = class_verdicts(separability)
     of_more = _gains(first, separability)
@@ -69,7 +70,7 @@ def compute_separability(
         row["verdict"] = "; ".join(filter(None, [verdicts[row["label"]], more_sentence(row)]))
     for pair in report["pairs"]:
         pair["boundary"] = [first.ids[row] for row in pair["boundary"]]
-    report["overall"]["map"] = latest_trust(target.dataset, target.about, first.embeddings)
+    report["overall"]["map"] = latest_trust(target.dataset, target.about, embeddings)
     stored = {
         **report,
         "comparison": _compared(measured),
@@ -77,7 +78,7 @@ def compute_separability(
         "label_field": first.label_field,
     }
     prediction = None
-    if slices is not None:
+    if slices is not None and by is not None:
         stored["slices"], prediction = _sliced(first, separability, slices, by)
     first.progress.say("Storing the measures")
     special = {
@@ -121,8 +122,8 @@ def _facts(
         facts,
         parameters={**facts.parameters, "embeddings": [each.embeddings for each in inputs]},
         inputs=read,
-        read=facts.read + left_out,
-        judged=overall["samples"],
+        read=(facts.read or 0) + left_out,
+        evaluated=overall["samples"],
         skipped=skipped,
     )
 
@@ -229,16 +230,16 @@ def weak_classes(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     from ..analysis._statistics import adjusted_p_values, binomial_tail
     from ..analysis.separability import HELD_OUT_SPREAD
 
-    judged = [row for row in rows if row["recall"] is not None]
-    if len(judged) < 2:
+    evaluated = [row for row in rows if row["recall"] is not None]
+    if len(evaluated) < 2:
         return []
-    count = np.array([row["count"] for row in judged], float)
-    wrong = count * (1 - np.array([row["recall"] for row in judged], float))
+    count = np.array([row["count"] for row in evaluated], float)
+    wrong = count * (1 - np.array([row["recall"] for row in evaluated], float))
     # No class counts for more than a usual one. And as if the others had made one mistake more:
     # none at all would make any mistake certain proof.
     weight = np.minimum(count, np.median(count))
     wrong_ones = weight * wrong / count
     of_others = (wrong_ones.sum() - wrong_ones + 1) / (weight.sum() - weight + 2)
     chance = binomial_tail(wrong / HELD_OUT_SPREAD, count / HELD_OUT_SPREAD, of_others)
-    weak = adjusted_p_values(chance, len(judged)) < SURELY
-    return [row for row, is_weak in zip(judged, weak) if is_weak]
+    weak = adjusted_p_values(chance, len(evaluated)) < SURELY
+    return [row for row, is_weak in zip(evaluated, weak) if is_weak]

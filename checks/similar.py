@@ -13,7 +13,7 @@ from ..errors import UserError
 from ..storage.findings import Column, Views, matching_view, plan_findings, store_findings
 from ..storage.runs import Run, embeddings_run
 from ..storage.target import Item, Target
-from .contract import EMBEDDINGS, Check, Finding
+from .contract import EMBEDDINGS, Check, FindingFields
 from .inputs import Inputs
 
 # The nearest whose pixels are compared with those of the file.
@@ -31,7 +31,7 @@ SIMILAR = Check(
         "nearest": "What is most like the image file, the most similar first",
         "duplicates": "What shows the same as the image file",
     },
-    finding=Finding(
+    finding=FindingFields(
         kind="similar",
         column="rank",
         order=(("rank", 1),),
@@ -131,10 +131,10 @@ def _embedded(inputs: Inputs, path: str, similar_to: str) -> np.ndarray:
     from ..embedding.pipeline import embed_pictures
     from ..embedding.registry import load_model
 
-    name = inputs.embeddings
+    name = inputs.required_embeddings
     run = embeddings_run(inputs.target, name)
     model = run.facts.parameters.get("model") if run is not None else None
-    if model is None or inputs.text_field is not None:
+    if run is None or model is None or inputs.text_field is not None:
         what = "are of texts" if inputs.text_field is not None else "were not computed by a model"
         raise UserError(
             f"embeddings={name!r} {what} that could embed an image file; name a field that "
@@ -170,9 +170,9 @@ def _same(inputs: Inputs, path: str, query: np.ndarray, rows: list[int]) -> list
 
 
 def _views(target: Target, run: Run, some: bool) -> Views:
-    rank, told = f"{run.key}_rank", SIMILAR.views
-    views = {"nearest": (matching_view(target, F(rank) > 0, [(rank, 1)]), told["nearest"])}
+    rank, texts = f"{run.key}_rank", SIMILAR.views
+    views = {"nearest": (matching_view(target, F(rank) > 0, [(rank, 1)]), texts["nearest"])}
     if some:
         same = F(f"{run.key}_duplicate") == True  # noqa: E712
-        views["duplicates"] = (matching_view(target, same, [(rank, 1)]), told["duplicates"])
+        views["duplicates"] = (matching_view(target, same, [(rank, 1)]), texts["duplicates"])
     return views

@@ -1,4 +1,4 @@
-"""Suggested labels become labels when a person says so, and can be taken back."""
+"""Suggested labels become labels when a person says so, and can be undone."""
 
 import time
 from typing import Any
@@ -32,7 +32,7 @@ NOTHING = "null"
 def review_suggestions(
     samples: Any, *, decision: str, unsure: bool = False, run_key: str = "suggestions"
 ) -> dict[str, Any]:
-    """Writes suggested labels into the field that they were suggested for, or takes them back.
+    """Writes suggested labels into the field that they were suggested for, or undoes that.
 
     Args:
         samples: a dataset or view: what is reviewed
@@ -46,7 +46,7 @@ def review_suggestions(
         raise UserError(f"decision={decision!r} is not known; choose 'accept' or 'undo'")
     with writing(samples._root_dataset, run_key):
         run, target = reviewed_run(samples, run_key)
-        field = label_field_of(target, run.facts.label_field)
+        field = label_field_of(target, run.facts.required_label_field)
         path = _written_path(target, field)
         check_writable(target.dataset, "label_field", target.dataset_path(path))
         check_decidable(target, run, REVIEW_COLUMNS)
@@ -105,7 +105,7 @@ def review_suggestions(
 def suggesting_runs(dataset: fo.Dataset) -> list[Run]:
     """The finished runs whose suggestions can be accepted, the latest first."""
     runs = [run for run in plugin_runs(dataset, SUGGESTIONS.name) if run.finished]
-    return sorted(runs, key=lambda run: run.written_at, reverse=True)
+    return sorted(runs, key=lambda run: run.written_at or "", reverse=True)
 
 
 def reviewed_run(samples: Any, run_key: str) -> tuple[Run, Target]:

@@ -15,7 +15,7 @@ from ..storage.fingerprints import GROUPS
 from ..storage.reviews import REVIEW_COLUMNS
 from ..storage.runs import Run
 from ..storage.target import Target
-from .contract import EMBEDDINGS, LABELS, Check, Finding, values_of
+from .contract import EMBEDDINGS, LABELS, Check, FindingFields, values_of
 from .inputs import Inputs
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ SUGGESTIONS = Check(
         "accepted": "Accepted suggestions, least certain first",
         "to review": "Suggestions to review, most certain first",
     },
-    finding=Finding(
+    finding=FindingFields(
         kind="suggestion",
         column="accepted",
         order=(("confidence", 1),),
@@ -140,12 +140,14 @@ def checked_precision(precision: float) -> None:
 
 
 def _check_labels(inputs: Inputs, codes: np.ndarray, directed: np.ndarray) -> None:
-    told, noun = f"label_field={inputs.label_field!r}", inputs.target.noun
+    argument, noun = f"label_field={inputs.label_field!r}", inputs.target.noun
     if not (codes < 0).any():
-        raise UserError(f"{told}: all of these {noun} have a label; there is nothing to suggest")
+        raise UserError(
+            f"{argument}: all of these {noun} have a label; there is nothing to suggest"
+        )
     if len(inputs.class_names) < 2:
         raise UserError(
-            f"{told} holds only the class {inputs.class_names[0]!r} for these {noun}; label at "
+            f"{argument} holds only the class {inputs.class_names[0]!r} for these {noun}; label at "
             "least one sample of another class"
         )
     if len(set(codes[(codes >= 0) & directed].tolist())) < 2:
@@ -209,10 +211,10 @@ def _values(
 
 def _views(target: Target, run: Run) -> Views:
     confidence = "confidence" if target.patches_field is not None else "label.confidence"
-    sort_by, told = f"{run.key}_{confidence}", SUGGESTIONS.views
+    sort_by, texts = f"{run.key}_{confidence}", SUGGESTIONS.views
     accepted = F(f"{run.key}_accepted")
     # What was written as a label is done.
     some = (F(sort_by) >= 0) & (F(f"{run.key}_review") == None)  # noqa: E711
     sure = matching_view(target, (accepted == True) & some, [(sort_by, 1)])  # noqa: E712
     rest = matching_view(target, (accepted == False) & some, [(sort_by, -1)])  # noqa: E712
-    return {"accepted": (sure, told["accepted"]), "to review": (rest, told["to review"])}
+    return {"accepted": (sure, texts["accepted"]), "to review": (rest, texts["to review"])}

@@ -141,15 +141,15 @@ def _columns(target: Target, names: list[str]) -> dict[str, list[Any]]:
 def _of_outliers(target: Target, run: Run, names: list[str]) -> Scores:
     reason = f"{run.key}_reason"
     read = _columns(target, [*names, reason])
-    told = np.array([one is not None for one in read[reason]], bool)
+    with_reason = np.array([one is not None for one in read[reason]], bool)
     by_score = np.array([one in (OF_THE_SET, OF_ITS_CLASS, None) for one in read[reason]], bool)
     return Scores(
         ids=tuple(read["id"]),
         values=np.array(read[names[0]], np.float64),
         low=False,
         by_score=by_score,
-        always=told & ~by_score,
-        own=told,
+        always=with_reason & ~by_score,
+        own=with_reason,
         now=np.array(read[names[1]], bool),
         decided=np.array([one == TYPICAL for one in read[names[2]]], bool),
         reasons=tuple(read[reason]),
@@ -215,7 +215,7 @@ def move_threshold(dataset: fo.Dataset, run_key: str, threshold: float | None) -
         return _move(about_of(dataset, run.facts.about), run, threshold)
 
 
-# What a run tells of its own flags alone.
+# What a run reports of its own flags alone.
 _OF_OWN_FLAGS = ("expected_precision", "precision_range")
 
 
@@ -236,15 +236,15 @@ def _move(target: Target, run: Run, threshold: float | None) -> dict[str, Any]:
         parameters={**run.facts.parameters, "threshold": parameter},
         special={**special, MOVED: moved},
     )
-    told = {"threshold": threshold, **{name: None for name in _OF_OWN_FLAGS if name in special}}
+    changes = {"threshold": threshold, **{name: None for name in _OF_OWN_FLAGS if name in special}}
     if threshold is None:
-        told = {name: value for name, value in moved.items() if name != "parameter"}
-    told |= {"flagged": int(flags.sum()), **_counts(target, run, scores, flags)}
+        changes = {name: value for name, value in moved.items() if name != "parameter"}
+    changes |= {"flagged": int(flags.sum()), **_counts(target, run, scores, flags)}
     with under_review(target, dataclasses.replace(run, facts=facts), ()) as written:
         changed = np.flatnonzero(flags != scores.now).tolist()
         values = {scores.ids[row]: bool(flags[row]) for row in changed}
         target.write(f"{run.key}_flagged", values, target.sample_ids)
-        written |= told
+        written |= changes
         refresh_views(target.dataset, run)
         if threshold is None:
             del written[MOVED]
@@ -252,11 +252,11 @@ def _move(target: Target, run: Run, threshold: float | None) -> dict[str, Any]:
 
 
 def _counts(target: Target, run: Run, scores: Scores, flags: np.ndarray) -> dict[str, Any]:
-    """What a run tells of its flags in more detail: their reasons, or their classes."""
+    """What a run reports of its flags in more detail: their reasons, or their classes."""
     ids = [scores.ids[row] for row in np.flatnonzero(flags).tolist()]
     if run.operator == OUTLIERS.name:
         reasons = Counter(scores.reasons[row] or BY_HAND for row in np.flatnonzero(flags))
         return {"reasons": dict(reasons.most_common())}
-    of_class = Counter(read_labels(target, run.facts.label_field, ids))
+    of_class = Counter(read_labels(target, run.facts.required_label_field, ids))
     classes = run.facts.special["classes"]
     return {"classes": [{**row, "flagged": of_class[row["label"]]} for row in classes]}

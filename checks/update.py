@@ -115,11 +115,11 @@ class _Shared:
         seed = facts.parameters.get("seed")
         seed = 51 if seed is None else seed
         ids = None if facts.whole else run_ids(dataset, run)
-        of = (facts.about, embeddings, seed, None if ids is None else hash(ids))
-        if of not in self._known:
+        key = (facts.about, embeddings, seed, None if ids is None else hash(ids))
+        if key not in self._known:
             target = _target_of(dataset, run, ids)
-            self._known[of] = Inputs(target, self.progress, embeddings=embeddings, seed=seed)
-        made = self._known[of].with_labels(facts.label_field)
+            self._known[key] = Inputs(target, self.progress, embeddings=embeddings, seed=seed)
+        made = self._known[key].with_labels(facts.label_field)
         # Groups that were found again are read again.
         made.__dict__.pop("duplicates", None)
         return made
@@ -144,10 +144,11 @@ def _first(run: Run) -> str | None:
 
 def _again_embeddings(dataset: fo.Dataset, run: Run, shared: _Shared) -> dict[str, Any]:
     everything = about_of(dataset, run.facts.about)
-    name = _first(run)
+    if (name := _first(run)) is None:
+        raise UserError("the field that it filled is not known; run compute_embeddings again")
     ids = sorted({*everything.ids(having=name), *everything.ids(having=f"{name}_error")})
     target = _target_of(dataset, run, tuple(ids))
-    plan = plan_embeddings(target, _first(run))
+    plan = plan_embeddings(target, name)
     if plan.before is None:
         raise UserError("the model that computed it is not known; run compute_embeddings again")
     given = model_parameters(plan.before, plan.before.parameters.get("model") or "")

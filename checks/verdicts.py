@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..analysis.label_issues import SMALL_CLASS, UNTOLD_SHARE
+from ..analysis.label_issues import SMALL_CLASS, UNDETECTED_SHARE
 from ..analysis.learning_curve import FACTOR, MORE
 from ..analysis.separability import MIN_CONFUSION
 from .progress import percent
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 MIN_COUNT = 5
 MAX_INTERVAL = 0.5
 
-# With so many flags, labels are what to mend first; with fewer samples, more of them help most.
+# With so many flags, labels are what to fix first; with fewer samples, more of them help most.
 FEW_FLAGS, FLAGGED_SHARE, FEW_SAMPLES = 2, 0.05, 50
 
 # The rise of recall that more samples must bring to be worth collecting.
@@ -86,7 +86,7 @@ def class_advice(row: Mapping[str, Any], classes: Mapping[str, Mapping[str, Any]
     flagged, count, twin = row.get("label_issues") or 0, row["count"], _twin(row)
     if flagged >= max(FEW_FLAGS, FLAGGED_SHARE * count):
         return f"fix labels first: {flagged:,} of {count:,} flagged"
-    if twin in classes and _twin(classes[twin]) == row["label"]:
+    if twin is not None and twin in classes and _twin(classes[twin]) == row["label"]:
         return "merge, or clarify the boundary"
     more = row.get("more")
     if row["recall"] is not None and row["recall"] < GOOD:
@@ -114,13 +114,13 @@ def more_sentence(row: Mapping[str, Any]) -> str:
 
 
 def _twin(row: Mapping[str, Any]) -> str | None:
-    """The class that this one is taken for often enough to do something about it."""
+    """The class that this one is confused with often enough to do something about it."""
     often = row.get("confused_rate") is not None and row["confused_rate"] >= MIN_CONFUSION
     return row.get("confused_with") if often else None
 
 
 def _mixing(outward: Shares, inward: Shares) -> str:
-    """Of a class that is taken for others beyond chance."""
+    """Of a class that is confused with others beyond chance."""
     (first, share), *further = outward
     verdict = f"confused with {first} ({percent(share)} of its held-out predictions)"
     verdict += "".join(f" and {other} ({percent(share)})" for other, share in further[:1])
@@ -128,7 +128,7 @@ def _mixing(outward: Shares, inward: Shares) -> str:
 
 
 def _apart(i: int, classes: ClassMeasures, names: tuple[str, ...], inward: Shares) -> str:
-    """Of class number ``i``, which is not taken for another one beyond chance."""
+    """Of class number ``i``, which is not confused with another one beyond chance."""
     recall, precision = classes.recall[i], classes.precision[i]
     low, high = classes.recall_low[i], classes.recall_high[i]
     if high - low > MAX_INTERVAL:
@@ -191,7 +191,7 @@ def _slice_verdict(slices: Slices, i: int) -> str:
 
 
 def field_verdict(prediction: FieldPrediction, way_out: str | None = None) -> str:
-    """Whether the embeddings tell a metadata field, and whether the classes do not do so alone.
+    """Whether the embeddings predict a metadata field, and whether the classes do not do so alone.
 
     Args:
         prediction: how well it is predicted
@@ -227,19 +227,20 @@ def _points(share: float) -> str:
 
 
 def evidence_warnings(found: LabelIssues, names: tuple[str, ...], count: int) -> list[str]:
-    """What the evidence cannot tell of the labels, in plain words.
+    """What the evidence cannot show about the labels, in plain words.
 
     Args:
         found: of classes with these names
         count: of labels that are flagged
     """
     warnings = []
-    if count and not found.noise_told:
+    if count and not found.noise_detected:
         warnings.append(
             "The share of correct flags cannot be estimated: the labels disagree with the "
             "embeddings no more than the classifier's own mistakes explain. Only labels against "
             "which classifier and neighbors agree are flagged, at most "
-            f"{UNTOLD_SHARE * 100:.0f} % of the labels and those where the evidence is unanimous"
+            f"{UNDETECTED_SHARE * 100:.0f} % of the labels and those where the evidence is "
+            "unanimous"
         )
     elif count and np.isnan(found.expected_precision):
         warnings.append(

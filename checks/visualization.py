@@ -103,11 +103,14 @@ def compute_visualization(
     """
     started = time.monotonic()
     layout = layout or Layout(seed=inputs.seed)
-    brain_key = brain_key or default_brain_key(inputs.target, inputs.embeddings, layout.method)
+    brain_key = brain_key or default_brain_key(
+        inputs.target, inputs.required_embeddings, layout.method
+    )
     check_name("brain_key", brain_key)
     before = read_map(inputs.target, brain_key)
     if update:
-        inputs = _widened(inputs, brain_key, before)
+        before = _extendable(inputs, brain_key, before)
+        inputs = _widened(inputs, before)
         layout = layout_of(before)
         points, special = _place(inputs, before)
     else:
@@ -207,11 +210,11 @@ def _principal_components(inputs: Inputs, num_dims: int) -> tuple[np.ndarray, di
 # Placing new samples
 
 
-def _widened(inputs: Inputs, brain_key: str, before: StoredMap | None) -> Inputs:
-    """What is shown already together with what must be placed beside it.
+def _extendable(inputs: Inputs, brain_key: str, before: StoredMap | None) -> StoredMap:
+    """The stored visualization, beside whose points new ones can be placed.
 
     Raises:
-        UserError: if there is nothing to place it beside
+        UserError: if there is none, or one of other embeddings, or of t-SNE
     """
     if before is None:
         raise UserError(
@@ -225,6 +228,11 @@ def _widened(inputs: Inputs, brain_key: str, before: StoredMap | None) -> Inputs
         )
     if before.facts.parameters["method"] == "tsne":
         raise UserError("update=True: t-SNE cannot add new samples; run it again without update")
+    return before
+
+
+def _widened(inputs: Inputs, before: StoredMap) -> Inputs:
+    """What is shown already together with what must be placed beside it."""
     target = inputs.target
     left = [id_ for id_ in before.ids if id_ in target.everything.sample_ids]
     widened = target.only(sorted({*left, *target.ids()}))

@@ -106,7 +106,7 @@ SOURCES = {"IMAGES": load_folder, "DATASET": load_existing, "ZOO": load_zoo}
 
 
 def open_app(dataset: fo.Dataset) -> None:
-    # In a container FiftyOne would listen to the whole network, unless it is told where to.
+    # In a container FiftyOne would listen to the whole network, unless it is given an address.
     session = fo.launch_app(dataset, address=fo.config.default_app_address)
     print("Press Ctrl-C to stop")
     session.wait(-1)

@@ -1,3 +1,3 @@
-"""Images and object patches to vectors. Arrays and files only; nothing here imports FiftyOne but
+"""Images and object patches to embeddings. Arrays and files only; nothing here imports FiftyOne but
 the adapter for its model zoo.
 """

@@ -71,7 +71,7 @@ def load_on_device(load: Callable[[str], EmbeddingModel], device: str) -> Embedd
 class FallbackModel:
     """An ``EmbeddingModel`` that goes on in smaller batches, and then on the CPU.
 
-    Who the model is does not change: its vectors agree on all devices. ``embed`` must not be
+    Who the model is does not change: its embeddings agree on all devices. ``embed`` must not be
     called by several threads at once.
     """
 
@@ -101,13 +101,13 @@ class FallbackModel:
         return self._model.prepare(image)
 
     def embed(self, inputs: list[np.ndarray]) -> np.ndarray:
-        """Input arrays to ``(num_inputs, dim)`` float32 vectors, wherever there is room."""
+        """Input arrays to ``(num_inputs, dim)`` float32 embeddings, wherever there is room."""
         vectors: list[np.ndarray] = []
         while len(vectors) < len(inputs):
             size = min(self._largest or len(inputs), len(inputs))
             part = inputs[len(vectors) : len(vectors) + size]
             try:
-                # Of one size each, so that a vector does not depend on how many come with it.
+                # Of one size each, so that an embedding does not depend on how many come with it.
                 batch = self._model.embed(part + part[:1] * (size - len(part)))
                 vectors.extend(batch[: len(part)])
                 continue

@@ -1,10 +1,10 @@
 """What a model is to the rest: who it is, and the two calls that it answers.
 
-Two vectors may stand in one field only if the same model made them, so a model is more than its
+Two embeddings may stand in one field only if the same model made them, so a model is more than its
 name: the hash of its weights and its preprocessing belong to it (``ModelIdentity``). All models
 answer two calls, whatever library they come from (``EmbeddingModel``): ``prepare`` turns one
 image into an input array and runs in the loading threads, ``embed`` turns a batch of them into
-vectors.
+embeddings.
 """
 
 from collections.abc import Sequence
@@ -17,18 +17,18 @@ from PIL import Image
 
 @dataclass(frozen=True)
 class ModelIdentity:
-    """What makes two models the same for the vectors that they compute.
+    """What makes two models the same for the embeddings that they compute.
 
     Attributes:
         name: the full name, for example ``open_clip:ViT-B-32/laion2b_s34b_b79k``
         weights: where the weights came from: a tag, a package or a file
         weights_hash: SHA-256 of all parameters and buffers, in the order of their names
         preprocessing: resizing, cropping and normalization in words
-        dim: the length of a vector
-        precision: what the numbers are computed in; vectors agree with float32 to a cosine of
+        dim: the length of an embedding
+        precision: what the numbers are computed in; embeddings agree with float32 to a cosine of
             0.999 in any
         libraries: the versions of the libraries involved
-        former_words: the preprocessing in torchvision's words, which told models apart before
+        former_words: the preprocessing in torchvision's words, which distinguished models before
     """
 
     name: str
@@ -74,4 +74,4 @@ class EmbeddingModel(Protocol):
         """One RGB image to one input array; called from several threads."""
 
     def embed(self, inputs: list[np.ndarray]) -> np.ndarray:
-        """Input arrays to ``(num_inputs, dim)`` float32 vectors, as the model gives them."""
+        """Input arrays to ``(num_inputs, dim)`` float32 embeddings, as the model gives them."""

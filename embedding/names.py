@@ -17,5 +17,5 @@ def embeds_texts_only(model: str) -> bool:
 
 
 def model_of_texts(model: str, text_field: str) -> str:
-    """What a model is called as that of a field's texts, whose vectors mix with no others."""
+    """What a model is called as that of a field's texts, whose embeddings mix with no others."""
     return f"{full_name(model)} of {text_field}"

@@ -17,7 +17,7 @@ class TorchModel:
     """A torch network with a torchvision preprocessing, in the fastest precision that agrees.
 
     Where the device computes with 16 bits in hardware, the weights are kept in the first type in
-    which the vectors of real images stay within a cosine of 0.999 of float32. Measured on a CPU:
+    which the embeddings of real images stay within a cosine of 0.999 of float32. Measured on a CPU:
     ViT-B-32 in bfloat16 5 times faster (cosine 0.9999), EfficientNet-Lite0, which bfloat16 takes
     to 0.997, in float16 4 times (0.9999).
     """
@@ -30,7 +30,7 @@ class TorchModel:
         model.eval().requires_grad_(False)
         weights_hash = hash_weights(model)
         self._device = device
-        self._preprocessing = FastPreprocessing.of(transform)
+        self._preprocessing = FastPreprocessing.from_transform(transform)
         self.prepare = self._preprocessing or array_transform(transform)
         self.min_side = self._preprocessing.size if self._preprocessing else 0
         self.parallel = device == "cpu"
@@ -52,7 +52,7 @@ class TorchModel:
         )
 
     def embed(self, inputs: list[np.ndarray]) -> np.ndarray:
-        """Input arrays from ``prepare`` to ``(num_inputs, dim)`` float32 vectors."""
+        """Input arrays from ``prepare`` to ``(num_inputs, dim)`` float32 embeddings."""
         return self._run(self._embed, self._dtype, inputs)
 
     def _run(self, embed, dtype, inputs) -> np.ndarray:

@@ -20,12 +20,12 @@ from ..pictures.images import Box, UnreadableImageError, crop_square, load_image
 from ..process import short_turns, use_one_torch_thread
 from .identity import EmbeddingModel
 
-# A vector of an object this small in pixels, on its shorter side, says little about it.
+# An embedding of an object this small in pixels, on its shorter side, says little about it.
 SMALL_SIDE = 8
 
 
-class Picture(Protocol):
-    """One file and what is wanted of it: one vector for the whole, or one for each box."""
+class ImageInput(Protocol):
+    """One file and what is wanted of it: one embedding for the whole, or one for each box."""
 
     @property
     def filepath(self) -> str:
@@ -45,8 +45,8 @@ class EmbeddedBatch:
     """What became of some images or objects.
 
     Attributes:
-        vectors: finite float32 vectors of shape ``(dim,)`` by id
-        failures: the reason why there is no vector, by id
+        vectors: finite float32 embeddings of shape ``(dim,)`` by id
+        failures: the reason why there is no embedding, by id
         small: how many objects are less than ``SMALL_SIDE`` pixels wide or high
         notes: what a user should know of how an image was read, by the ids of its embeddings
     """
@@ -58,7 +58,7 @@ class EmbeddedBatch:
 
 
 def embed_pictures(
-    model: EmbeddingModel, pictures: Iterable[Picture], batch_size: int | None = None
+    model: EmbeddingModel, pictures: Iterable[ImageInput], batch_size: int | None = None
 ) -> Iterator[EmbeddedBatch]:
     """Embeds images or the objects on them.
 
@@ -80,7 +80,7 @@ def embed_pictures(
 
 
 def _embedded(
-    model: EmbeddingModel, pictures: Iterable[Picture], batch_size: int
+    model: EmbeddingModel, pictures: Iterable[ImageInput], batch_size: int
 ) -> Iterator[EmbeddedBatch]:
     num_threads = num_cores()
     shared = _Shared(iter(pictures), queue.Queue(2 * num_threads))
@@ -112,15 +112,15 @@ def _embedded(
 class _Shared:
     """What the threads take images from and put results into."""
 
-    pictures: Iterator[Picture]
+    pictures: Iterator[ImageInput]
     results: queue.Queue
     lock: threading.Lock = field(default_factory=threading.Lock)
     turn: threading.Lock = field(default_factory=threading.Lock)
     stop: threading.Event = field(default_factory=threading.Event)
 
-    def take(self, number: int) -> list[Picture]:
+    def take(self, number: int) -> list[ImageInput]:
         """The next images, for that number of inputs or a little more."""
-        taken: list[Picture] = []
+        taken: list[ImageInput] = []
         with self.lock:
             while number > 0 and not self.stop.is_set():
                 if (picture := next(self.pictures, None)) is None:
@@ -159,9 +159,9 @@ def _work(model: EmbeddingModel, shared: _Shared, batch_size: int) -> None:
 
 
 def _prepare(
-    model: EmbeddingModel, picture: Picture
+    model: EmbeddingModel, picture: ImageInput
 ) -> tuple[list[tuple[str, np.ndarray]], EmbeddedBatch]:
-    """The inputs of an image by their ids, and what is to be told of it beside its vectors."""
+    """The inputs of an image by their ids, and notes on how it was read."""
     whole = picture.boxes is None
     try:
         # Twice the size that the model resizes to: its own resizing then decides what it sees.
@@ -191,7 +191,7 @@ def _embed_batch(model, prepared: list[tuple[str, np.ndarray]], batch_size: int)
     except Exception as error:
         if len(prepared) == 1:
             return EmbeddedBatch(failures={ids[0]: f"the model failed on it: {error}"})
-        # One input that the model cannot take must not cost the others their vectors.
+        # One input that the model cannot take must not cost the others their embeddings.
         singles = [_embed_batch(model, [one], 1) for one in prepared]
         return EmbeddedBatch(
             {id_: vector for single in singles for id_, vector in single.vectors.items()},
@@ -205,7 +205,7 @@ def _embed_batch(model, prepared: list[tuple[str, np.ndarray]], batch_size: int)
 
 
 def _embed_filled(model: EmbeddingModel, inputs: list[np.ndarray], batch_size: int) -> np.ndarray:
-    """The vectors of inputs, the last of which go in batches of the size that suits the model."""
+    """The embeddings of inputs, the last of which go in batches that suit the model."""
     if len(inputs) == batch_size:
         return model.embed(inputs)
     size = min(batch_size, model.batch_size)

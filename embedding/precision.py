@@ -1,4 +1,4 @@
-"""A network in the fastest form whose vectors agree with its plain float32 ones.
+"""A network in the fastest form whose embeddings agree with its plain float32 ones.
 
 16-bit numbers where the device computes them in hardware, batch norms folded into convolutions,
 and oneDNN's own layers on CPUs. Each is tried on images and taken only if it agrees.
@@ -20,14 +20,14 @@ MIN_PRECISION_COSINE = 0.999
 def choose_precision(
     model: Any, embed: Callable, device: str, run: Callable, inputs: list[np.ndarray]
 ) -> tuple[Callable, Any]:
-    """The fastest form of a network on its device whose vectors agree with its own.
+    """The fastest form of a network on its device whose embeddings agree with its own.
 
     Args:
         model: the network, on the device, in float32
         embed: the network or its ``encode_image``
         device: a torch device
-        run: ``run(embed, dtype, inputs)`` gives the float32 vectors of inputs
-        inputs: what to compare the vectors of
+        run: ``run(embed, dtype, inputs)`` gives the float32 embeddings of inputs
+        inputs: what to compare the embeddings of
 
     Returns:
         what embeds, and the type that its inputs have to have
@@ -58,7 +58,7 @@ def fast_dtypes(device: str) -> list:
     if device.startswith("cuda"):
         return [torch.float16, torch.bfloat16]
     features: dict[str, Any] = {}
-    # What the processor can does not help where torch was told to do without (ATEN_CPU_CAPABILITY).
+    # What the processor can does not help where torch is set to do without (ATEN_CPU_CAPABILITY).
     if device == "cpu" and torch.backends.cpu.get_cpu_capability() == "AVX512":
         features = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
     types = []
@@ -73,7 +73,7 @@ def fold_batch_norms(module: Any) -> Any:
     """Puts batch norms into the convolutions that stand before them (a fifth of the CNN's time).
 
     Modules are registered in the order in which they run, as a rule; where they are not, the
-    vectors come out wrong, and the caller's comparison with the plain network tells.
+    embeddings come out wrong, and the caller's comparison with the plain network shows it.
     """
     from torch import nn
     from torch.nn.utils.fusion import fuse_conv_bn_eval
@@ -97,7 +97,7 @@ def use_onednn_layers(module: Any) -> None:
     Weights of linear layers are laid out once instead of in each call (CLIP 1.07 times faster),
     and a ReLU is computed together with the convolution before it (the CNN 1.12 times). Where a
     network runs its layers in another order than they are registered in, the caller's comparison
-    tells, as above.
+    shows it, as above.
     """
     import torch
     from torch import nn

@@ -33,7 +33,7 @@ class FastPreprocessing:
     rounded: bool = False
 
     @classmethod
-    def of(cls, transform: Any) -> "FastPreprocessing | None":
+    def from_transform(cls, transform: Any) -> "FastPreprocessing | None":
         """The equivalent of a torchvision pipeline, or None if it does anything else."""
         if isinstance(transform, cls):
             return transform
@@ -123,7 +123,7 @@ def steps_of(transform: Any) -> str:
     torchvision's own words change between versions, and an embedding does not.
     """
     is_fast = isinstance(transform, FastPreprocessing)
-    fast = transform if is_fast else FastPreprocessing.of(transform)
+    fast = transform if is_fast else FastPreprocessing.from_transform(transform)
     if fast is not None:
         mean, std = (
             " ".join(f"{value:.6g}" for value in values) for values in (fast.mean, fast.std)

@@ -1,6 +1,6 @@
 """Texts, captions say, through a model: sentence encoders, word vectors, CLIP's text tower.
 
-A model of texts answers one call: ``embed`` turns texts into vectors, with reasons for those of
+A model of texts answers one call: ``embed`` turns texts into embeddings, with reasons for those of
 which it can make none.
 """
 
@@ -66,7 +66,7 @@ class TextModel(Protocol):
     def embed(
         self, texts: Sequence[str], batch_size: int | None
     ) -> tuple[np.ndarray, dict[int, str]]:
-        """``(num_texts, dim)`` float32 vectors, and why a text has none, by its place."""
+        """``(num_texts, dim)`` float32 embeddings, and why a text has none, by its place."""
 
 
 def load_text_model(
@@ -152,7 +152,7 @@ class TextTower:
         self._tokenize = open_clip.get_tokenizer(architecture)
 
     def encode(self, texts: Sequence[str], batch_size: int = CLIP_BATCH) -> np.ndarray:
-        """``(num_texts, dim)`` float32 vectors, as the model gives them."""
+        """``(num_texts, dim)`` float32 embeddings, as the model gives them."""
         import torch
 
         rows = []

@@ -4,8 +4,14 @@ from typing import Any
 
 import fiftyone.operators.types as types
 
-from ..checks.audit import NO_LABELS, audit, default_labels, default_patches, field_to_audit
-from ..checks.audit import Audit as Done
+from ..checks.audit import (
+    NO_LABELS,
+    AuditSteps,
+    audit,
+    default_labels,
+    default_patches,
+    field_to_audit,
+)
 from ..checks.clusters import CLUSTERS
 from ..checks.embeddings import EMBEDDINGS, default_field
 from ..checks.overview import findings_of
@@ -75,8 +81,8 @@ class Audit(QualityOperator):
                 and not only the images have embeddings
             split (None): a field that names the split of each sample, ``"tags"``, or a list of
                 tags, for leaks between them
-            check_pictures (True): read the files, to prove duplicates and to find dark, bright,
-                blurred, … images; without it, near-duplicates are skipped
+            check_pictures (True): read the files, to verify duplicates and to find dark, bright,
+                blurry, … images; without it, near-duplicates are skipped
             similarity_index (None): a brain key; FiftyOne's similarity index of the embeddings is
                 created under it, which searches by text, too, where the model reads it
             seed (51): of everything random
@@ -212,6 +218,6 @@ class Audit(QualityOperator):
         if result["steps"].get(EMBEDDINGS.name, {}).get("failed"):
             field = code(f"{result['embeddings']}_error")
             facts.append(f"- reasons for missing embeddings: field {field}")
-        for checks, why in Done(left_out=result["left_out"]).reasons():
+        for checks, why in AuditSteps(left_out=result["left_out"]).reasons():
             facts.append(f"- skipped: {', '.join(map(code, checks))}: {markdown(why)}")
         return [*facts, f"- {duration(result['seconds'])} in total"]

@@ -127,7 +127,7 @@ class QualityOperator(foo.Operator):
         return self._stream(ctx, samples, parameters)
 
     def _work(self, samples: Any, progress: Progress, parameters: dict[str, Any]) -> dict[str, Any]:
-        """Does the work; what the machine lacks is told as what the user can mend."""
+        """Does the work; what the machine lacks is reported as what the user can fix."""
         try:
             return self.run(samples, progress, **parameters)
         except UserError:

@@ -15,7 +15,7 @@ from .base import QualityOperator
 from .form_fields import (
     choice_input,
     embeddings_input,
-    judging_notice,
+    evaluation_notice,
     patches_input,
     run_key_input,
 )
@@ -62,7 +62,7 @@ class CompareDatasets(QualityOperator):
         Returns:
             a dict with ``new``, ``missing`` (``missing_ids`` names them), ``duplicates`` and
             ``drift``: whether the two ``differ``, which two halves of one set do in at most 5 % of
-            cases, and ``auc``, how well a classifier tells them apart, with its 95 % interval
+            cases, and ``auc``, how well a classifier distinguishes them, with its 95 % interval
 
         Raises:
             UserError: if the input is at fault; an earlier run of the name then stays
@@ -88,7 +88,7 @@ class CompareDatasets(QualityOperator):
             description="Reads the files of both",
         )
         run_key_input(ctx, target, self.name, COMPARISON.columns, [*COMPARISON.views], inputs)
-        judging_notice(target, embeddings, inputs, STARTING_SECONDS, 1 / IMAGES_PER_SECOND)
+        evaluation_notice(target, embeddings, inputs, STARTING_SECONDS, 1 / IMAGES_PER_SECOND)
 
     def summary(self, result: dict[str, Any]) -> str:
         noun, drift = result["things"], result["drift"]

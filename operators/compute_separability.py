@@ -16,7 +16,7 @@ from .form_fields import (
     NOT_CHOSEN,
     choice_input,
     embeddings_input,
-    judging_notice,
+    evaluation_notice,
     labels_input,
     patches_input,
     run_key_input,
@@ -110,7 +110,7 @@ class ComputeSeparability(QualityOperator):
             "slices, and whether the embeddings predict it",
         )
         run_key_input(ctx, target, self.name, (), (), inputs)
-        judging_notice(target, embeddings, inputs, STARTING_SECONDS, SECONDS_PER_EMBEDDING)
+        evaluation_notice(target, embeddings, inputs, STARTING_SECONDS, SECONDS_PER_EMBEDDING)
 
     def from_form(self, given: dict[str, Any]) -> dict[str, Any]:
         other = given.pop("compare_with", None)

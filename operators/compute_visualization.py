@@ -65,12 +65,12 @@ class ComputeVisualization(QualityOperator):
         options: dict | None = None,
         seed: int | None = 51,
     ) -> dict[str, Any]:
-        """Maps stored embeddings and stores the plot as FiftyOne's brain run of the method.
+        """Lays out stored embeddings and stores the plot as FiftyOne's brain run of the method.
 
         Args:
             samples: a dataset or view
             embeddings: the field of the embeddings
-            patches_field (None): the field of the objects whose embeddings are mapped
+            patches_field (None): the field of the objects whose embeddings are laid out
             brain_key (None): the name of the brain run, by default ``<embeddings>_<method>``;
                 an earlier visualization of the plugin of that name is replaced
             method ("umap"): ``umap``, ``tsne`` or ``pca``
@@ -79,14 +79,14 @@ class ComputeVisualization(QualityOperator):
             min_dist (0.1): UMAP: how close points may lie, from 0 to 1
             perplexity (30.0): t-SNE: how many neighbors count
             label_field (None): UMAP: pulls samples of the same label together (supervised); the
-                map then shows the labels as much as the embeddings
+                plot then shows the labels as much as the embeddings
             spatial_index (False): create FiftyOne's spatial index, for lassos on large sets
-            update (False): place samples that are not in the UMAP or PCA map yet into it; the
+            update (False): place samples that are not in the UMAP or PCA plot yet into it; the
                 points of the others stay where they are
             implementation ("auto"): of UMAP: ``"umap-learn"`` runs that library on the stored
                 neighbors, which takes longer; the default is the plugin's own
             options (None): of umap-learn: further arguments of ``umap.UMAP``, ``densmap`` say
-            seed (51): the same seed gives the same map, for whatever order of the samples;
+            seed (51): the same seed gives the same plot, for whatever order of the samples;
                 None draws one. It costs no speed
 
         Returns:

@@ -1,4 +1,4 @@
-"""``describe_embeddings``: tells the plugin what made embeddings that it has not computed."""
+"""``describe_embeddings``: declares what made embeddings that the plugin has not computed."""
 
 from typing import Any
 
@@ -145,9 +145,9 @@ class DescribeEmbeddings(QualityOperator):
         return index_from_form(given, lambda: str(given.get("embeddings") or ""))
 
     def summary(self, result: dict[str, Any]) -> str:
-        of = result["parameters"]["of"]
+        content = result["parameters"]["of"]
         lines = [
-            f"**{result['judged']:,} embeddings** of {markdown(of)} in "
+            f"**{result['judged']:,} embeddings** of {markdown(content)} in "
             f"**{code(result['embeddings'])}** ({result['dim']:,} dimensions), computed "
             f"elsewhere with **{markdown(result['model'])}**"
         ]

@@ -272,7 +272,7 @@ def _write(folder: Path, texts: Mapping[str, str]) -> None:
         for name, text in texts.items():
             passing = folder / f".{name}.part"
             written.append(passing)
-            # Made anew: where somebody has put a link, what it points at is not ours to write.
+            # Recreated: where somebody has put a link, what it points at is not ours to write.
             passing.unlink(missing_ok=True)
             with open(passing, "x", encoding="utf-8", newline="") as file:
                 file.write(text)

@@ -14,7 +14,7 @@ from ..storage.targets import resolve_target
 from ..storage.texts import text_field_of
 from ..storage.vectors import embeddings_field, vector_fields
 from .base import QualityOperator
-from .form_fields import choice_input, judging_notice, patches_input, run_key_input
+from .form_fields import choice_input, evaluation_notice, patches_input, run_key_input
 from .words import skipped_lines
 
 # For the forecast in the form, on two cores.
@@ -87,7 +87,7 @@ class FindCaptionIssues(QualityOperator):
         check_sides(*(Inputs(target, embeddings=name) for name in chosen))
         views = [*CAPTION_ISSUES.views]
         run_key_input(ctx, target, self.name, CAPTION_ISSUES.columns, views, inputs)
-        judging_notice(target, chosen[1], inputs, STARTING_SECONDS, SECONDS_PER_EMBEDDING)
+        evaluation_notice(target, chosen[1], inputs, STARTING_SECONDS, SECONDS_PER_EMBEDDING)
 
     def summary(self, result: dict[str, Any]) -> str:
         noun, key = result["things"], result["run_key"]

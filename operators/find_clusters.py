@@ -1,4 +1,4 @@
-"""``find_clusters``: clusters and topics with names, and what each of them tells."""
+"""``find_clusters``: clusters and topics with names, and a description of each."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ from .base import QualityOperator
 from .form_fields import (
     NOT_CHOSEN,
     embeddings_input,
-    judging_notice,
+    evaluation_notice,
     labels_input,
     patches_input,
     run_key_input,
@@ -65,7 +65,7 @@ class FindClusters(QualityOperator):
                 fit, else labels; ``"labels"``; or, for CLIP embeddings, a list of words to choose
                 from
             min_size (5): distinct images that make a cluster; duplicates count once
-            check_pictures (True): with labels, also tell properties of images (brightness, color,
+            check_pictures (True): with labels, also find properties of images (brightness, color,
                 sharpness, size, aspect ratio) that go with errors or with a label, which reads all
                 files; not for embeddings of texts
             by (None): a field, a source or camera say, whose values are looked at as well
@@ -76,7 +76,7 @@ class FindClusters(QualityOperator):
             a dict with ``num_clusters``, ``num_topics``, ``clusters`` (the largest first),
             ``subclasses``, ``unclustered``, ``slices`` (samples with one property among which
             held-out predictions and labels disagree, the surest first), ``correlated`` (labels that
-            a property tells all by itself), …
+            a property predicts all by itself), …
 
         Raises:
             UserError: if the input is at fault; an earlier run of the name then stays
@@ -133,7 +133,7 @@ class FindClusters(QualityOperator):
         reads = bool(fields) and ctx.params.get("label_field") != NOT_CHOSEN
         reads = reads and ctx.params.get("check_pictures", True)
         each = 1 / IMAGES_PER_SECOND if reads else SECONDS_PER_EMBEDDING
-        judging_notice(target, embeddings, inputs, STARTING_SECONDS, each)
+        evaluation_notice(target, embeddings, inputs, STARTING_SECONDS, each)
 
     def from_form(self, given: dict[str, Any]) -> dict[str, Any]:
         names = given.get("names")

@@ -20,14 +20,14 @@ from .base import QualityOperator
 from .form_fields import (
     choice_input,
     embeddings_input,
-    judging_notice,
+    evaluation_notice,
     labels_input,
     patches_input,
     run_key_input,
 )
 from .words import skipped_lines
 
-# Reviews from which the measured precision is told.
+# Reviews from which the measured precision is shown.
 MIN_REVIEWS = 30
 
 # For the forecast in the form, on two cores.
@@ -71,8 +71,8 @@ class FindLabelIssues(QualityOperator):
             predictions_field (None): the predictions of your own model, made out of sample: a
                 Classification field with logits or confidences, in place of what the embeddings
                 predict; for patches, a Detections field with confidences, of which cleanlab's
-                ``object_detection`` tells wrong classes, badly placed boxes and missing ones,
-                beside what the embeddings tell
+                ``object_detection`` finds wrong classes, badly placed boxes and missing ones,
+                beside what the embeddings show
             threshold ("auto"): a number between 0 and 1 flags the labels of this quality or less
                 beside which another one is likelier; by default as many are flagged as cleanlab
                 and the evidence agree on. Their precision is then not estimated
@@ -126,7 +126,7 @@ class FindLabelIssues(QualityOperator):
         )
         columns = (*columns_of(target, detector=True), *REVIEW_COLUMNS)
         run_key_input(ctx, target, self.name, columns, ["flagged"], inputs)
-        judging_notice(target, embeddings, inputs, STARTING_SECONDS, SECONDS_PER_EMBEDDING)
+        evaluation_notice(target, embeddings, inputs, STARTING_SECONDS, SECONDS_PER_EMBEDDING)
 
     def summary(self, result: dict[str, Any]) -> str:
         noun, key = result["things"], result["run_key"]

@@ -14,7 +14,7 @@ from .base import QualityOperator
 from .form_fields import (
     choice_input,
     embeddings_input,
-    judging_notice,
+    evaluation_notice,
     patches_input,
     run_key_input,
 )
@@ -59,7 +59,7 @@ class FindOrderEffects(QualityOperator):
             seed (51): of the shufflings
 
         Returns:
-            a dict with ``differ`` (of sets in which the order does not matter, 5 % are told to),
+            a dict with ``differ`` (true of 5 % of sets in which the order does not matter),
             ``p_value``, ``nearby`` (share of the nearest neighbors within a hundredth of the order,
             ``nearby_expected`` by chance), ``parts`` (the same for each tenth), …
 
@@ -85,18 +85,18 @@ class FindOrderEffects(QualityOperator):
         )
         columns, views = ORDER_EFFECTS.columns, [*ORDER_EFFECTS.views]
         run_key_input(ctx, target, self.name, columns, views, inputs)
-        judging_notice(target, embeddings, inputs, STARTING_SECONDS, SECONDS_PER_EMBEDDING)
+        evaluation_notice(target, embeddings, inputs, STARTING_SECONDS, SECONDS_PER_EMBEDDING)
 
     def summary(self, result: dict[str, Any]) -> str:
         noun, field = result["things"], result["parameters"]["order_by"]
         order = "the order of import" if field is None else f"the order of {code(field)}"
-        told = (
+        nearby = (
             f"{result['nearby']:.1%} of the nearest neighbors are within a hundredth of it, "
             f"{result['nearby_expected']:.1%} by chance (p = {result['p_value']:.3f})"
         )
         if result["differ"]:
             lines = [
-                f"**{order.capitalize()} matters**: {told}",
+                f"**{order.capitalize()} matters**: {nearby}",
                 "- split by chance or by what was recorded together, not by this order",
             ]
             if apart := [str(row["part"]) for row in result["parts"] if row["apart"]]:
@@ -106,7 +106,7 @@ class FindOrderEffects(QualityOperator):
                 )
         else:
             lines = [f"**No effect of {order}** beyond chance among {result['judged']:,} {noun}"]
-            lines.append(f"- {told}")
+            lines.append(f"- {nearby}")
         if result["duplicates"] is None:
             lines.append("- duplicates in a row count as well until `find_duplicates` was run")
         lines += skipped_lines(result)

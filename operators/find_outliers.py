@@ -13,7 +13,7 @@ from ..storage.targets import resolve_target
 from .base import QualityOperator
 from .form_fields import (
     embeddings_input,
-    judging_notice,
+    evaluation_notice,
     labels_input,
     patches_input,
     run_key_input,
@@ -103,7 +103,7 @@ class FindOutliers(QualityOperator):
         run_key_input(ctx, target, self.name, OUTLIERS.columns, [*OUTLIERS.views], inputs)
         checked_threshold(params["threshold"])
         each = 1 / IMAGES_PER_SECOND if params["check_pictures"] else SECONDS_PER_EMBEDDING
-        judging_notice(target, embeddings, inputs, STARTING_SECONDS, each)
+        evaluation_notice(target, embeddings, inputs, STARTING_SECONDS, each)
 
     def summary(self, result: dict[str, Any]) -> str:
         noun, key = result["things"], result["run_key"]

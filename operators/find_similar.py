@@ -10,7 +10,7 @@ from ..checks.similar import SIMILAR, checked_file, find_similar
 from ..markup import code
 from ..storage.targets import resolve_target
 from .base import QualityOperator
-from .form_fields import embeddings_input, judging_notice, patches_input, run_key_input
+from .form_fields import embeddings_input, evaluation_notice, patches_input, run_key_input
 from .words import counted_of, skipped_lines
 
 # For the forecast in the form, on two cores.
@@ -48,7 +48,7 @@ class FindSimilar(QualityOperator):
             num_samples (20): how many are found
             patches_field (None): the field of the patches whose embeddings are searched
             check_pictures (True): whether the pixels of the 20 nearest are compared with those of
-                the file, which tells duplicates
+                the file, which recognizes duplicates
             run_key (None): the name of the run, by default ``similar``
             seed (51): without effect here
 
@@ -91,7 +91,7 @@ class FindSimilar(QualityOperator):
         run_key_input(ctx, target, self.name, SIMILAR.columns, [*SIMILAR.views], inputs)
         if ctx.params.get("similar_to"):
             checked_file(ctx.params["similar_to"])
-        judging_notice(target, embeddings, inputs, STARTING_SECONDS, SECONDS_PER_EMBEDDING)
+        evaluation_notice(target, embeddings, inputs, STARTING_SECONDS, SECONDS_PER_EMBEDDING)
 
     def summary(self, result: dict[str, Any]) -> str:
         noun = result["things"]

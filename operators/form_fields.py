@@ -186,7 +186,7 @@ def run_key_input(
     return key
 
 
-def judging_notice(
+def evaluation_notice(
     target: Target,
     embeddings: str,
     inputs: types.Object,
@@ -200,7 +200,7 @@ def judging_notice(
         target: the samples or patches
         embeddings: the field of the embeddings
         inputs: the form
-        starting, each: seconds to start, and for each vector
+        starting, each: seconds to start, and for each embedding
         verb ("evaluated"): what becomes of them
     """
     count = len(target.ids(having=embeddings))
@@ -255,7 +255,7 @@ def index_from_form(given: dict[str, Any], embeddings: Callable[[], str]) -> dic
 
     Args:
         given: what the form sends; a script that calls FiftyOne's executor sends no offer
-        embeddings: tells the field that is indexed
+        embeddings: returns the field that is indexed
     """
     if "searchable" not in given:
         return given

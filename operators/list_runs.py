@@ -36,7 +36,7 @@ class ListRuns(QualityOperator):
 
         Args:
             samples: a dataset, or a view of it
-            check (True): also tell which runs are out of date, which reads embeddings and labels
+            check (True): also say which runs are out of date, which reads embeddings and labels
 
         Returns:
             a dict with ``runs``: a list of dicts with ``run_key``, ``operator``, ``written_at``,
@@ -92,17 +92,17 @@ class ListRuns(QualityOperator):
             )
             when = (row["written_at"] or "")[:16].replace("T", " ")
             lines.append(
-                f"| {code(row['run_key'])} | {row['operator']} | {when} | {_judged(row)} "
+                f"| {code(row['run_key'])} | {row['operator']} | {when} | {_evaluated(row)} "
                 f"| {_found_by(row)} | {markdown(state)} |"
             )
         return "\n".join(lines)
 
 
-def _judged(row: dict[str, Any]) -> str:
-    read, judged = row["read"], row["judged"]
-    if read is None or judged is None:
+def _evaluated(row: dict[str, Any]) -> str:
+    read, evaluated = row["read"], row["judged"]
+    if read is None or evaluated is None:
         return ""
-    return f"{judged:,}" if judged == read else f"{judged:,} of {read:,}"
+    return f"{evaluated:,}" if evaluated == read else f"{evaluated:,} of {read:,}"
 
 
 def _found_by(row: dict[str, Any]) -> str:
@@ -122,7 +122,7 @@ def _row(run: Run, reasons: list[str] | None) -> dict[str, Any]:
         "model": facts.model,
         "found": _found(run),
         "read": facts.read,
-        "judged": facts.judged,
+        "judged": facts.evaluated,
         "skipped": dict(facts.skipped),
         "finished": run.finished,
         "stale": None if reasons is None else bool(reasons),
@@ -144,13 +144,13 @@ def _found(run: Run) -> str:
     if run.operator == GRAPH:
         return f"{special.get('rows', 0):,} rows"
     if run.operator == COMPUTING:
-        return f"{run.facts.judged or 0:,} embeddings"
+        return f"{run.facts.evaluated or 0:,} embeddings"
     if run.operator == DESCRIBING:
-        return f"{run.facts.judged or 0:,} embeddings, {special.get('dim', 0):,} dimensions"
+        return f"{run.facts.evaluated or 0:,} embeddings, {special.get('dim', 0):,} dimensions"
     if run.operator == SIMILARITY_INDEX:
         return "search by image" + (" and text" if special.get("text_search") else "")
     if run.operator == REDUCING:
-        return f"{run.facts.judged or 0:,} embeddings, {special.get('dim', 0):,} dimensions"
+        return f"{run.facts.evaluated or 0:,} embeddings, {special.get('dim', 0):,} dimensions"
     if run.operator == VISUALIZATION:
         return f"trustworthiness {special.get('trustworthiness', 0):.3f}"
     overall = special.get("overall") or {}

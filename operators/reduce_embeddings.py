@@ -20,9 +20,9 @@ from .form_fields import (
     NOT_CHOSEN,
     choice_input,
     embeddings_input,
+    evaluation_notice,
     index_from_form,
     index_input,
-    judging_notice,
     labels_input,
     patches_input,
 )
@@ -158,7 +158,7 @@ class ReduceEmbeddings(QualityOperator):
         if key is not None:
             check_index_key(target, field, key)
         each = SECONDS_PER_EMBEDDING[reduction.method or "pca"]
-        judging_notice(target, embeddings, inputs, STARTING_SECONDS, each, "reduced")
+        evaluation_notice(target, embeddings, inputs, STARTING_SECONDS, each, "reduced")
 
     def from_form(self, given: dict[str, Any]) -> dict[str, Any]:
         def field() -> str:

@@ -110,11 +110,11 @@ class ReviewLabelIssues(QualityOperator):
             return ctx.dataset.select_labels(labels=ctx.selected_labels)
         if ctx.params.get("decision") == "undo":
             return ctx.view
-        _judged_runs(ctx.dataset)
+        _evaluated_runs(ctx.dataset)
         raise UserError("Select the samples or patches to review in the grid first")
 
     def form(self, ctx: Any, samples: Any, inputs: types.Object) -> None:
-        runs = _judged_runs(ctx.dataset)
+        runs = _evaluated_runs(ctx.dataset)
         choice_input(inputs, "run_key", runs, label="Run")
         choices = types.RadioGroup()
         for decision, text in DECISIONS.items():
@@ -162,7 +162,7 @@ class ReviewLabelIssues(QualityOperator):
         inputs.view("plan", types.Notice(label=text))
 
     def from_form(self, given: dict[str, Any]) -> dict[str, Any]:
-        # A button of a result also tells where it stands.
+        # A button of a result also says where it is.
         return {name: value for name, value in given.items() if name not in (IDS, "path")}
 
     def links(self, result: dict[str, Any]) -> list[tuple[str, str, dict[str, Any]]]:
@@ -205,7 +205,7 @@ def _named(changes: list[tuple[str, str, int]]) -> str:
     return ", ".join(texts + ["…"] * (len(changes) > NAMED))
 
 
-def _judged_runs(dataset: fo.Dataset) -> list[str]:
+def _evaluated_runs(dataset: fo.Dataset) -> list[str]:
     """The runs whose labels can be reviewed, for the form.
 
     Raises:

@@ -1,4 +1,4 @@
-"""``review_suggestions``: suggested labels become labels, and can be taken back."""
+"""``review_suggestions``: suggested labels become labels, and that can be undone."""
 
 from typing import Any
 

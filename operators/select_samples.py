@@ -22,7 +22,7 @@ from .form_fields import (
     NOT_CHOSEN,
     choice_input,
     embeddings_input,
-    judging_notice,
+    evaluation_notice,
     labels_input,
     patches_input,
     run_key_input,
@@ -166,7 +166,7 @@ class SelectSamples(QualityOperator):
         params = self._parameters({**ctx.params, "embeddings": embeddings}, from_form=True)
         checked_strategy(params["strategy"], params["around"])
         checked_number(params["num_samples"])
-        judging_notice(target, embeddings, inputs, STARTING_SECONDS, SECONDS_PER_EMBEDDING)
+        evaluation_notice(target, embeddings, inputs, STARTING_SECONDS, SECONDS_PER_EMBEDDING)
 
     def summary(self, result: dict[str, Any]) -> str:
         noun, key = result["things"], result["run_key"]
@@ -176,9 +176,9 @@ class SelectSamples(QualityOperator):
         ]
         if result["selected"] < result["wanted"]:
             lines.append(f"- {result['wanted']:,} were requested; there are no more to choose from")
-        told = result["coverage"][-1]
+        coverage = result["coverage"][-1]
         lines.append(
-            f"- {percent(told['covered'])} of all {noun} are near a selected one; "
+            f"- {percent(coverage['covered'])} of all {noun} are near a selected one; "
             f"{result['uncovered']:,} are farther than {result['radius']:.2f}: saved view "
             f"{code(f'{key}: uncovered')}"
         )

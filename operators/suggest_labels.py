@@ -12,7 +12,7 @@ from ..storage.targets import resolve_target
 from .base import QualityOperator
 from .form_fields import (
     embeddings_input,
-    judging_notice,
+    evaluation_notice,
     labels_input,
     patches_input,
     run_key_input,
@@ -88,7 +88,7 @@ class SuggestLabels(QualityOperator):
         )
         run_key_input(ctx, target, self.name, columns_of(target), [*SUGGESTIONS.views], inputs)
         checked_precision(ctx.params.get("precision") or 0.95)
-        judging_notice(target, embeddings, inputs, STARTING_SECONDS, SECONDS_PER_EMBEDDING)
+        evaluation_notice(target, embeddings, inputs, STARTING_SECONDS, SECONDS_PER_EMBEDDING)
 
     def summary(self, result: dict[str, Any]) -> str:
         noun, key = result["things"], result["run_key"]

@@ -18,8 +18,8 @@ def draw_card(
     panel: types.Object, ctx: Any, events: "ClassSeparability", stored: StoredSeparability
 ) -> None:
     """Adds the card of the selected class, or else a hint to click one."""
-    selection = get_shown(ctx).get("selection")
-    row = stored.classes.get((selection or {}).get("label"))
+    selection: dict[str, Any] = get_shown(ctx).get("selection") or {}
+    row = stored.classes.get(selection.get("label", ""))
     if row is None:
         _hint(panel, stored)
         return

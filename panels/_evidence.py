@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 import fiftyone.operators.types as types
 
-from ..checks.evidence import Evidence, Known, Other
+from ..checks.evidence import Evidence, Other, RunEvidence
 from ..markup import code, markdown
 from ..storage.reviews import DISTINCT, FITS, REMOVE, TYPICAL
 from ._label_evidence import draw_decided, draw_label
@@ -83,7 +83,7 @@ def draw_evidence(
         events: what clicks call
         place: where the person is
         evidence: what is known
-        undo: whether there is a decision to take back
+        undo: whether there is a decision to undo
     """
     _progress(panel, events, place, undo)
     sections = [
@@ -105,16 +105,16 @@ def draw_evidence(
 
 
 def _progress(panel: types.Object, events: "WhyThisSample", place: Place, undo: bool) -> None:
-    queue, at = place.queue, place.queue.place(place.id)
+    queue, index = place.queue, place.queue.place(place.id)
     row = panel.h_stack("moves", gap=1, align_y="center", componentsProps=wrapping_row())
     where = {"params": {"id": place.id}, "variant": "outlined"}
-    row.btn("back", "Back", icon="arrow_back", on_click=events.on_back, disabled=not at, **where)
+    row.btn("back", "Back", icon="arrow_back", on_click=events.on_back, disabled=not index, **where)
     row.btn("skip", "Skip", icon="arrow_forward", on_click=events.on_skip, **where)
     row.btn("undo", "Undo", icon="undo", on_click=events.on_undo, disabled=not undo, **where)
     total, done = len(queue.ids), len(queue.decided)
     if not total:
         return
-    text = f"{at + 1:,} of {total:,}" if at is not None else f"{total:,} in the queue"
+    text = f"{index + 1:,} of {total:,}" if index is not None else f"{total:,} in the queue"
     if place.queued is not None:
         text += f" in {code(place.queued.key)}, {done:,} reviewed"
         panel.float("progress", default=done / total, view=types.ProgressView(variant="linear"))
@@ -129,7 +129,11 @@ def _progress(panel: types.Object, events: "WhyThisSample", place: Place, undo: 
 
 
 def _duplicate(
-    panel: types.Object, events: "WhyThisSample", place: Place, evidence: Evidence, known: Known
+    panel: types.Object,
+    events: "WhyThisSample",
+    place: Place,
+    evidence: Evidence,
+    known: RunEvidence,
 ) -> bool:
     facts = known.facts
     if facts["group"] is None:
@@ -164,7 +168,9 @@ def _member(other: Other, place: Place) -> str:
     return " · ".join(part for part in parts if part) or "no label"
 
 
-def _outlier(panel: types.Object, events: "WhyThisSample", place: Place, known: Known) -> bool:
+def _outlier(
+    panel: types.Object, events: "WhyThisSample", place: Place, known: RunEvidence
+) -> bool:
     facts = known.facts
     if not facts["flagged"] and facts["review"] is None:
         return False
@@ -181,7 +187,11 @@ def _outlier(panel: types.Object, events: "WhyThisSample", place: Place, known: 
 
 
 def _caption(
-    panel: types.Object, events: "WhyThisSample", place: Place, evidence: Evidence, known: Known
+    panel: types.Object,
+    events: "WhyThisSample",
+    place: Place,
+    evidence: Evidence,
+    known: RunEvidence,
 ) -> bool:
     facts = known.facts
     if not facts["flagged"] and facts["review"] is None:
@@ -208,7 +218,7 @@ def _decisions(
     name: str,
     events: "WhyThisSample",
     place: Place,
-    known: Known,
+    known: RunEvidence,
     offered: tuple[tuple[str, str, str], ...],
 ) -> None:
     """Adds the decisions that are offered, or the one that was made."""

@@ -1,7 +1,7 @@
 """Plotly figures of the panel, as dictionaries: bars of a measure, and the confusion of classes.
 
 Text and lines take the colors of the App's theme. What carries meaning is colored so that it can
-be told apart by everyone, on dark and on light: a blue and an orange of Okabe and Ito's palette
+be distinguished by everyone, on dark and on light: a blue and an orange of Okabe and Ito's palette
 that differ in lightness, and cividis.
 
 Names are escaped wherever Plotly shows them, on its axes too, from where a click brings them:
@@ -16,7 +16,7 @@ from ..markup import plotly
 from ._measures import Measure, percent
 
 BLUE, ORANGE, GRAY = "#4a90c4", "#e69f00", "#8c8c8c"
-# Okabe and Ito's, those that show on dark and on light; a dash tells lines apart without color.
+# Okabe and Ito's, those that show on dark and on light; a dash distinguishes lines without color.
 COLORS = (BLUE, ORANGE, "#009e73", "#d55e00", "#cc79a7", "#56b4e9")
 DASHES = ("solid", "dash", "dot")
 FAINT = "rgba(128, 128, 128, 0.25)"
@@ -114,7 +114,7 @@ def confusion(
     classes: dict[str, dict[str, Any]],
     key: str,
 ) -> Figure:
-    """What each class (row) is taken for (column); the diagonal is gray.
+    """What each class (row) is predicted as (column); the diagonal is gray.
 
     Args:
         labels: the classes, in their order
@@ -185,16 +185,16 @@ def confusion(
 
 
 def history(lines: Mapping[tuple[str, str], Sequence[tuple[str, float]]]) -> Figure:
-    """What runs told over time: counts of findings, and above them balanced accuracy.
+    """What runs reported over time: counts of findings, and above them balanced accuracy.
 
     Args:
-        lines: by run and kind, when it was told (ISO 8601, UTC) and how much
+        lines: by run and kind, when it was reported (ISO 8601, UTC) and how much
 
     Returns:
         the traces and the layout
     """
     traces, of_kind = [], Counter(kind for _, kind in lines)
-    for number, ((run_key, kind), told) in enumerate(lines.items()):
+    for number, ((run_key, kind), points) in enumerate(lines.items()):
         accuracy = kind == "accuracy"
         name = f"{kind} ({plotly(run_key)})" if of_kind[kind] > 1 else kind
         shown = "%{y:.1%}" if accuracy else "%{y:,}"
@@ -203,8 +203,8 @@ def history(lines: Mapping[tuple[str, str], Sequence[tuple[str, float]]]) -> Fig
                 "type": "scatter",
                 "mode": "lines+markers",
                 "name": name,
-                "x": [when[:19] for when, _ in told],
-                "y": [value for _, value in told],
+                "x": [when[:19] for when, _ in points],
+                "y": [value for _, value in points],
                 "yaxis": "y2" if accuracy else "y",
                 "line": {"color": COLORS[number % len(COLORS)], "dash": DASHES[number % 3]},
                 "hovertemplate": f"{shown}, %{{x|%Y-%m-%d %H:%M}}<extra>{name}</extra>",

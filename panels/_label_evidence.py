@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import fiftyone.operators.types as types
 
-from ..checks.evidence import Evidence, Known
+from ..checks.evidence import Evidence, RunEvidence
 from ..checks.label_issue_columns import LABEL_ISSUES
 from ..checks.reviews import known_classes
 from ..markup import markdown
@@ -42,7 +42,7 @@ def draw_label(
     events: "WhyThisSample",
     place: Place,
     evidence: Evidence,
-    known: Known,
+    known: RunEvidence,
 ) -> bool:
     """Adds what is known of a label, and what there is to decide."""
     facts, label = known.facts, evidence.seen.label
@@ -56,12 +56,12 @@ def draw_label(
             text += f", confidence {percent(sure)} (not calibrated)"
         panel.md(text, name="label_title")
     elif facts["flagged"]:
-        panel.md(f"**{markdown(label)}** is likely wrong{_told(facts)}", name="label_title")
+        panel.md(f"**{markdown(label)}** is likely wrong{_reason(facts)}", name="label_title")
     else:
         panel.md(f"Label **{markdown(label)}**: not flagged", name="label_title")
     if not decided:
         _label_decisions(panel, ctx, events, place, evidence, known)
-    panel.md(_witnesses(facts), name="witnesses")
+    panel.md(_votes(facts), name="votes")
     if known.others:
         title = "Neighbors with other labels"
         if known.num_others > len(known.others):
@@ -77,7 +77,7 @@ def _change(evidence: Evidence) -> str:
     return f"**{markdown(before)} → {markdown(now)}**"
 
 
-def _told(facts: Mapping[str, Any]) -> str:
+def _reason(facts: Mapping[str, Any]) -> str:
     parts = [markdown(facts["reason"])] if facts.get("reason") else []
     for what in ("wrong", "missing"):
         if facts.get(what) and all(isinstance(name, str) for name in facts[what]):
@@ -85,7 +85,7 @@ def _told(facts: Mapping[str, Any]) -> str:
     return f" ({'; '.join(parts)})" if parts else ""
 
 
-def _witnesses(facts: Mapping[str, Any]) -> str:
+def _votes(facts: Mapping[str, Any]) -> str:
     said = []
     for name, who in (("probe", "Classifier"), ("neighbors", "Neighbors")):
         if facts.get(name) is not None:
@@ -103,7 +103,7 @@ def _label_decisions(
     events: "WhyThisSample",
     place: Place,
     evidence: Evidence,
-    known: Known,
+    known: RunEvidence,
 ) -> None:
     facts, label = known.facts, evidence.seen.label
     asked = {"id": place.id, "run_key": known.run.key}
@@ -141,13 +141,13 @@ def _choice(
     ctx: Any,
     events: "WhyThisSample",
     place: Place,
-    asked: dict[str, str],
+    asked: dict[str, str | None],
     evidence: Evidence,
-    known: Known,
+    known: RunEvidence,
 ) -> None:
     """The choice of any other label, with a button that can be pressed when there is one."""
     names = types.AutocompleteView(space=6)
-    several = label_field_of(evidence.target, known.run.facts.label_field).several
+    several = label_field_of(evidence.target, known.run.facts.required_label_field).several
     for name in _classes(evidence, known)[:MAX_CLASSES]:
         names.add_choice(name, label=name)
     wide = {"gridTemplateColumns": "minmax(0, 320px) max-content", "alignItems": "end"}
@@ -168,18 +168,18 @@ def _choice(
 
 def choice_of(place: Place) -> str:
     """The part of the panel's state that holds a label, of this sample alone."""
-    return f"choice_{app_id(place.id)}"
+    return f"choice_{app_id(place.id or '')}"
 
 
-def _classes(evidence: Evidence, known: Known) -> list[str]:
-    told = known.run.facts.special.get("classes") or ()
-    if names := [row["label"] for row in told if row.get("label")]:
+def _classes(evidence: Evidence, known: RunEvidence) -> list[str]:
+    classes = known.run.facts.special.get("classes") or ()
+    if names := [row["label"] for row in classes if row.get("label")]:
         return names
-    return known_classes(evidence.target, known.run.facts.label_field)
+    return known_classes(evidence.target, known.run.facts.required_label_field)
 
 
 def draw_decided(
-    panel: types.Object, events: "WhyThisSample", place: Place, known: Known, what: str
+    panel: types.Object, events: "WhyThisSample", place: Place, known: RunEvidence, what: str
 ) -> None:
     of_label = known.run.operator == LABEL_ISSUES.name
     row = panel.h_stack(f"decided_{known.run.operator}", gap=1, align_y="center")

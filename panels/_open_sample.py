@@ -18,7 +18,7 @@ from ..storage.runs import Run, plugin_runs
 from ..storage.target import SEPARATOR, About
 from ._state import signature
 
-# Where the panels tell each other what is reviewed, and for how long, in seconds.
+# Where the panels share what is reviewed, and for how long, in seconds.
 STORE, KEPT_FOR = "@embedding/quality/why_this_sample", 30 * 24 * 3600
 
 # The operator that opens a sample once the App shows its view.
@@ -96,7 +96,7 @@ def _likeliest(ctx: Any, runs: dict[str, Run]) -> tuple[Run | None, Queue]:
 def intend(ctx: Any, run: Run) -> None:
     """Remembers that a run is about to be reviewed, until the App shows its view.
 
-    The App may open a sample, and tell of it, before it has changed the view.
+    The App may open a sample, and report it, before it has changed the view.
     """
     store = ctx.store(STORE)
     store.set(_intended(ctx), {"run_key": run.key, "view": _view_key(ctx)}, ttl=KEPT_FOR)
@@ -128,7 +128,7 @@ def open_in_view(ctx: Any, run: Run, id_: str) -> None:
 
 
 def show_view(ctx: Any, run: Run, view: str, id_: str | None = None) -> None:
-    """Shows a saved view of a run with the fields that tell of it, and opens a sample of it.
+    """Shows a saved view of a run with the fields of its findings, and opens a sample of it.
 
     The App chooses other fields when a view is loaded, so these are set once it is.
     """
@@ -146,10 +146,10 @@ def is_shown(ctx: Any, place: Place, run: Run) -> bool:
 
 
 def _intention(ctx: Any, runs: list[Run]) -> Run | None:
-    told = ctx.store(STORE).get(_intended(ctx)) or {}
-    if told.get("view") != _view_key(ctx):
+    intended = ctx.store(STORE).get(_intended(ctx)) or {}
+    if intended.get("view") != _view_key(ctx):
         return None
-    return next((run for run in runs if run.key == told.get("run_key")), None)
+    return next((run for run in runs if run.key == intended.get("run_key")), None)
 
 
 def _intended(ctx: Any) -> str:
@@ -157,7 +157,7 @@ def _intended(ctx: Any) -> str:
 
 
 def _view_key(ctx: Any) -> str:
-    """Tells the view that the App said it shows from others."""
+    """Identifies the view that the App says it shows."""
     name = ctx.request_params.get("view_name") or ""
     return f"{name} {signature(ctx.request_params.get('view') or [])}"
 

@@ -118,10 +118,10 @@ def _card(
         states.append("solved")
     elif queue is not None and queue.decided:
         states.append("reviewed" if not queue.num_open else "open")
-        told = f"{len(queue.decided):,} of {len(queue.ids):,} reviewed"
+        progress = f"{len(queue.decided):,} of {len(queue.ids):,} reviewed"
         if card.precision is not None:
-            told += f", {percent(card.precision)} of them correct"
-        states.append(told)
+            progress += f", {percent(card.precision)} of them correct"
+        states.append(progress)
     else:
         states.append("open")
     if stale:
@@ -195,7 +195,7 @@ def _actions(
 
 
 def _over_time(panel: types.Object, runs: list[Run]) -> None:
-    """Adds what the runs told since they were first made, where one has replaced another."""
+    """Adds what the runs reported since they were first made, where one has replaced another."""
     lines = read_history(run for run in runs if run.finished)
     if not lines:
         return

@@ -122,7 +122,7 @@ def named_run(runs: list[Run], key: str | None) -> Run | None:
 
 
 def version(run: Run) -> str:
-    """Tells a run from one of the same key that was computed later."""
+    """Distinguishes a run from one of the same key that was computed later."""
     return f"{run.key} {run.written_at}"
 
 
@@ -144,9 +144,9 @@ def seen_runs(ctx: Any) -> tuple[StoredSeparability, StoredSeparability | None]:
         UserError: if they are not what is seen any more: what was clicked may have moved
     """
     runs = store.separability_runs(ctx.dataset)
-    if not is_current(ctx, runs):
-        raise UserError("The run was deleted or recomputed; this is the current one")
     run = named_run(runs, get_state(ctx, "top.run"))
+    if run is None or not is_current(ctx, runs):
+        raise UserError("The run was deleted or recomputed; this is the current one")
     other = named_run(runs, get_state(ctx, "top.other"))
     stored = store.read_separability(ctx.dataset, run)
     if other is None or other.key == run.key:
@@ -230,7 +230,7 @@ def view_of(ctx: Any, stored: StoredSeparability, kind: str, label: str, other: 
     if kind == "class":
         return store.class_view(ctx.dataset, stored, label)
     if kind == "pair":
-        return store.pair_view(ctx.dataset, stored, label, other)
+        return store.pair_view(ctx.dataset, stored, label, other or "")
     return store.flagged_view(ctx.dataset, stored, label, kind)
 
 

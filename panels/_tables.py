@@ -180,5 +180,5 @@ def help_text() -> str:
 
 def run_name(run: Run) -> str:
     about = run.facts.about
-    of = f", {about.path}" if about.path != "samples" else ""
-    return f"{run.key} ({run.facts.embeddings[0]}{of})"
+    suffix = f", {about.path}" if about.path != "samples" else ""
+    return f"{run.key} ({run.facts.embeddings[0]}{suffix})"

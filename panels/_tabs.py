@@ -212,7 +212,7 @@ def _page_buttons(
     total: int,
     on_click: Callable[..., Any],
 ) -> None:
-    """Adds "Previous", where one is, and "Next", as the prefixed names; a click tells the page."""
+    """Adds "Previous", where one is, and "Next", as the prefixed names; a click sends the page."""
     last = min((page + 1) * size, total)
     row.btn(
         f"{prefix}previous",

@@ -37,7 +37,7 @@ def draw_threshold(
         view=types.SliderView(value_label_display="off"),  # it would say 1.000000
         on_change=events.on_slide,
     )
-    panel.md(_told(scores, chosen / STEPS), name=f"above{number}")
+    panel.md(_forecast(scores, chosen / STEPS), name=f"above{number}")
     row = panel.h_stack(f"thresholds{number}", gap=1, componentsProps=wrapping_row())
     apply = {"run_key": run.key, "threshold": chosen / STEPS}
     row.btn(
@@ -60,7 +60,7 @@ def draw_threshold(
         )
 
 
-def _told(scores: Scores, chosen: float) -> str:
+def _forecast(scores: Scores, chosen: float) -> str:
     """How many the slider would flag, and what is flagged now."""
     side = "quality {:.2f} or less" if scores.low else "score {:.2f} or more"
     count = int(scores.flags(chosen).sum())

@@ -292,7 +292,7 @@ class ClassSeparability(foo.Panel):
         if opened:
             state |= new_seat(ctx)
         changes: list[str] | None = []
-        anew = False
+        is_new = False
         if run is not None:
             stored = store.read_separability(ctx.dataset, run)
             changes = store.changes(ctx.dataset, stored, compare=False)
@@ -302,13 +302,13 @@ class ClassSeparability(foo.Panel):
                 state["top.other"] = NONE
             if get_state(ctx, "read") != version(run):
                 state |= {"read": version(run), "page": 0, "matrix": 0, "stale": ""}
-                anew = True
+                is_new = True
         if changes is not None:
             state["stale"] = "; ".join(changes)
         set_state(ctx, state)
-        if anew and (shown := get_shown(ctx)):
+        if is_new and (shown := get_shown(ctx)):
             set_shown(ctx, {**shown, "selection": None})
-        if changes is None:
+        if run is not None and changes is None:
             ctx.prompt(
                 self.method_to_uri("check"),
                 params={"run": run.key},

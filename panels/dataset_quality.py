@@ -1,6 +1,6 @@
 """The panel "Dataset quality": what the runs found, kept, with what there is to do about each.
 
-It reads stored runs anddoes not compute. Whether they are out of date takes seconds to tell of
+It reads stored runs and does not compute. Whether they are out of date takes seconds to find out of
 large datasets, and is asked in an event of its own.
 """
 

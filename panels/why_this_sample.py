@@ -38,7 +38,7 @@ from ._tables import fitted
 
 logger = logging.getLogger(__name__)
 
-# Decisions that Undo takes back one after the other.
+# Decisions that Undo withdraws one after the other.
 MAX_UNDO = 100
 
 Handler = Callable[..., Any]
@@ -89,7 +89,7 @@ class WhyThisSample(foo.Panel):
         """Drawn afresh."""
 
     def on_change_view(self, ctx: Any) -> None:
-        """Drawn afresh: the view tells the queue, and may come after the sample."""
+        """Drawn afresh: the view decides the queue, and may come after the sample."""
 
     def on_change_dataset(self, ctx: Any) -> None:
         ctx.panel.state.clear()
@@ -101,7 +101,7 @@ class WhyThisSample(foo.Panel):
     @guarded
     def on_decide(self, ctx: Any) -> None:
         """One decision on the open sample, and on to the next."""
-        place, decision = _asked(ctx), ctx.params["decision"]
+        (place, id_), decision = _asked(ctx), ctx.params["decision"]
         label = ctx.params.get("label")
         if decision == "set" and not label:
             label = str(get_state(ctx, f"{choice_of(place)}.label") or "").strip()
@@ -112,19 +112,19 @@ class WhyThisSample(foo.Panel):
         queued = place.queued is not None and place.queued.key == key
         # The second half of a double click: its buttons are not drawn for what is decided.
         if not (queued and place.id in place.queue.decided):
-            _decide(ctx, key, place, decision, label)
-            _remember(ctx, key, place.id)
+            _decide(ctx, key, id_, decision, label)
+            _remember(ctx, key, id_)
         _go(ctx, following)
 
     @guarded
     def on_undo(self, ctx: Any) -> None:
-        """Takes back the last decision, and opens what it was about."""
+        """Undoes the last decision, and opens what it was about."""
         history = _history(ctx)
         if not history:
             raise UserError("There is nothing to undo")
         last = history.pop()
         place = find_place(ctx)
-        _decide(ctx, last["run_key"], place, "undo", None, last["id"])
+        _decide(ctx, last["run_key"], last["id"], "undo")
         _keep_history(ctx, history)
         if app_id(last["id"]) == ctx.current_sample:
             return
@@ -136,20 +136,20 @@ class WhyThisSample(foo.Panel):
 
     @guarded
     def on_take_back(self, ctx: Any) -> None:
-        """Takes back the decision on the open sample."""
-        place, key = _asked(ctx), ctx.params["run_key"]
-        _decide(ctx, key, place, "undo", None)
-        kept = [one for one in _history(ctx) if (one["run_key"], one["id"]) != (key, place.id)]
+        """Withdraws the decision on the open sample."""
+        (_, id_), key = _asked(ctx), ctx.params["run_key"]
+        _decide(ctx, key, id_, "undo")
+        kept = [one for one in _history(ctx) if (one["run_key"], one["id"]) != (key, id_)]
         _keep_history(ctx, kept)
 
     @guarded
     def on_skip(self, ctx: Any) -> None:
-        place = _asked(ctx)
+        place, _ = _asked(ctx)
         _go(ctx, place.queue.after(place.id))
 
     @guarded
     def on_back(self, ctx: Any) -> None:
-        place = _asked(ctx)
+        place, _ = _asked(ctx)
         before = place.queue.before(place.id)
         if before is None:
             raise UserError("This is the first one")
@@ -208,8 +208,8 @@ class WhyThisSample(foo.Panel):
         panel.btn("refresh", "Refresh", icon="refresh", on_click=self.on_refresh)
 
 
-def _asked(ctx: Any) -> Place:
-    """Where a person is, if that is what the clicked button was drawn for.
+def _asked(ctx: Any) -> tuple[Place, str]:
+    """Where a person is, and what is open, if the clicked button was drawn for that.
 
     Raises:
         UserError: if another sample is open by now
@@ -217,12 +217,10 @@ def _asked(ctx: Any) -> Place:
     place = find_place(ctx)
     if place.id is None or app_id(place.id) != app_id(ctx.params["id"]):
         raise UserError("Another sample has been opened since; nothing was changed")
-    return place
+    return place, place.id
 
 
-def _decide(
-    ctx: Any, key: str, place: Place, decision: str, label: str | None, id_: str | None = None
-) -> None:
+def _decide(ctx: Any, key: str, id_: str, decision: str, label: str | None = None) -> None:
     """Reviews one sample or patch by a run.
 
     Raises:
@@ -231,7 +229,7 @@ def _decide(
     run = read_run(ctx.dataset, key)
     if run is None:
         raise UserError("The run was deleted; nothing was changed")
-    target = few(ctx.dataset, run.facts.about, [id_ or place.id])
+    target = few(ctx.dataset, run.facts.about, [id_])
     if run.operator != LABEL_ISSUES.name:
         review_finding(target, run, decision)
         return

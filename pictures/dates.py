@@ -27,7 +27,7 @@ def taken_at(paths: Sequence[str]) -> np.ndarray:
         paths: of n files; each is opened once, and its pixels are not decoded
 
     Returns:
-        (n,) float64, seconds since 1970 by the camera's clock; NaN where a file tells no date
+        (n,) float64, seconds since 1970 by the camera's clock; NaN where a file holds no date
     """
     files = sorted(set(paths))
     with ThreadPoolExecutor(num_cores()) as pool:
@@ -42,7 +42,7 @@ def _date(path: str) -> float:
             with opened(path) as image:
                 exif = image.getexif()
                 camera = exif.get_ifd(CAMERA)
-    except Exception:  # whatever a damaged file raises, it tells no date
+    except Exception:  # whatever a damaged file raises, it holds no date
         return np.nan
     for tag, fraction in (ORIGINAL, DIGITIZED, CHANGED):
         text = str(camera.get(tag) or exif.get(tag) or "").strip().rstrip("\0")

@@ -16,12 +16,12 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 
 from ..cores import num_cores
-from ..steps import Progress
+from ..steps import ProgressCallback
 from .file_pixels import pixel_digest
 from .images import LARGE_PIXELS
 from .small_pictures import SmallPictures
 
-# Bytes at the end of a file that tell most files of one size apart.
+# Bytes at the end of a file that distinguish most files of one size.
 END_BYTES = 4096
 
 # Gray levels by which small versions of the same pixels differ at most where a large JPEG was
@@ -29,7 +29,7 @@ END_BYTES = 4096
 SMALL_DIFFERENCE = 4
 
 
-def exact_copies(small: SmallPictures, progress: Progress | None = None) -> np.ndarray:
+def exact_copies(small: SmallPictures, progress: ProgressCallback | None = None) -> np.ndarray:
     """Finds sets of images with the same bytes or the same pixels.
 
     Args:

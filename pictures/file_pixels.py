@@ -15,7 +15,7 @@ from .images import MOST_PIXELS, opened, upright
 from .numbers import is_cut_down, read_with_opencv
 
 # Formats of which Pillow, or OpenCV for more than 8 bits, gives all that is in them. Others hold
-# layers, further sizes, or more bits than it tells, such as PSD, ICO, JPEG 2000 and AVIF.
+# layers, further sizes, or more bits than it reports, such as PSD, ICO, JPEG 2000 and AVIF.
 COMPARED = ("PNG", "JPEG", "MPO", "GIF", "WEBP", "TIFF", "BMP", "TGA", "PCX", "SGI")
 
 # Modes of 8 bits that are colors with an opacity, and those that are gray or RGB in fewer bytes.

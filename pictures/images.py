@@ -240,7 +240,7 @@ def crop_square(image: Image.Image, box: Box) -> Image.Image:
     The square has the box's longer side and is moved inwards at the image's border, so that the
     whole object survives the square input of a model, with some of its surroundings instead of
     being squashed or losing its ends. Measured on the objects of COCO128 with ``cnn``, 5-NN
-    accuracy across pictures: square 0.44, squashed box 0.41, box with its ends cropped 0.40.
+    accuracy across images: square 0.44, squashed box 0.41, box with its ends cropped 0.40.
 
     Args:
         image: a PIL image

@@ -1,6 +1,6 @@
 """What is measured on the pixels of images and objects: size, brightness, color, sharpness.
 
-Stands apart from the judgment because files are slow and fail, one by one: each is decoded once,
+Stands apart from the evaluation because files are slow and fail, one by one: each is decoded once,
 in threads, and one that cannot be read leaves a reason. Measured at a small size, as cleanvision
 does (Apache-2.0, github.com/cleanlab/cleanvision); see ``analysis.uninformative``.
 """
@@ -15,11 +15,11 @@ import numpy as np
 from PIL import Image
 
 from ..cores import num_cores
-from ..steps import Progress
+from ..steps import ProgressCallback
 from .images import Box, UnreadableImageError, full_size, load_image
 
-# Too few pixels to tell blur from a plain surface.
-SMALLEST_JUDGED_SIDE = 16
+# Too few pixels to distinguish blur from a plain surface.
+SMALLEST_EVALUATED_SIDE = 16
 
 # Longest sides in pixels at which brightness and color, and sharpness, are measured.
 COLOR_SIDE, SHARPNESS_SIDE = 256, 64
@@ -90,7 +90,7 @@ class FileMeasures:
 def measure_files(
     paths: Sequence[str],
     boxes: Sequence[Box | None] | None = None,
-    progress: Progress | None = None,
+    progress: ProgressCallback | None = None,
 ) -> FileMeasures:
     """Measures images, or objects in images.
 
@@ -191,7 +191,7 @@ def _sharpness(image: Image.Image) -> float | None:
     """
     gray = np.asarray(_shrink(image, SHARPNESS_SIDE).convert("L"), np.float32)
     deviation = gray.std()
-    if min(image.size) < SMALLEST_JUDGED_SIDE or min(gray.shape) < 3 or deviation < 1:
+    if min(image.size) < SMALLEST_EVALUATED_SIDE or min(gray.shape) < 3 or deviation < 1:
         return None
     around = gray[:-2, 1:-1] + gray[2:, 1:-1] + gray[1:-1, :-2] + gray[1:-1, 2:]
     return float((4 * gray[1:-1, 1:-1] - around).std() / deviation)

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from ..cores import num_cores
-from ..steps import Progress
+from ..steps import ProgressCallback
 from .closer import CloserPictures, Picture, cut
 from .images import Box, UnreadableImageError, full_size, load_image
 
@@ -76,7 +76,7 @@ class SmallPictures:
 
 
 def read_small_pictures(
-    pictures: Sequence[Picture], progress: Progress | None = None
+    pictures: Sequence[Picture], progress: ProgressCallback | None = None
 ) -> SmallPictures:
     """Decodes every file once and keeps a small gray version of each image.
 

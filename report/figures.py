@@ -1,6 +1,6 @@
 """The numbers of the page's figures: confusion of classes, and a plot with names on it.
 
-Colors are told apart by everyone, on light and on dark: seven of Okabe and Ito's palette.
+Colors are distinguishable by everyone, on light and on dark: seven of Okabe and Ito's palette.
 """
 
 from collections import Counter

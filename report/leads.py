@@ -45,11 +45,11 @@ def leads(contents: "Contents") -> list[Lead]:
         "select_samples": _of_selection,
     }
     found = []
-    for name, of in made.items():
-        runs = contents.of(name)
+    for name, leads_of in made.items():
+        runs = contents.runs_of(name)
         for reported in runs:
             which = f" (run {reported.run.key})" if len(runs) > 1 else ""
-            found += [replace(lead, title=lead.title + which) for lead in of(reported)]
+            found += [replace(lead, title=lead.title + which) for lead in leads_of(reported)]
     return sorted(found, key=lambda lead: lead.urgency)
 
 
@@ -64,7 +64,7 @@ def percent(share: float | None) -> str:
 
 
 def _of_duplicates(reported: "ReportedRun") -> list[Lead]:
-    things, anchor = reported.things, f"run-{reported.run.key}"
+    noun, anchor = reported.noun, f"run-{reported.run.key}"
     of_texts = bool(reported.run.facts.parameters.get("text_field"))
     groups: dict[int, list] = {}
     for finding in reported.findings:
@@ -92,17 +92,17 @@ def _of_duplicates(reported: "ReportedRun") -> list[Lead]:
                 anchor,
             )
         )
-    told = {
+    texts = {
         "exact": "Identical pixels; one of each group is enough.",
         "near": "Mirrored, cropped, resized or retouched; review them, then keep one.",
     }
     if of_texts:
-        told = {
+        texts = {
             "exact": "The same text except for case and punctuation; their images were not "
             "compared.",
             "near": "A few words differ; review them. Their images were not compared.",
         }
-    for kind, text in told.items():
+    for kind, text in texts.items():
         some = [group for group in groups.values() if is_exact(group) == (kind == "exact")]
         extra = sum(not f.keep for group in some for f in group)
         if some:
@@ -110,7 +110,7 @@ def _of_duplicates(reported: "ReportedRun") -> list[Lead]:
                 Lead(
                     1,
                     f"{extra:,}",
-                    f"redundant {things}, {kind} duplicates",
+                    f"redundant {noun}, {kind} duplicates",
                     f"In {len(some):,} {_noun(len(some), 'group', 'groups')}. {text}",
                     anchor,
                 )
@@ -212,7 +212,7 @@ def _of_clusters(reported: "ReportedRun") -> list[Lead]:
 
 def _of_suggestions(reported: "ReportedRun") -> list[Lead]:
     count, facts = len(reported.findings), reported.facts
-    text = f"{facts['abstained']:,} {reported.things} remain to be reviewed."
+    text = f"{facts['abstained']:,} {reported.noun} remain to be reviewed."
     if facts.get("expected_precision") is not None:
         text = f"{percent(facts['expected_precision'])} are expected to be correct. {text}"
     title = _noun(count, "suggested label", "suggested labels")
@@ -223,7 +223,7 @@ def _of_selection(reported: "ReportedRun") -> list[Lead]:
     count, covered = len(reported.findings), reported.facts["coverage"][-1]["covered"]
     text = "Label, review or keep them first, in this order: "
     text += f"{percent(covered)} are close to a selected one."
-    return [Lead(2, f"{count:,}", f"selected {reported.things}", text, f"run-{reported.run.key}")]
+    return [Lead(2, f"{count:,}", f"selected {reported.noun}", text, f"run-{reported.run.key}")]
 
 
 def _noun(count: int, one: str, many: str) -> str:

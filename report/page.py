@@ -16,7 +16,7 @@ from .figures import HEIGHT, MAX_NAME, WIDTH, confusion, draw_map
 from .leads import is_exact, leads, percent
 from .paths import in_value, name_of, without_folders
 from .tables import GENERATOR
-from .thumbnails import Picture, Thumbnail
+from .thumbnails import ImageRegion, Thumbnail
 
 if TYPE_CHECKING:
     from ..checks.contents import Contents, Finding, ReportedRun
@@ -82,7 +82,7 @@ def plan_galleries(contents: "Contents") -> dict[str, list[Gallery]]:
     }
 
 
-def pictures_of(galleries: Mapping[str, list[Gallery]]) -> list[Picture]:
+def pictures_of(galleries: Mapping[str, list[Gallery]]) -> list[ImageRegion]:
     """The images that the galleries show."""
     return [
         (finding.filepath, finding.box)
@@ -95,13 +95,13 @@ def pictures_of(galleries: Mapping[str, list[Gallery]]) -> list[Picture]:
 def render(
     contents: "Contents",
     galleries: Mapping[str, list[Gallery]],
-    thumbnails: Mapping[Picture, Thumbnail],
+    thumbnails: Mapping[ImageRegion, Thumbnail],
     created: str,
 ) -> str:
     """The page as HTML.
 
     Args:
-        contents: what the report tells
+        contents: what the report shows
         galleries: from ``plan_galleries``
         thumbnails: of the images of the galleries
         created: when, for people
@@ -136,7 +136,7 @@ def render(
         without_folders=lambda error: in_value(error, folder),
         by_heading=lambda shown: groupby(shown, lambda gallery: gallery.heading),
         bars=_bars,
-        witnesses=_witnesses,
+        evidence=_evidence,
         confusion=confusion,
         draw_map=lambda one: draw_map(one.points, one.labels),
         map_size=(WIDTH, HEIGHT),
@@ -205,8 +205,8 @@ def _bars(reported: "ReportedRun") -> list[tuple[str, int, float]]:
     return [(text, count, count / counts[0][1]) for text, count in counts]
 
 
-def _witnesses(finding: "Finding") -> str:
-    """Who says so."""
+def _evidence(finding: "Finding") -> str:
+    """Which of classifier and neighbors suggest the same label."""
     said = {"classifier": finding.probe, "neighbors": finding.neighbors}
     agreeing = [who for who, label in said.items() if label and label == finding.suggestion]
     if len(agreeing) == 2:

@@ -1,7 +1,7 @@
-"""Files as strangers are shown them: named within the dataset's folder, never where that lies.
+"""Files as they are shown to outsiders: named within the dataset's folder, never where that lies.
 
-A report is handed to people outside. Folders tell who made it, on which machine and beside what
-else; they are left out of everything: files, parameters, and reasons that name a file.
+A report is handed to people outside. Folders show who made it, on which machine and beside what
+else; they are omitted everywhere: files, parameters, and reasons that name a file.
 """
 
 import os
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from ..checks.contents import Contents
 
-# Stands for a folder that is not told.
+# Stands for a folder that is not shown.
 HIDDEN = "…/"
 
 # Folders with which full paths begin on common systems, here or on the machine of a run. A label
@@ -49,7 +49,7 @@ def name_of(path: str, folder: str | None) -> str:
 
 
 def without_folders(contents: "Contents") -> "Contents":
-    """What a report tells, with files named within the dataset's folder."""
+    """What a report shows, with files named within the dataset's folder."""
     folder = contents.folder
     return replace(
         contents,
@@ -97,10 +97,10 @@ def _in_text(text: str, folder: str | None) -> str:
         text = text.replace(f"{folder}/", "").replace(f"{folder}\\", "")
         text = re.sub(rf"{re.escape(folder)}(?![\w.-])", HIDDEN.rstrip("/"), text)
     text = re.sub(rf"{re.escape(str(Path.home()))}(?=[\\/])", "~", text)
-    return _IN_TEXT.sub(lambda found: _told(found[0], folder), text)
+    return _IN_TEXT.sub(lambda found: _without_folder(found[0], folder), text)
 
 
-def _told(path: str, folder: str | None) -> str:
+def _without_folder(path: str, folder: str | None) -> str:
     return name_of(path, folder) if _is_full(path) else path
 
 

@@ -43,10 +43,10 @@ def as_csv(rows: list[dict[str, Any]], columns: tuple[str, ...]) -> str:
 def as_json(
     contents: "Contents", rows: list[dict[str, Any]], created: str, files: dict[str, str]
 ) -> str:
-    """What was read, the facts of every run and map, and the findings.
+    """What was read, the facts of every run and plot, and the findings.
 
     Args:
-        contents: what the report tells
+        contents: what the report shows
         rows: the findings
         created: when, in ISO 8601
         files: the checksums of the other files of the report, by name

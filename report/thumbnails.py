@@ -15,7 +15,7 @@ from ..pictures.images import UnreadableImageError, crop_square, load_image
 SIDE, QUALITY = 160, 72
 
 Box = tuple[float, ...] | None
-Picture = tuple[str, Box]
+ImageRegion = tuple[str, Box]
 
 
 @dataclass(frozen=True)
@@ -35,8 +35,8 @@ class Thumbnail:
 
 
 def make_thumbnails(
-    pictures: Iterable[Picture], progress: Callable[[float], None] | None = None
-) -> dict[Picture, Thumbnail]:
+    pictures: Iterable[ImageRegion], progress: Callable[[float], None] | None = None
+) -> dict[ImageRegion, Thumbnail]:
     """Makes a thumbnail of each image, or of the object in its box.
 
     Args:
@@ -56,7 +56,7 @@ def make_thumbnails(
     return made
 
 
-def _thumbnail(picture: Picture) -> Thumbnail:
+def _thumbnail(picture: ImageRegion) -> Thumbnail:
     path, box = picture
     try:
         # Of a small object, the image is needed in a size at which the object has its pixels.

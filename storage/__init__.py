@@ -1,1 +1,1 @@
-"""The only room that reads and writes FiftyOne datasets: targets, vectors and runs."""
+"""The only room that reads and writes FiftyOne datasets: targets, embeddings and runs."""

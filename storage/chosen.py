@@ -56,8 +56,8 @@ def _with_ids(target: Target, named: Collection[str], ids: Sequence[str]) -> lis
     label_ids = target.label_ids(ids)
     samples = (target.sample_ids[id_] for id_ in ids)
     return [
-        bool({id_, label, of}.intersection(named))
-        for id_, label, of in zip(ids, label_ids, samples)
+        bool({id_, label, sample}.intersection(named))
+        for id_, label, sample in zip(ids, label_ids, samples)
     ]
 
 

@@ -36,7 +36,7 @@ def with_flags(
         ids = _flagged_ids(dataset, about, f"{run.key}_flagged") if run else []
         counts[name] = Counter(map(of_class.get, ids)) if run else None
     classes = [
-        {**row, **{name: None if of is None else of[row["label"]] for name, of in counts.items()}}
+        {**row, **{name: None if by is None else by[row["label"]] for name, by in counts.items()}}
         for row in report["classes"]
     ]
     return {**report, "classes": classes, **found}

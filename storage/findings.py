@@ -209,7 +209,7 @@ def store_findings(
 
 
 def _history(run: Run, before: Run | None) -> dict[str, Any]:
-    """What the runs of this name told before, in numbers, for the App to say what has changed."""
+    """What runs of this name reported before, in numbers, for the App to show what has changed."""
     if before is None or before.unreadable is not None or before.operator != run.operator:
         return {}
     special = before.facts.special
@@ -335,7 +335,7 @@ def _merge(dataset: fo.Dataset, run_key: str, columns: Values) -> None:
     passing.drop()  # of a process that was killed
 
     def document(id_: str) -> dict[str, Any]:
-        values = {name: _to_mongo(of[id_]) for name, of in columns.items() if id_ in of}
+        values = {name: _to_mongo(column[id_]) for name, column in columns.items() if id_ in column}
         return {"_id": ObjectId(id_), **values, "last_modified_at": now}
 
     try:

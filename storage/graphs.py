@@ -1,8 +1,8 @@
 """The neighbor graph of a target's embeddings: computed once, stored, read by every check.
 
-A graph belongs to exactly these vectors of exactly these samples or patches. Their fingerprint is
-part of its key, so a graph of the dataset never serves a view that it does not fit, and one of
-vectors that have changed since is never found.
+A graph belongs to exactly these embeddings of exactly these samples or patches. Their fingerprint
+is part of its key, so a graph of the dataset never serves a view that it does not fit, and one of
+embeddings that have changed since is never found.
 """
 
 import datetime
@@ -32,7 +32,7 @@ from .vectors import VectorSet
 OPERATOR = "neighbor_graph"
 METRIC = "cosine"
 
-# Enough for maps, outliers and label votes, so that the first operator computes it for all.
+# Enough for plots, outliers and label votes, so that the first operator computes it for all.
 SHARED_K = 30
 
 # Graphs that are kept for one field: of the dataset and of some views.
@@ -55,8 +55,8 @@ def get_graph(
 
     Args:
         target: the samples or patches
-        embeddings: the field that the vectors were read from
-        vectors: the vectors
+        embeddings: the field that the embeddings were read from
+        vectors: the embeddings
         k: neighbors per row
         seed: of the approximate search, where it is used
         progress: called with the share of the search that is done
@@ -93,7 +93,7 @@ def _store_graph(
         whole=target.is_whole,
         inputs={f"embeddings {embeddings}": vectors.fingerprint},
         read=graph.num_rows,
-        judged=graph.num_rows,
+        evaluated=graph.num_rows,
         special={
             "fingerprint": vectors.fingerprint,
             "metric": METRIC,

@@ -48,7 +48,7 @@ def read_duplicate_groups(
         return None
     values = target.everything.values(f"{run.key}_group")
     known = evaluated_ids(target.dataset, run)
-    judged = set(values if known is None else known)
-    groups = [values[id_][0] if id_ in judged and id_ in values else None for id_ in ids]
+    evaluated = set(values if known is None else known)
+    groups = [values[id_][0] if id_ in evaluated and id_ in values else None for id_ in ids]
     numbers = np.array([-1 if group is None else group for group in groups], np.int64)
     return DuplicateGroups(run.key, numbers)

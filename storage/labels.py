@@ -25,7 +25,7 @@ class LabelField:
     """Where labels are kept and how they become texts, and texts labels.
 
     Attributes:
-        name: as a run is told of it: ``ground_truth``, ``meta.breed``; of patches, their field
+        name: as runs name it: ``ground_truth``, ``meta.breed``; of patches, their field
         path: what is written: ``ground_truth.label``, or the field itself
         kind: ``label`` (an attribute of a label or patch), ``scalar``, ``labels``
             (Classifications) or ``texts`` (a list of strings)
@@ -111,18 +111,19 @@ def label_field_of(target: Target, name: str, parameter: str = "label_field") ->
     Raises:
         UserError: if it holds no labels of the target, with the way out
     """
-    told = f"{parameter}={name!r}"
+    argument = f"{parameter}={name!r}"
     field_name = list_name(target.all_samples, name) if name else name
     if target.patches_field is not None:
         if field_name != target.patches_field:
             raise UserError(
-                f"{told}: patches have their own labels; use {parameter}={target.patches_field!r}"
+                f"{argument}: patches have their own labels; use "
+                f"{parameter}={target.patches_field!r}"
             )
         if name != field_name:
             field = target.all_samples.get_field(field_name)
             if not _leads_to_labels(field, name[len(field_name) :]):
                 raise UserError(
-                    f"{told} does not name labels; the labels of these patches are "
+                    f"{argument} does not name labels; the labels of these patches are "
                     f"{parameter}={field_name!r}"
                 )
         return LabelField(target.patches_field, "label", "label")
@@ -133,26 +134,29 @@ def label_field_of(target: Target, name: str, parameter: str = "label_field") ->
         and not _leads_to_labels(field, name[len(field_name) :])
     ):
         raise UserError(
-            f"{told} does not name labels; the labels of this field are {parameter}={field_name!r}"
+            f"{argument} does not name labels; the labels of this field are "
+            f"{parameter}={field_name!r}"
         )
     if field is None:
-        raise UserError(f"{told}: there is no such field; fields with labels: {_available(target)}")
+        raise UserError(
+            f"{argument}: there is no such field; fields with labels: {_available(target)}"
+        )
     found = _described(field_name, field) if field_name not in NO_LABELS - {"tags"} else None
     if found is not None:
         return found
     if is_patches(field):
         raise UserError(
-            f"{told} holds the labels of patches; pass patches_field={field_name!r}, "
+            f"{argument} holds the labels of patches; pass patches_field={field_name!r}, "
             f"{parameter}={field_name!r} to evaluate them, with embeddings= of the patches"
         )
     if document_type(field) in (fo.Segmentation, fo.Heatmap):
         raise UserError(
-            f"{told} holds segmentations, which are not supported; use labels of whole images or "
-            "of patches"
+            f"{argument} holds segmentations, which are not supported; use labels of whole images "
+            "or of patches"
         )
     what = {"by": "slice", "split": "split"}.get(parameter, "class")
     raise UserError(
-        f"{told} holds no {what} per sample (its type is {_type_name(field)}); fields with "
+        f"{argument} holds no {what} per sample (its type is {_type_name(field)}); fields with "
         f"labels: {_available(target)}"
     )
 

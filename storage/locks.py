@@ -64,7 +64,7 @@ class Lock:
         """Waits until the lock is free or abandoned, and says so."""
         mine = {"_id": self._name, "owner": self._owner, "beats": 0}
         seen: dict[str, Any] | None = None
-        told = False
+        has_said = False
         started = watched = time.monotonic()
         while True:
             try:
@@ -82,9 +82,9 @@ class Lock:
                 and self._locks.replace_one(now, mine).matched_count
             ):
                 return
-            if not told and time.monotonic() - started > 1:
+            if not has_said and time.monotonic() - started > 1:
                 say(f"Waiting for another operator that is writing {self._key!r}")
-                told = True
+                has_said = True
             if time.monotonic() - started > PATIENCE_SECONDS:
                 raise UserError(
                     f"The run {self._key!r} is being written by another operator; try again when "
@@ -107,7 +107,7 @@ class Lock:
         self._thread.join()
         try:
             ours = {"_id": self._name, "owner": self._owner}
-            # What was written is in the journal before anybody is told that it was: the database
+            # What was written is in the journal before anybody learns that it was: the database
             # writes that ten times a second, and may be killed.
             if not self._locks.with_options(write_concern=JOURNALED).delete_one(ours).deleted_count:
                 self._lost.set()
@@ -124,7 +124,7 @@ def writing(
     Args:
         dataset: the dataset
         key: of the run
-        say (logger.info): is told that it waits
+        say (logger.info): called with a message when it waits
 
     Yields:
         the lock: ``check()`` it before a step that cannot be repeated

@@ -220,7 +220,7 @@ def write_map(
             setattr(config, FINISHED, True)
             brain_method.update_run_config(target.view, brain_key, config)
         except BaseException:
-            # The run last: where the database does not answer, it tells what is left.
+            # The run last: where the database does not answer, it lists what is left.
             brain_method.cleanup(dataset, brain_key)
             delete_brain_run(dataset, brain_key)
             raise

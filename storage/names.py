@@ -70,7 +70,7 @@ def check_unclaimed(dataset: fo.Dataset, parameter: str, run: Run) -> None:
     own = own_views(dataset, run, before)
     others = {fou.to_slug(name): name for name in dataset.list_saved_views() if name not in own}
     for name in run.views:
-        # FiftyOne tells saved views apart by letters and digits alone.
+        # FiftyOne distinguishes saved views by letters and digits alone.
         if taken := others.get(fou.to_slug(name)):
             raise UserError(
                 f"{parameter}: the dataset already has a saved view {taken!r} that this plugin "
@@ -99,7 +99,7 @@ def owns_field(dataset: fo.Dataset, run: Run, path: str, stored: Run | None) -> 
 
 
 def own_views(dataset: fo.Dataset, run: Run, stored: Run | None) -> list[str]:
-    """The saved views that are a run's own, as ``owns_field`` tells fields."""
+    """The saved views that are a run's own, by the rule of ``owns_field``."""
     return [
         view.name
         for view in dataset._doc.get_saved_views()
@@ -122,7 +122,7 @@ def _is_younger(created_at: datetime.datetime | None, stored: Run) -> bool:
 
 
 def free_view_name(dataset: fo.Dataset, name: str) -> str:
-    """A name for a saved view that FiftyOne can tell from all others: numbered if need be."""
+    """A name for a saved view that FiftyOne distinguishes from all others: numbered if need be."""
     taken = {fou.to_slug(other) for other in dataset.list_saved_views()}
     name = name[:MAX_VIEW_NAME]
     number, free = 1, name

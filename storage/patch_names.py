@@ -21,7 +21,7 @@ class PatchNames:
         self._shared = {label_id for label_id, count in samples.items() if count > 1}
         self._ambiguous = {pair for pair, count in pairs.items() if count > 1 and pair[1]}
 
-    def of(self, sample_id: str, label_id: str) -> str:
+    def name_of(self, sample_id: str, label_id: str) -> str:
         return f"{label_id}{SEPARATOR}{sample_id}" if label_id in self._shared else label_id
 
     def is_ambiguous(self, sample_id: str, label_id: str | None) -> bool:

@@ -42,7 +42,7 @@ def read_predictions(
     """The predictions of the user's own model as one row of numbers for each sample.
 
     Logits are taken as they are. Their order is that of ``dataset.classes[predictions_field]`` or
-    ``dataset.default_classes``; without these, the labels of the predictions tell it, each being
+    ``dataset.default_classes``; without these, the labels of the predictions show it, each being
     the class of its largest logit. Without logits, the confidence goes to the predicted class and
     what is left of it evenly to the others.
 
@@ -115,12 +115,12 @@ def _check_classes(name: str, predicted: Iterable[str], class_names: Sequence[st
     Raises:
         UserError: that names classes of both sides
     """
-    told, known = {label for label in predicted if label}, set(class_names)
-    strangers = sorted(told - known)
-    if not strangers or not known:
+    given, known = {label for label in predicted if label}, set(class_names)
+    unknown = sorted(given - known)
+    if not unknown or not known:
         return None
-    named = ", ".join(map(repr, strangers[:NAMED])) + (", …" if len(strangers) > NAMED else "")
-    if not told & known:
+    named = ", ".join(map(repr, unknown[:NAMED])) + (", …" if len(unknown) > NAMED else "")
+    if not given & known:
         labels = ", ".join(map(repr, sorted(known)[:NAMED])) + (", …" if len(known) > NAMED else "")
         raise UserError(
             f"{name}: none of the predicted classes ({named}) is among the labels ({labels}); "
@@ -147,8 +147,8 @@ def _logits(
         )
     order = dataset.classes.get(predictions_field) or dataset.default_classes
     if not order:
-        told = dict(zip(logits.argmax(axis=1).tolist(), (label for label, _, _ in rows)))
-        order = [told.get(place) for place in range(logits.shape[1])]
+        likeliest = dict(zip(logits.argmax(axis=1).tolist(), (label for label, _, _ in rows)))
+        order = [likeliest.get(place) for place in range(logits.shape[1])]
     places = {label: place for place, label in enumerate(order)}
     unknown = [label for label in class_names if label not in places]
     if unknown or len(order) != logits.shape[1]:
@@ -272,12 +272,12 @@ def read_boxes(target: Target, predictions_field: str) -> ReadBoxes:
     if any(box.confidence is None for box in found):
         raise UserError(f"{name}: the predictions have no confidence; {way_out}")
     _check_confidences(name, [box.confidence for box in found if box.confidence is not None])
-    strangers = _check_classes(
+    unlabeled_classes = _check_classes(
         name,
         [box.label for box in found if box.label],
         sorted({box.label for box in labeled if box.label}),
     )
-    warnings = [text for text in (strangers, broken, broken_labels) if text]
+    warnings = [text for text in (unlabeled_classes, broken, broken_labels) if text]
     class_names = tuple(sorted({box.label for box in (*labeled, *found) if box.label}))
     given_ids = [
         target.name_of(id_, box.id) for id_ in sample_ids for box in given[id_] or () if box.label

@@ -65,7 +65,7 @@ def write_reducer(
 
 
 def read_reducer(dataset: fo.Dataset, run: Run) -> StoredReducer | None:
-    """The reducer of a run; None if there is none, or another one than the run tells of."""
+    """The reducer of a run; None if there is none, or another one than the run names."""
     results = read_results(dataset, run.key)
     fingerprint = getattr(results, "fingerprint", None)
     if fingerprint is None or fingerprint != run.facts.special.get("reducer"):

@@ -56,7 +56,7 @@ def delete_brain_run(dataset: fo.Dataset, key: str) -> None:
 def replace_brain_run(dataset: fo.Dataset, view: Any, key: str, brain_method: Any) -> None:
     """Puts a brain run in the place of another one, which has its key until then.
 
-    FiftyOne deletes the other one first: whoever is killed then leaves nothing that tells of it.
+    FiftyOne deletes the other one first: whoever is killed then leaves no trace of it.
     """
     stages = view._serialize(include_uuids=False) if isinstance(view, fo.DatasetView) else None
     document = dataset._doc.brain_methods[key]

@@ -87,7 +87,7 @@ def owned_by(dataset: fo.Dataset, key: str) -> Removed:
 
 def _owned_by_run(dataset: fo.Dataset, run: Run) -> Removed:
     owner = [run.operator, run.key]
-    marked = [path for path, *of in marked_fields(dataset) if of == owner]
+    marked = [path for path, *marker in marked_fields(dataset) if marker == owner]
     owned = Removed(
         fields=[
             path

@@ -194,7 +194,7 @@ def write_reviews(
 
 @contextmanager
 def under_review(target: Target, run: Run, columns: Sequence[Column]) -> Iterator[dict[str, Any]]:
-    """While decisions are written, the run says so: one that is interrupted is told as that.
+    """While decisions are written, the run says so: an interrupted one is reported as interrupted.
 
     Args:
         target: the samples or patches that are reviewed

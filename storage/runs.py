@@ -42,7 +42,7 @@ class RunFacts:
         model: the model of the embeddings, if the plugin knows it
         inputs: fingerprints of what was read, by what it is: ``embeddings clip``,
             ``labels ground_truth``, ``files``, …; what makes a run stale
-        read, judged: how many samples or patches were read, and evaluated
+        read, evaluated: how many samples or patches were read, and evaluated
         skipped: how many were not evaluated, by reason
         seconds: what it took
         special: what only this check says (JSON types)
@@ -54,7 +54,7 @@ class RunFacts:
     model: str | None = None
     inputs: Mapping[str, str] = field(default_factory=dict)
     read: int | None = None
-    judged: int | None = None
+    evaluated: int | None = None
     skipped: Mapping[str, int] = field(default_factory=dict)
     seconds: float | None = None
     special: Mapping[str, Any] = field(default_factory=dict)
@@ -69,8 +69,19 @@ class RunFacts:
     def label_field(self) -> str | None:
         return self.parameters.get("label_field")
 
+    @property
+    def required_label_field(self) -> str:
+        """The field of the labels, of a run that cannot be without.
+
+        Raises:
+            UserError: if the run was stored without it
+        """
+        if self.label_field is None:
+            raise UserError("The run does not say which labels it evaluated; run it again")
+        return self.label_field
+
     def as_dict(self) -> dict[str, Any]:
-        """As it is stored, and as the result of an operator tells it: one flat dict."""
+        """As it is stored, and as an operator returns it: one flat dict."""
         names = self.parameters.get("embeddings")
         return {
             "embeddings": names if isinstance(names, str) else next(iter(names or ()), None),
@@ -82,7 +93,7 @@ class RunFacts:
             "model": self.model,
             "inputs": dict(self.inputs),
             "read": self.read,
-            "judged": self.judged,
+            "judged": self.evaluated,
             "skipped": dict(self.skipped),
             "seconds": self.seconds,
             **self.special,
@@ -97,15 +108,15 @@ class RunFacts:
         """
         stored = dict(stored)
         patches_field = _of_type(stored.pop("patches_field", None), str)
-        of = _of_type(stored.pop("of", None), str) or ""
-        frames = bool(stored.pop("frames", of.startswith("frames") and of != patches_field))
+        path = _of_type(stored.pop("of", None), str) or ""
+        frames = bool(stored.pop("frames", path.startswith("frames") and path != patches_field))
         known = {
             "parameters": _of_type(stored.pop("parameters", None), Mapping) or {},
             "whole": bool(stored.pop("whole", True)),
             "model": _of_type(stored.pop("model", None), str),
             "inputs": _of_type(stored.pop("inputs", None), Mapping) or {},
             "read": _of_type(stored.pop("read", None), int),
-            "judged": _of_type(stored.pop("judged", None), int),
+            "evaluated": _of_type(stored.pop("judged", None), int),
             "skipped": _of_type(stored.pop("skipped", None), Mapping) or {},
             "seconds": _of_type(stored.pop("seconds", None), float, int),
         }
@@ -175,7 +186,7 @@ def _configs(dataset: fo.Dataset) -> dict[str, Mapping[str, Any]]:
     """The configurations of all custom runs as they are in the database, by key.
 
     Asked of the database itself: nobody waits for what another thread is writing, and what another
-    process has written is seen. Where FiftyOne keeps them differently, its own calls tell.
+    process has written is seen. Where FiftyOne keeps them differently, its own calls decide.
     """
     try:
         return _stored_configs(dataset)
@@ -242,8 +253,8 @@ def embeddings_key(target: Target, embeddings: str) -> str:
     key = path.replace(".", "_")
     if key.isidentifier():
         return key
-    told_apart = hashlib.blake2b(path.encode(), digest_size=4).hexdigest()
-    return f"field_{re.sub('[^0-9A-Za-z]+', '_', key).strip('_')}_{told_apart}"
+    digest = hashlib.blake2b(path.encode(), digest_size=4).hexdigest()
+    return f"field_{re.sub('[^0-9A-Za-z]+', '_', key).strip('_')}_{digest}"
 
 
 def embeddings_run(target: Target, embeddings: str, operator: str = COMPUTING) -> Run | None:
@@ -263,11 +274,14 @@ def model_of(target: Target, embeddings: str | None) -> str | None:
     """The name of the model that computed a field of embeddings, as far as the plugin knows.
 
     Of reduced embeddings with what they were reduced by: two reducers make two models. Of those
-    that were made elsewhere, what ``describe_embeddings`` was told.
+    that were made elsewhere, what ``describe_embeddings`` was given.
     """
     if embeddings is None:
         return None
-    runs = (embeddings_run(target, embeddings, of) for of in (COMPUTING, REDUCING, DESCRIBING))
+    runs = (
+        embeddings_run(target, embeddings, operator)
+        for operator in (COMPUTING, REDUCING, DESCRIBING)
+    )
     return next((run.facts.model for run in runs if run is not None), None)
 
 

@@ -28,7 +28,7 @@ METRICS = ("cosine", "euclidean")
 
 
 @dataclass(frozen=True)
-class TextTower:
+class TextTowerNames:
     """What embeds texts into the space of the embeddings, by open_clip's names.
 
     FiftyOne loads it by itself, in the App's server and in later sessions, from what is stored: its
@@ -100,9 +100,9 @@ def check_searchable(target: Target, embeddings: str) -> None:
     vectors = read_vectors(target.everything, embeddings)
     faults = {why: count for why, count in vectors.skipped.items() if why != "no embedding"}
     if faults:
-        told = ", ".join(f"{count:,} × {why}" for why, count in sorted(faults.items()))
+        reasons = ", ".join(f"{count:,} × {why}" for why, count in sorted(faults.items()))
         raise UserError(
-            f"embeddings={embeddings!r} cannot be searched: {told}; correct or clear these first"
+            f"embeddings={embeddings!r} cannot be searched: {reasons}; correct or clear these first"
         )
     first = target.only(vectors.ids[:1]).values(embeddings)[vectors.ids[0]][0]
     if isinstance(first, np.ndarray) and first.dtype.kind != "f":
@@ -116,7 +116,7 @@ def create_index(
     target: Target,
     embeddings: str,
     brain_key: str,
-    tower: TextTower | None = None,
+    tower: TextTowerNames | None = None,
     metric: str = "cosine",
 ) -> None:
     """Creates a similarity index over all embeddings of a field, in place of an earlier one.
@@ -167,7 +167,7 @@ def create_index(
         raise
 
 
-def _check_tower(index: fo.core.brain.BrainResults, tower: TextTower) -> None:
+def _check_tower(index: fo.core.brain.BrainResults, tower: TextTowerNames) -> None:
     """Refuses a tower whose texts have another length than the embeddings."""
     of_text = np.size(index.get_model().embed_prompt("a"))
     of_index = index.get_embeddings()[0].shape[1]

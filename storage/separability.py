@@ -279,7 +279,7 @@ def pair_view(dataset: fo.Dataset, stored: StoredSeparability, label: str, other
 
 
 def map_key(dataset: fo.Dataset, stored: StoredSeparability) -> str | None:
-    """The latest map of the vectors, or else any map of the dataset; None if there is none."""
+    """The latest plot of the embeddings, or else any plot of the dataset; None if there is none."""
     trust = latest_trust(dataset, stored.run.facts.about, stored.embeddings)
     if trust is not None:
         return trust["brain_key"]

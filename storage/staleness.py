@@ -46,7 +46,7 @@ REVIEW_UNFINISHED = "a review was interrupted; repeat or undo it"
 
 @dataclass
 class Reader:
-    """Reads what runs are compared with, each thing once, however many runs have read it."""
+    """Reads what runs are compared with, each input once, however many runs have read it."""
 
     dataset: fo.Dataset
     _targets: dict[About, Target | str] = field(default_factory=dict)
@@ -79,7 +79,7 @@ class Reader:
             return read_vectors(target.only(ids), name)
         if len(found.ids) == len(ids) or len(ids) == len(target.ids()):
             return found
-        # A run on a view may be of vectors of another length than most of the dataset have.
+        # A run on a view may be of embeddings of another length than most of the dataset have.
         return read_vectors(target.only(ids), name)
 
     def edited(self, about: About, name: str) -> tuple[str | None, set[str]]:

@@ -138,7 +138,7 @@ class Target:
             return {id_: id_ for id_ in sorted(set(self.view.values("id")))}
         names = self._names
         found = {
-            names.of(sample_id, label_id): sample_id
+            names.name_of(sample_id, label_id): sample_id
             for sample_id, label_ids in self._labels_of_samples(self.view)
             for label_id in label_ids
             if label_id is not None
@@ -149,7 +149,7 @@ class Target:
 
     @cached_property
     def num_ambiguous(self) -> int:
-        """Patches that nothing can tell apart: two on one sample that have the same id."""
+        """Patches that nothing distinguishes: two on one sample that have the same id."""
         if self.patches_field is None:
             return 0
         return sum(
@@ -174,7 +174,7 @@ class Target:
         samples = self.showing(self.path(having))
         view = samples.filter_labels(self.patches_field, F(having).exists())
         present = {
-            self._names.of(sample_id, label_id)
+            self._names.name_of(sample_id, label_id)
             for sample_id, label_ids in self._labels_of_samples(view)
             for label_id in label_ids
             if label_id is not None
@@ -187,7 +187,7 @@ class Target:
 
     def name_of(self, sample_id: str, label_id: str) -> str:
         """The id of a patch here: that of its label, unless another sample has that one, too."""
-        return self._names.of(sample_id, label_id)
+        return self._names.name_of(sample_id, label_id)
 
     @cached_property
     def _names(self) -> PatchNames:
@@ -199,9 +199,9 @@ class Target:
         Args:
             labels_of_samples: the label ids of all samples that hold one of these patches' ids
         """
-        told = replace(self)
-        told.__dict__["_names"] = PatchNames(iter(labels_of_samples))
-        return told
+        limited = replace(self)
+        limited.__dict__["_names"] = PatchNames(iter(labels_of_samples))
+        return limited
 
     def _labels_of_samples(self, view: Any) -> Iterator[tuple[str, list[str | None]]]:
         """The label ids of each sample of a view."""
@@ -288,7 +288,7 @@ class Target:
                 # A sample without labels has no values either.
                 for place, label_id in enumerate(ids):
                     row = {name: one[place] for name, one in zip(declared, values) if one}
-                    rows[self._names.of(sample_id, label_id)] = row
+                    rows[self._names.name_of(sample_id, label_id)] = row
         return {
             id_: tuple(rows.get(id_, {}).get(field) for field in fields) for id_ in self.sample_ids
         }

@@ -65,6 +65,6 @@ def edited_since(target: Target, embeddings: str) -> tuple[str | None, set[str]]
         return text_field, set()
     try:
         now = hashes_of(read_texts(target, text_field))
-    except UserError:  # the field no longer exists, of which the run of the embeddings tells
+    except UserError:  # the field no longer exists, that the run of the embeddings names
         return text_field, set()
     return text_field, edited_texts(now, then)

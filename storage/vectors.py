@@ -1,4 +1,4 @@
-"""The stored vectors of a target as one matrix, and what identifies them."""
+"""The stored embeddings of a target as one matrix, and what identifies them."""
 
 import hashlib
 import io
@@ -27,13 +27,13 @@ BATCH = 10_000
 
 @dataclass(frozen=True)
 class VectorSet:
-    """Vectors in the order of the ids of their samples or objects.
+    """Embeddings in the order of the ids of their samples or objects.
 
     Attributes:
         ids: ids of the samples or objects
         sample_ids: the sample of each
         matrix: ``(num_ids, dim)`` float32, finite
-        skipped: how many of the target have no vector here, by reason
+        skipped: how many of the target have no embedding here, by reason
     """
 
     ids: tuple[str, ...]
@@ -51,7 +51,7 @@ class VectorSet:
 
     @cached_property
     def fingerprint(self) -> str:
-        """A hash of the ids and the vectors: equal for equal vectors of the same samples."""
+        """A hash of the ids and the embeddings: equal for equal embeddings of the same samples."""
         digest = hashlib.blake2b(digest_size=16)
         digest.update(" ".join(self.ids).encode())
         digest.update(str(self.matrix.shape).encode())
@@ -85,7 +85,7 @@ def read_vectors(target: Target, embeddings: str) -> VectorSet:
 
 def _vector_set(target: Target, embeddings: str, rows: "Rows") -> VectorSet:
     total = len(target.ids())
-    mend = (
+    remedy = (
         f"choose another field, or, if this plugin filled it, run compute_embeddings(embeddings="
         f"{embeddings!r}, overwrite=True)"
     )
@@ -102,14 +102,14 @@ def _vector_set(target: Target, embeddings: str, rows: "Rows") -> VectorSet:
     if others and prevailing <= len(rows) / 2:
         counts = ", ".join(f"{count:,} of length {dim}" for dim, count in lengths.most_common())
         raise UserError(
-            f"The field {embeddings!r} holds embeddings of several models ({counts}); {mend}"
+            f"The field {embeddings!r} holds embeddings of several models ({counts}); {remedy}"
         )
     for length, count in others:
         skipped[f"embedding of length {length}, where most have {dim}"] = count
     skipped["array that is not one-dimensional"] = len(rows) - sum(lengths.values())
     ids = sorted(id_ for id_, (_, vector) in rows.items() if vector.shape == (dim,))
     if any(rows[id_][1].dtype.kind == "c" for id_ in ids):
-        raise UserError(f"The embeddings in {embeddings!r} hold complex numbers; {mend}")
+        raise UserError(f"The embeddings in {embeddings!r} hold complex numbers; {remedy}")
     # What has been copied is let go: of a million embeddings both would be 5 GB.
     matrix, samples = np.empty((len(ids), dim), np.float32), []
     finite = np.empty(len(ids), bool)
@@ -124,7 +124,7 @@ def _vector_set(target: Target, embeddings: str, rows: "Rows") -> VectorSet:
     if not finite.any():
         raise UserError(
             f"All embeddings in {embeddings!r} hold NaN or infinity, or numbers beyond float32; "
-            f"{mend}"
+            f"{remedy}"
         )
     if not finite.all():
         ids, samples = (list(itertools.compress(each, finite)) for each in (ids, samples))
@@ -209,7 +209,7 @@ Rows = dict[str, tuple[str, np.ndarray]]
 
 
 def _read_values(target: Target, embeddings: str) -> Rows:
-    """By FiftyOne's own call: the sample's id and the vector, by id."""
+    """By FiftyOne's own call: the sample's id and the embedding, by id."""
     samples = target.sample_ids
     return {
         id_: (samples[id_], _array(value))
@@ -219,7 +219,7 @@ def _read_values(target: Target, embeddings: str) -> Rows:
 
 
 def _array(value: Any) -> np.ndarray:
-    """A stored vector; what holds something else than numbers is NaN there."""
+    """A stored embedding; what holds something else than numbers is NaN there."""
     try:
         array = np.asarray(value)
         return array if array.dtype.kind in "fiubc" else np.asarray(value, np.float64)
@@ -230,7 +230,7 @@ def _array(value: Any) -> np.ndarray:
 def _read_raw(target: Target, embeddings: str) -> Rows | None:
     """By the stored bytes, six times faster, or None where they are not as expected.
 
-    FiftyOne decodes every document into Python objects; here only the vectors' bytes are asked
+    FiftyOne decodes every document into Python objects; here only the embeddings' bytes are asked
     for, and NumPy's header is parsed once.
     """
     try:

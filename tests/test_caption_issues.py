@@ -11,8 +11,8 @@ import pytest
 from fiftyone_embedding_quality.analysis.caption_fit import (
     MOST,
     _centered,
+    _fit_scores,
     _mean_of_neighbors,
-    _witnesses,
     caption_fit,
 )
 from fiftyone_embedding_quality.analysis.neighbors import neighbor_graph
@@ -110,7 +110,7 @@ def test_copies_of_an_image_do_not_vouch_for_its_caption():
 def test_witnesses_are_in_units_of_all_pairings():
     images, captions, _ = _pairs(num_rows=80)
     neighbors = [neighbor_graph(rows, 30).indices for rows in (images, captions)]
-    first, second = _witnesses(images, captions, neighbors, None, None, False)
+    first, second = _fit_scores(images, captions, neighbors, None, None, False)
     shown, said = _centered(images), _centered(captions)
     around = np.stack([said[row].mean(axis=0) for row in neighbors[0][:, :10]])
     everything = around @ said.T

@@ -59,7 +59,7 @@ def ridge():
     _, axes = np.linalg.eigh(known.T @ known)
     features = (rows - rows[:52].mean(axis=0)) @ axes
     with ThreadPoolExecutor(1) as pool:
-        learned = _probe_features.Known(
+        learned = _probe_features.ProbeRows(
             features=torch.from_numpy(features),
             labels=labels,
             groups=groups,
@@ -126,7 +126,7 @@ def test_votes_are_those_of_other_groups():
     graph = neighbor_graph(rows, 10)
     votes = np.zeros((120, 5), np.float32)
     asked = rng.permutation(120)
-    Voters.of(graph, labels, groups).add_votes(votes, 1.0, weights, asked)
+    Voters.from_graph(graph, labels, groups).add_votes(votes, 1.0, weights, asked)
     votes[asked] = votes.copy()
     for row in range(120):
         counts = np.full(5, _probe_votes.VOTE_PRIOR / 5)

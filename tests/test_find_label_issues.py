@@ -427,14 +427,14 @@ def test_reviews_that_are_made_meanwhile_are_not_lost(
     find_label_issues(flipped, **PARAMETERS)
     flagged = flipped.load_saved_view("label_issues: flagged").values("id")
     module = sys.modules["fiftyone.plugins.orgs.embedding.quality.checks.label_issues"]
-    judge = module._judge
+    judge = module._evaluate_labels
 
     def while_someone_reviews(*arguments):
         found = judge(*arguments)
         review(flipped.select(flagged[:4]), decision="accept")
         return found
 
-    monkeypatch.setattr(module, "_judge", while_someone_reviews)
+    monkeypatch.setattr(module, "_evaluate_labels", while_someone_reviews)
     find_label_issues(flipped, **PARAMETERS)
     assert not set(flagged[:4]) & set(flipped.load_saved_view("label_issues: flagged").values("id"))
     assert review(flipped, decision="undo")["changed"] == 4

@@ -4,12 +4,15 @@ import csv
 
 import numpy as np
 import pytest
-from fiftyone_embedding_quality.analysis.class_probe import ClassEvidence, held_out_probabilities
+from fiftyone_embedding_quality.analysis.class_probe import (
+    ClassEvidence,
+    held_out_probabilities,
+    separates_classes,
+)
 from fiftyone_embedding_quality.analysis.label_issues import (
     check_predictions,
     find_label_issues,
     find_multilabel_issues,
-    tells_classes_apart,
 )
 from fiftyone_embedding_quality.analysis.neighbors import neighbor_graph
 from fiftyone_embedding_quality.analysis.outliers import find_outliers
@@ -115,7 +118,7 @@ def test_clean_labels_are_flagged_rarely_and_not_trusted(shared, every):
     rows, _, truth = cifar(shared, "aggre_label", every)
     found, *_ = issues_of(rows, truth, 10)
     assert found.flagged.mean() <= 0.03
-    assert not found.noise_told and np.isnan(found.expected_precision)
+    assert not found.noise_detected and np.isnan(found.expected_precision)
 
 
 def test_what_no_class_claims_is_not_flagged():
@@ -132,12 +135,12 @@ def test_what_no_class_claims_is_not_flagged():
 
 def test_vectors_without_content_tell_no_classes_apart():
     rows, labels, _ = noisy_blobs()
-    assert tells_classes_apart(issues_of(rows, labels, 4)[1], labels)
+    assert separates_classes(issues_of(rows, labels, 4)[1], labels)
     skewed = np.random.default_rng(0).choice(4, 600, p=[0.7, 0.1, 0.1, 0.1])
     same = unit_rows(np.ones((600, 16), np.float32)).rows
     for nothing in (same, unit_rows(np.random.default_rng(1).normal(size=(600, 16))).rows):
-        assert not tells_classes_apart(issues_of(nothing, skewed, 4)[1], skewed)
-    assert not tells_classes_apart(issues_of(rows, labels, 4)[1], np.full(600, -1))
+        assert not separates_classes(issues_of(nothing, skewed, 4)[1], skewed)
+    assert not separates_classes(issues_of(rows, labels, 4)[1], np.full(600, -1))
 
 
 def test_witnesses_and_neighbors_against_the_label():

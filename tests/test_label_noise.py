@@ -42,7 +42,7 @@ def test_the_told_precision_is_the_true_one(plant, share, spread):
     found = issues(rows, labels)
     wrong = labels != truth
     precision = wrong[found.flagged].mean()
-    assert found.noise_told
+    assert found.noise_detected
     assert abs(found.expected_precision - precision) < 0.15
     assert found.precision_range[0] <= precision <= found.precision_range[1]
     assert found.flagged[wrong].mean() > 0.5
@@ -64,7 +64,7 @@ def test_mistakes_of_the_classifier_are_not_taken_for_wrong_labels(sizes, spread
     rows, truth = overlapping(sizes, spread)
     found = issues(rows, truth)
     assert found.flagged.mean() <= 0.03
-    assert not found.noise_told and np.isnan(found.expected_precision)
+    assert not found.noise_detected and np.isnan(found.expected_precision)
     assert (found.class_flagged <= np.maximum(1, np.array(sizes) / 3)).all()
     np.testing.assert_array_equal(found.class_small, np.array(sizes) < 10)
 
@@ -94,14 +94,14 @@ def test_copies_are_one_piece_of_evidence():
     told = issues(rows[copied], labels, groups)
     alone = truth.copy()
     alone[:5] = 4
-    assert told.noise_told == issues(rows, alone).noise_told
+    assert told.noise_detected == issues(rows, alone).noise_detected
 
 
 def test_small_classes_beside_noise_are_flagged_where_all_evidence_agrees():
     rows, truth = overlapping([200] * 6 + [6] * 4, 0.5)
     labels = any_other(truth, 0.05, np.random.default_rng(3))
     found = issues(rows, labels)
-    assert found.noise_told and found.class_flagged[:6].sum() > 25
+    assert found.noise_detected and found.class_flagged[:6].sum() > 25
     weak = found.class_small | found.class_unrecognized
     np.testing.assert_array_equal(found.class_small, found.class_counts < 10)
     few = found.flagged & weak[labels]
@@ -125,7 +125,7 @@ def test_classes_without_looks_of_their_own_are_no_noise(share):
     np.testing.assert_array_equal(np.flatnonzero(found.class_unrecognized), [8, 9])
     precision = np.isin(np.flatnonzero(found.flagged), wrong).mean()
     if share:
-        assert found.noise_told and found.flagged[wrong].mean() > 0.8
+        assert found.noise_detected and found.flagged[wrong].mean() > 0.8
         assert found.precision_range[0] <= precision <= found.precision_range[1]
     else:
-        assert not found.noise_told and found.flagged.mean() <= 0.03
+        assert not found.noise_detected and found.flagged.mean() <= 0.03

@@ -69,7 +69,7 @@ def test_fast_preprocessing_is_torchvisions():
                 transforms.Normalize((0.4, 0.5, 0.6), (0.2, 0.3, 0.4)),
             ]
         )
-        fast = preprocessing.FastPreprocessing.of(transform)
+        fast = preprocessing.FastPreprocessing.from_transform(transform)
         for photo in _photos():
             expected = transform(photo)
             actual = fast.normalize(torch.tensor(fast(photo)[None]), torch.float32)[0]
@@ -118,7 +118,7 @@ def test_the_preprocessing_of_open_clip_and_timm_is_fast(tiny_clip):
     network = timm.create_model("resnet18", pretrained=False)
     resnet = timm.data.create_transform(**timm.data.resolve_data_config({}, model=network))
     for transform in (clip, resnet):
-        assert preprocessing.FastPreprocessing.of(transform) is not None
+        assert preprocessing.FastPreprocessing.from_transform(transform) is not None
         assert " at 0x" not in preprocessing.in_words(transform)
 
 
@@ -126,8 +126,8 @@ def test_other_preprocessing_is_left_to_torchvision():
     from torchvision import transforms
 
     square = [transforms.Resize((64, 64)), transforms.ToTensor()]
-    assert preprocessing.FastPreprocessing.of(transforms.Compose(square)) is None
-    assert preprocessing.FastPreprocessing.of(lambda image: image) is None
+    assert preprocessing.FastPreprocessing.from_transform(transforms.Compose(square)) is None
+    assert preprocessing.FastPreprocessing.from_transform(lambda image: image) is None
 
 
 def test_open_clip_from_a_local_file(tiny_clip):

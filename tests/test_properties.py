@@ -49,7 +49,7 @@ def test_a_planted_slice_is_found_and_named(of):
         predicted[dark] = (labels[dark] + 1 + np.arange(18) % 5) % 6
     found = find_slices(properties, fields, labels, predicted, 6)
     first = found[0]
-    assert (first.of, first.level, first.prop) == (of, "dark", "brightness")
+    assert (first.scope, first.level, first.prop) == (of, "dark", "brightness")
     assert first.label == (-1 if of == "all" else 2)
     assert np.isin(dark, first.rows).mean() >= 0.75
     # Those that disagree stand first, and the numbers are those of the rows.
@@ -74,7 +74,7 @@ def test_a_source_with_errors_is_found_and_copies_count_once():
     of_tray = np.flatnonzero(np.array(fields["tray"]) == "tray 3")[:25]
     predicted[of_tray] = (labels[of_tray] + 1) % 6
     (found,) = find_slices({}, fields, labels, predicted, 6)
-    assert (found.prop, found.level, found.of) == ("tray", "tray 3", "all")
+    assert (found.prop, found.level, found.scope) == ("tray", "tray 3", "all")
     assert np.isnan(found.limit)
     groups = np.full(600, -1)
     groups[of_tray] = 0

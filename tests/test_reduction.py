@@ -57,12 +57,12 @@ def test_a_reducer_is_its_arrays(digits, method):
     erasure = fit_erasure(digits, values)
     encoder = fit_encoder(erasure.apply(digits[:300]), method, 5).encoder
     reducer = Reducer(erasure, encoder)
-    again = Reducer.of(reducer.arrays())
+    again = Reducer.from_arrays(reducer.arrays())
     assert np.array_equal(again.place(digits), reducer.place(digits))
     alone = np.concatenate([reducer.place(row[None]) for row in digits[:20]])
     assert np.allclose(alone, reducer.place(digits)[:20], atol=1e-6)
     assert not reducer.place(np.zeros((1, 64), np.float32)).any()
-    assert Reducer.of(Reducer(erasure).arrays()).encoder is None
+    assert Reducer.from_arrays(Reducer(erasure).arrays()).encoder is None
 
 
 def test_kept_neighbors_of_known_graphs():

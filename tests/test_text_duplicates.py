@@ -75,7 +75,7 @@ def test_numbers_dates_negations_and_names_contradict(old, new):
     text = LONG.replace("A dog sleeps", "A dog is here and sleeps")
     words = [read_words(text), read_words(text.replace(old, new, 1))]
     assert words[0].all != words[1].all
-    told = TextSet.of([*words, read_words("the sea. some dogs")])
+    told = TextSet.from_texts([*words, read_words("the sea. some dogs")])
     assert told.agreement(*words) > 0.85 and told.contradict(*words)
 
 
@@ -91,7 +91,7 @@ def test_other_names_and_exchanged_numbers_contradict():
     ]
     for one, other in pairs:
         words = read_words(one), read_words(other)
-        assert TextSet.of(words).contradict(*words), (one, other)
+        assert TextSet.from_texts(words).contradict(*words), (one, other)
     # Where all is in capitals, or all words of a title, capitals tell no names.
     for one, other in (
         ("A WALK ALONG THE SHORE", "A WALK ALONG THE COAST"),
@@ -99,14 +99,14 @@ def test_other_names_and_exchanged_numbers_contradict():
     ):
         words = read_words(one), read_words(other)
         usual = read_words("a walk along the shore, the coast")
-        assert not TextSet.of([*words, usual]).contradict(*words), (one, other)
+        assert not TextSet.from_texts([*words, usual]).contradict(*words), (one, other)
 
 
 def test_agreement_is_symmetric_and_falls_with_what_differs():
     words = read_words(LONG)
     tokens = LONG.split()
     drawn = np.random.default_rng(6).permutation(len(tokens))
-    before, told = 1.0, TextSet.of([words])
+    before, told = 1.0, TextSet.from_texts([words])
     assert told.agreement(words, words) == 1.0
     for count in (1, 3, 9, 27):
         other = list(tokens)
