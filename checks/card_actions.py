@@ -9,13 +9,36 @@ from fiftyone import ViewField as F
 from ..errors import UserError
 from ..storage.few import path_of
 from ..storage.locks import writing
+from ..storage.ownership import owner_of
 from ..storage.runs import Run, read_run, write_run
 from ..storage.separability import tag
 from .caption_issues import CAPTION_ISSUES
+from .clusters import CLUSTERS
 from .duplicates import DUPLICATES
 from .label_issue_columns import LABEL_ISSUES
 from .outliers import OUTLIERS
 from .overview import SOLVED
+
+# Labels that explain a finding, or are none. The App shows every new field of labels on each image.
+EXPLAINING = {
+    LABEL_ISSUES.name: ("probe", "neighbors"),
+    CLUSTERS.name: ("cluster", "topic"),
+}
+
+
+def grid_labels(dataset: fo.Dataset) -> list[str]:
+    """The labels to show in the grid after an audit: the user's, and what was suggested.
+
+    Empty where the user has set which fields the App shows by default.
+    """
+    if dataset.app_config.active_fields is not None:
+        return []
+    shown = []
+    for path in fo.DatasetAppConfig.default_active_fields(dataset).paths:
+        operator, key = owner_of(dataset, path) or ("", "")
+        if path not in [f"{key}_{name}" for name in EXPLAINING.get(operator, ())]:
+            shown.append(path)
+    return shown
 
 
 def shown_fields(run: Run) -> list[str]:

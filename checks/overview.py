@@ -80,7 +80,7 @@ def findings_of(steps: Mapping[str, Mapping[str, Any]]) -> list[FindingSummary]:
             sure = f"of quality {issues['threshold']:.2f} or less"
         if share is not None:
             expected = f"about {percent(share)}" if share >= 0.01 else "hardly any"
-            sure += f", {expected} of them correct"
+            sure += f", {expected} of these labels wrong"
         what = counted(issues["flagged"], "label issue")
         one = _summary("label issues", LABEL_ISSUES.name, issues, what, sure, issues["flagged"])
         found.append(one)
@@ -100,7 +100,7 @@ def findings_of(steps: Mapping[str, Mapping[str, Any]]) -> list[FindingSummary]:
     if clusters := steps.get(CLUSTERS.name):
         worse = [row for row in clusters["clusters"] if row.get("worse")]
         named = "; ".join(
-            f"{row['cluster']}: {percent(row['accuracy'])} right" for row in worse[:NAMED]
+            f"{row['cluster']}: accuracy {percent(row['accuracy'])}" for row in worse[:NAMED]
         )
         what = f"{counted(len(worse), 'cluster')} worse than the rest"
         found.append(
@@ -109,7 +109,7 @@ def findings_of(steps: Mapping[str, Mapping[str, Any]]) -> list[FindingSummary]:
         # Runs of earlier versions did not look at properties of images.
         if slices := clusters.get("slices"):
             what = f"{counted(len(slices), 'slice')} with more errors"
-            named = "; ".join(f"{row['slice']}: {row['share']:.0%}" for row in slices[:NAMED])
+            named = "; ".join(f"{row['slice']}: {percent(row['share'])}" for row in slices[:NAMED])
             sure, shown_in = f"labels and predictions disagree on {named}", slices[0]["slice"]
             errors = sum(row["errors"] for row in slices)
             found.append(

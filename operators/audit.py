@@ -24,7 +24,7 @@ from ..markup import code, markdown
 from ..storage.search_index import check_index_key
 from ..storage.targets import resolve_target
 from ..storage.vectors import vector_fields
-from .base import OPEN_PANEL, SET_VIEW, QualityOperator
+from .base import OPEN_PANEL, SET_VIEW, QualityOperator, show_labels
 from .compute_separability import PANEL
 from .form_fields import (
     NOT_CHOSEN,
@@ -174,6 +174,9 @@ class Audit(QualityOperator):
             panel = {"name": "Embeddings"}
             panels.append(("Open the visualization", OPEN_PANEL, panel))
         return links + panels
+
+    def afterwards(self, ctx: Any) -> list[Any]:
+        return show_labels(ctx)
 
     def summary(self, result: dict[str, Any]) -> str:
         lines = [

@@ -25,6 +25,7 @@ import fiftyone as fo
 import fiftyone.operators as foo
 import fiftyone.operators.types as types
 
+from ..checks.card_actions import grid_labels
 from ..checks.progress import Progress
 from ..errors import UserError
 from ..process import machine_fault
@@ -231,6 +232,12 @@ class QualityOperator(foo.Operator):
     def shown(self, parameters: dict[str, Any]) -> dict[str, Any]:
         """Leaves out what a form no longer shows, but the App still sends."""
         return parameters
+
+
+def show_labels(ctx: Any) -> list[Any]:
+    """For ``afterwards``: of the label fields, the grid shows those that explain nothing else."""
+    labels = grid_labels(ctx.dataset)
+    return [ctx.ops.set_active_fields(labels)] if labels else []
 
 
 def chosen_target(ctx: Any) -> Any:

@@ -16,7 +16,7 @@ from ..storage.predictions import prediction_fields
 from ..storage.reviews import REVIEW_COLUMNS
 from ..storage.target import Target
 from ..storage.targets import resolve_target
-from .base import QualityOperator
+from .base import QualityOperator, show_labels
 from .form_fields import (
     choice_input,
     embeddings_input,
@@ -127,6 +127,9 @@ class FindLabelIssues(QualityOperator):
         columns = (*columns_of(target, detector=True), *REVIEW_COLUMNS)
         run_key_input(ctx, target, self.name, columns, ["flagged"], inputs)
         evaluation_notice(target, embeddings, inputs, STARTING_SECONDS, SECONDS_PER_EMBEDDING)
+
+    def afterwards(self, ctx: Any) -> list[Any]:
+        return show_labels(ctx)
 
     def summary(self, result: dict[str, Any]) -> str:
         noun, key = result["things"], result["run_key"]

@@ -8,7 +8,7 @@ from ..checks.progress import Progress, counted, duration
 from ..checks.update import repeatable, update_audit
 from ..errors import UserError
 from ..markup import code, markdown
-from .base import SET_VIEW, QualityOperator
+from .base import SET_VIEW, QualityOperator, show_labels
 
 
 class UpdateAudit(QualityOperator):
@@ -58,6 +58,9 @@ class UpdateAudit(QualityOperator):
             if view.endswith((": flagged", ": redundant"))
         ]
         return [(f"Show {view}", SET_VIEW, {"name": view}) for view in views]
+
+    def afterwards(self, ctx: Any) -> list[Any]:
+        return show_labels(ctx)
 
     def summary(self, result: dict[str, Any]) -> str:
         updated, current = result["updated"], result["current"]

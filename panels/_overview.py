@@ -120,7 +120,7 @@ def _card(
         states.append("reviewed" if not queue.num_open else "open")
         progress = f"{len(queue.decided):,} of {len(queue.ids):,} reviewed"
         if card.precision is not None:
-            progress += f", {percent(card.precision)} of them correct"
+            progress += f", {percent(card.precision)} of them confirmed"
         states.append(progress)
     else:
         states.append("open")

@@ -117,6 +117,11 @@ def test_label_issues_are_found_reviewed_and_taken_back(app, flipped):
     flagged = len(flipped.load_saved_view("label_issues: flagged"))
     _shown(app, f"{flagged} samples")
     app.page.keyboard.press("Escape")
+    # The grid shows the labels and what is suggested, not what explains it.
+    for field, is_shown in (("ground_truth", True), ("suggested", True), ("probe", False)):
+        name = field if field == "ground_truth" else f"label_issues_{field}"
+        box = app.page.locator(f"[data-cy=checkbox-{name}] input")
+        expect(box).to_be_checked(checked=is_shown)
     app.screenshot("label-issues-flagged")
 
     app.select_first(2)
