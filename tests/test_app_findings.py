@@ -177,7 +177,7 @@ def test_audit_and_its_buttons(app, photos):
 
 @pytest.mark.slow
 def test_the_case_of_the_readme(app, shared, dataset):
-    """The audit of Caltech-101 that docs/quality.md tells, and its picture ``docs/audit.png``.
+    """The audit of Caltech-101 that docs/quality.md reports.
 
     Its vectors are those that ``cnn`` had computed. Rounded as another processor rounds, they make
     a few label issues and outliers more or fewer; more than a seventh off would be another story.

@@ -12,6 +12,8 @@ from fiftyone_embedding_quality.analysis import _cell_search, _exact_search, _ex
 from fiftyone_embedding_quality.analysis.neighbors import nearest_rows, neighbor_graph
 from fiftyone_embedding_quality.analysis.vectors import unit_rows
 
+MODULE = "fiftyone_embedding_quality.analysis.neighbors"
+
 
 def cosine_distances(queries, rows):
     """Cosine distances in float64; 1 to and from zero vectors."""
@@ -202,8 +204,8 @@ def test_nearest_rows_of_new_vectors():
         nearest_rows(queries[:, :5], rows, k=6)
 
 
-@pytest.mark.battery  # a minute, of which pynndescent is compiled
-def test_approximate_search_measures_its_own_recall():
+@pytest.mark.battery  # pynndescent is compiled for a minute
+def test_approximate_search_measures_its_own_recall(monkeypatch):
     vectors = clustered(np.random.default_rng(4), 3000, 48, 0.6)
     vectors[[5, 2000]] = 0
     exact = neighbor_graph(vectors, k=10, method="exact")
@@ -213,7 +215,12 @@ def test_approximate_search_measures_its_own_recall():
     assert found > 0.95
     assert graph.recall == pytest.approx(found, abs=0.01)
     assert (graph.distances[[5, 2000]] == 1).all()
-    again = neighbor_graph(vectors, k=10, method="pynndescent")
+    # It takes over where cells of space are no help.
+    monkeypatch.setattr(f"{MODULE}.MAX_EXACT_PRODUCTS", dict.fromkeys(("int8", "float32", "cuda"), 1))
+    monkeypatch.setattr(f"{MODULE}.MAX_PROJECTED_PRODUCTS", 1)
+    monkeypatch.setattr(f"{MODULE}.neighbors_in_cells", lambda *_: None)
+    again = neighbor_graph(vectors, k=10)
+    assert again.method == "pynndescent"
     np.testing.assert_array_equal(again.indices, graph.indices)
 
 
@@ -273,14 +280,11 @@ def test_the_order_of_rows_does_not_matter_at_all(method):
 def test_automatic_choice_follows_the_size(monkeypatch):
     rng = np.random.default_rng(0)
     vectors = rng.standard_normal((300, 20)) @ rng.standard_normal((20, 150))
-    module = "fiftyone_embedding_quality.analysis.neighbors."
     assert neighbor_graph(vectors, k=5).method == "exact"
-    monkeypatch.setattr(module + "MAX_EXACT_PRODUCTS", {"float32": 100})
+    monkeypatch.setattr(f"{MODULE}.MAX_EXACT_PRODUCTS", {"float32": 100})
     assert neighbor_graph(vectors, k=5).method == "projected"
-    monkeypatch.setattr(module + "MAX_PROJECTED_PRODUCTS", 1000)
+    monkeypatch.setattr(f"{MODULE}.MAX_PROJECTED_PRODUCTS", 1000)
     assert neighbor_graph(vectors, k=5).method == "cells"
-    monkeypatch.setattr(module + "neighbors_in_cells", lambda *_: None)
-    assert neighbor_graph(vectors, k=5).method == "pynndescent"
 
 
 @pytest.mark.parametrize(("num_rows", "calls"), [(100, 1), (1500, 3)])
@@ -308,7 +312,7 @@ def test_importing_the_module_is_light():
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
-# On a device that is full or unsupported; one file, for pynndescent is compiled for minutes.
+# On a device that is full or unsupported
 
 VECTORS = np.random.default_rng(7).standard_normal((700, 48)).astype(np.float32)
 
@@ -324,7 +328,7 @@ def _searches() -> dict:
 
 
 @pytest.mark.parametrize(
-    "name", ["graph", pytest.param("approximate", marks=pytest.mark.slow), "nearest"]
+    "name", ["graph", pytest.param("approximate", marks=pytest.mark.battery), "nearest"]
 )
 @pytest.mark.parametrize("when", ["at once", "in the midst"])
 def test_neighbors_are_searched_on_the_cpu_instead(name, when, monkeypatch, caplog):
