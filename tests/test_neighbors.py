@@ -8,7 +8,12 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 import torch
-from fiftyone_embedding_quality.analysis import _cell_search, _exact_search, _exact_search_torch
+from fiftyone_embedding_quality.analysis import (
+    _cell_search,
+    _exact_search,
+    _exact_search_torch,
+    neighbors,
+)
 from fiftyone_embedding_quality.analysis.neighbors import nearest_rows, neighbor_graph
 from fiftyone_embedding_quality.analysis.vectors import unit_rows
 
@@ -216,7 +221,8 @@ def test_approximate_search_measures_its_own_recall(monkeypatch):
     assert graph.recall == pytest.approx(found, abs=0.01)
     assert (graph.distances[[5, 2000]] == 1).all()
     # It takes over where cells of space are no help.
-    monkeypatch.setattr(f"{MODULE}.MAX_EXACT_PRODUCTS", dict.fromkeys(("int8", "float32", "cuda"), 1))
+    for path in ("int8", "float32", "cuda"):
+        monkeypatch.setitem(neighbors.MAX_EXACT_PRODUCTS, path, 1)
     monkeypatch.setattr(f"{MODULE}.MAX_PROJECTED_PRODUCTS", 1)
     monkeypatch.setattr(f"{MODULE}.neighbors_in_cells", lambda *_: None)
     again = neighbor_graph(vectors, k=10)
