@@ -95,17 +95,17 @@ def _distances(
     means = class_means(rows, cluster, num_clusters).astype(np.float64)
     means /= np.maximum(np.linalg.norm(means, axis=1, keepdims=True), 1e-12)
     inside = cluster >= 0
-    judged, own = rows[inside], cluster[inside]
+    clustered, own = rows[inside], cluster[inside]
     total = means.sum(axis=0)
     # Of each row with the sum of all means but its own cluster's.
-    common = judged @ total.astype(np.float32)
-    common -= np.einsum("ij,ij->i", judged, means[own].astype(np.float32))
+    common = clustered @ total.astype(np.float32)
+    common -= np.einsum("ij,ij->i", clustered, means[own].astype(np.float32))
     gram = means @ means.T
     sums = gram.sum(axis=1)
     far = np.zeros(len(candidates))
     for start in range(0, len(candidates), BLOCK_CLUSTERS):
         block = candidates[start : start + BLOCK_CLUSTERS]
-        products = judged @ means[block].T.astype(np.float32)
+        products = clustered @ means[block].T.astype(np.float32)
         for place, one in enumerate(block):
             squared = sums.sum() - 2 * sums - 2 * sums[one] + 2 * gram[one] + gram.diagonal() + 1
             squared[one] = sums.sum() - 2 * sums[one] + 1
