@@ -37,6 +37,10 @@ TWO_TONES, SAME_TONES, LEAST_CONTRAST, BOTH_WAYS = 0.7, 0.25, 25.0, 0.15
 # Blocks below which details say nothing.
 FEWEST_BLOCKS = 6
 
+# Blocks that are equal as they lie, up to noise, are measured up to this many, and up to this many
+# for each other block: the tones of the images are read off them.
+EQUAL_BLOCKS, EQUAL_PER_OTHER = 64, 3
+
 # Gray levels around the commonest one that are ground: paper, the background of a screen.
 GROUND_WIDTH = 8
 
@@ -116,12 +120,12 @@ def look_closely(left: np.ndarray, right: np.ndarray, orientation: int, placed: 
     whole = np.full(right.shape[:2], 255, np.uint8)
     inside = cv2.warpAffine(whole, placed, size, flags=cv2.INTER_NEAREST | inverse) > 0
     grays = _equally_sharp(_gray(left), _gray(moved), inside)
-    blocks = _aligned_blocks(*grays, inside)
+    mine, theirs, equal = _aligned_blocks(*grays, inside)
     ground = _ground(grays[0])
     color = color_agreement(left, moved, inside, ground >= MOST_GROUND)
-    if len(blocks[0]) < FEWEST_BLOCKS:
-        return Look(len(blocks[0]), 1.0, 1.0, 0, 0, 0, 0, ground, color)
-    return _measured(*blocks, ground, color)
+    if len(mine) < FEWEST_BLOCKS:
+        return Look(len(mine), 1.0, 1.0, 0, 0, 0, 0, ground, color)
+    return _measured(mine, theirs, equal, ground, color)
 
 
 def _ground(gray: np.ndarray) -> float:
@@ -185,11 +189,14 @@ def _equally_sharp(
 
 def _aligned_blocks(
     left: np.ndarray, right: np.ndarray, inside: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Blocks that hold something in either image, each where it fits best: (n, 24, 24) float32."""
+) -> tuple[np.ndarray, np.ndarray, int]:
+    """Blocks that hold something in either image, each where it fits best: (n, 24, 24) float32.
+
+    Of many that are equal as they lie, only some; the last value counts the others.
+    """
     height, width = (side - side % BLOCK for side in left.shape)
     if min(height, width) < BLOCK:
-        return (np.empty((0, BLOCK, BLOCK)),) * 2
+        return np.empty((0, BLOCK, BLOCK)), np.empty((0, BLOCK, BLOCK)), 0
     whole = _parts(inside[:height, :width], BLOCK).min(axis=(2, 3))
     deviation = np.maximum(
         *(_parts(gray[:height, :width], BLOCK).std(axis=(2, 3)) for gray in (left, right))
@@ -197,7 +204,9 @@ def _aligned_blocks(
     margin = REACH + 1
     edges = cv2.copyMakeBorder(right, margin, margin, margin, margin, cv2.BORDER_REPLICATE)
     mine, theirs = [], []
-    for row, column in np.argwhere(whole & (deviation >= STRUCTURE)).tolist():
+    holding = whole & (deviation >= STRUCTURE)
+    looked_at = _without_most_equal(holding, left[:height, :width], right[:height, :width])
+    for row, column in np.argwhere(looked_at).tolist():
         y, x = row * BLOCK, column * BLOCK
         block = left[y : y + BLOCK, x : x + BLOCK]
         around = edges[y + 1 : y + 1 + BLOCK + 2 * REACH, x + 1 : x + 1 + BLOCK + 2 * REACH]
@@ -212,7 +221,29 @@ def _aligned_blocks(
         mine.append(block)
         theirs.append(other)
     shape = (-1, BLOCK, BLOCK)
-    return np.reshape(mine, shape).astype(np.float32), np.reshape(theirs, shape).astype(np.float32)
+    one, other = (np.reshape(blocks, shape).astype(np.float32) for blocks in (mine, theirs))
+    return one, other, int(holding.sum() - looked_at.sum())
+
+
+def _without_most_equal(holding: np.ndarray, left: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """Blocks (rows, columns) bool to align and measure: few of those that need neither.
+
+    Most blocks of two frames of a fixed camera differ by noise alone; measuring all takes six
+    times as long and finds nothing more.
+    """
+    gap = _parts(left - right, BLOCK)
+    gap = gap - gap.mean(axis=(2, 3), keepdims=True)
+    part = gap.reshape(*gap.shape[:2], BLOCK // PART, PART, BLOCK // PART, PART)
+    equal = holding & ((part**2).mean(axis=(3, 5)).max(axis=(2, 3)) <= NOISE)
+    places = np.flatnonzero(equal)
+    kept = max(EQUAL_BLOCKS, EQUAL_PER_OTHER * int(holding.sum() - len(places)))
+    step = -(-len(places) // kept)
+    looked_at = holding.copy()
+    if step > 1:
+        left_out = np.ones(len(places), bool)
+        left_out[::step] = False
+        looked_at.flat[places[left_out]] = False
+    return looked_at
 
 
 def _peak(fits: np.ndarray, place: int) -> float:
@@ -230,8 +261,10 @@ def _parts(values: np.ndarray, side: int) -> np.ndarray:
     return values.reshape(height // side, side, width // side, side).swapaxes(1, 2)
 
 
-def _measured(mine: np.ndarray, theirs: np.ndarray, ground: float, color: float) -> Look:
-    """What aligned blocks, two (n, 24, 24) float32, have in common."""
+def _measured(
+    mine: np.ndarray, theirs: np.ndarray, equal: int, ground: float, color: float
+) -> Look:
+    """What aligned blocks, two (n, 24, 24) float32, and further equal ones have in common."""
     apart = [blocks - blocks.mean(axis=(1, 2), keepdims=True) for blocks in (mine, theirs)]
     power = [np.einsum("nij,nij->n", blocks, blocks) for blocks in apart]
     product = np.einsum("nij,nij->n", *apart)
@@ -257,9 +290,9 @@ def _measured(mine: np.ndarray, theirs: np.ndarray, ground: float, color: float)
     differing = different.any(axis=(1, 2))
     inked = _inked(mine[differing], toned[differing], gap[differing])
     return Look(
-        blocks=len(mine),
-        correlation=float(np.median(correlation)),
-        matched=float(np.mean(correlation > 0.6)),
+        blocks=len(mine) + equal,
+        correlation=float(np.median(np.append(correlation, np.ones(equal)))),
+        matched=float((correlation > 0.6).sum() + equal) / (len(mine) + equal),
         different=int(different.sum()),
         mutual=int(mutual.sum()),
         differing=int(differing.sum()),

@@ -127,14 +127,20 @@ def kinds_of_change(
     small: SmallPictures, pairs: np.ndarray, orientation: np.ndarray, placed: np.ndarray
 ) -> list[str]:
     """Names what happened between the images of confirmed pairs, the greatest change first."""
+    sharpness = {row: _sharpness(small.gray[row]) for row in np.unique(pairs).tolist()}
     return [
-        _kind_of_change(small, left, right, int(way), maps)
+        _kind_of_change(small, left, right, int(way), maps, sharpness)
         for (left, right), way, maps in zip(pairs.tolist(), orientation, placed)
     ]
 
 
 def _kind_of_change(
-    small: SmallPictures, left: int, right: int, orientation: int, placed: np.ndarray
+    small: SmallPictures,
+    left: int,
+    right: int,
+    orientation: int,
+    placed: np.ndarray,
+    sharpness: dict[int, float],
 ) -> str:
     if orientation == 4:
         return "mirror"
@@ -150,18 +156,20 @@ def _kind_of_change(
     sizes = sorted((small.num_pixels[left], small.num_pixels[right]))
     if sizes[1] > RESCALED * sizes[0]:
         return "rescale"
-    sharpness = sorted((_sharpness(small.gray[left]), _sharpness(small.gray[right])))
-    if sharpness[1] > BLURRED * sharpness[0]:
+    blurred, sharp = sorted((sharpness[left], sharpness[right]))
+    if sharp > BLURRED * blurred:
         return "blur"
-    mine = small.gray[left].astype(np.float32)
-    other = warp(small.gray[right].astype(np.float32), placed)
-    mine_mean, mine_deviation = mine[mask].mean(), mine[mask].std() + 1
-    other_mean, other_deviation = other[mask].mean(), other[mask].std() + 1
+    mine = small.gray[left].astype(np.float32)[mask]
+    other = warp(small.gray[right].astype(np.float32), placed)[mask]
+    mine_mean, mine_deviation = mine.mean(), mine.std() + 1
+    other_mean, other_deviation = other.mean(), other.std() + 1
     contrast = max(mine_deviation / other_deviation, other_deviation / mine_deviation)
     if abs(mine_mean - other_mean) > TONE_SHIFT or contrast > TONE_CONTRAST:
         return "tone"
     gap = np.abs((mine - mine_mean) / mine_deviation - (other - other_mean) / other_deviation)
-    return "retouched" if np.quantile(gap[mask], 0.99) > RETOUCHED else "recompression"
+    # Faster than the quantile: one pixel in a hundred lies beyond.
+    retouched = np.count_nonzero(gap > RETOUCHED) > 0.01 * gap.size
+    return "retouched" if retouched else "recompression"
 
 
 def _sharpness(picture: np.ndarray) -> float:

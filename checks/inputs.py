@@ -28,6 +28,7 @@ from .progress import Progress
 
 if TYPE_CHECKING:
     from ..analysis.class_probe import ClassEvidence
+    from ..analysis.clusters import Clusters
     from ..analysis.neighbors import NeighborGraph
     from ..analysis.outliers import Outliers
     from ..pictures.measures import FileMeasures
@@ -100,7 +101,7 @@ class Inputs:
             label_field=label_field,
             seed=self.seed,
         )
-        shared = ("vectors", "ids", "items", "measures", "rows", "graph", "duplicates")
+        shared = ("vectors", "ids", "items", "measures", "rows", "graph", "duplicates", "clusters")
         other.__dict__ |= {name: self.__dict__[name] for name in shared if name in self.__dict__}
         return other
 
@@ -240,6 +241,16 @@ class Inputs:
             classes = {"labels": self.codes, "probabilities": self.evidence.probabilities}
         return find_outliers(self.rows, self.graph, self.groups, threshold=threshold, **classes)
 
+    @cached_property
+    def clusters(self) -> "Clusters":
+        """Clusters of at least as many distinct rows as a group unlike the rest must have."""
+        from ..analysis.clusters import find_clusters
+        from ..analysis.foreign_groups import FEWEST_MEMBERS
+
+        return find_clusters(
+            self.rows, self.graph, self.groups, min_size=FEWEST_MEMBERS, seed=self.seed
+        )
+
     # What a run remembers
 
     @cached_property
@@ -334,6 +345,6 @@ def restrict_to_common(inputs: list[Inputs]) -> int:
     for each in inputs:
         if len(each.vectors.ids) > len(common):
             each.vectors = each.vectors.take(np.array([id_ in common for id_ in each.vectors.ids]))
-            for name in ("ids", "items", "measures", "rows", "graph", "duplicates"):
+            for name in ("ids", "items", "measures", "rows", "graph", "duplicates", "clusters"):
                 each.__dict__.pop(name, None)
     return left_out

@@ -40,7 +40,7 @@ class FindingSummary:
 
     Attributes:
         kind: ``leaks``, ``conflicts``, ``exact``, ``near``, ``label issues``, ``captions``,
-            ``outliers``, ``new``, ``duplicates``, ``missing``, ``clusters``,
+            ``outliers``, ``groups``, ``new``, ``duplicates``, ``missing``, ``clusters``,
             ``slices`` or ``weak classes``
         check: the check's name
         run_key: the run
@@ -95,6 +95,14 @@ def findings_of(steps: Mapping[str, Mapping[str, Any]]) -> list[FindingSummary]:
         what = counted(outliers["flagged"], "outlier")
         one = _summary("outliers", OUTLIERS.name, outliers, what, reasons, outliers["flagged"])
         found.append(one)
+        # Runs of earlier versions did not look for groups.
+        if groups := outliers.get("groups"):
+            sizes = ", ".join(f"{group['count']:,}" for group in groups)
+            what = f"{counted(len(groups), 'group')} unlike the rest"
+            text = f"{sizes} similar to each other"
+            found.append(
+                _summary("groups", OUTLIERS.name, outliers, what, text, len(groups), "groups")
+            )
     if comparison := steps.get(COMPARISON.name):
         found += _of_comparison(comparison)
     if clusters := steps.get(CLUSTERS.name):
@@ -252,7 +260,9 @@ def read_cards(dataset: fo.Dataset) -> list[Card]:
         for found in findings_of({run.operator: _result(dataset, run)}):
             precision = reviews.get("measured_precision")
             earlier = (before.counts.get(found.kind, 0), before.written_at) if before else None
-            cards.append(Card(found, run, queue, precision, found.kind in solved, earlier))
+            # A group is looked at as a whole.
+            asked = None if found.kind == "groups" else queue
+            cards.append(Card(found, run, asked, precision, found.kind in solved, earlier))
     return cards
 
 

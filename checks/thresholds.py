@@ -140,9 +140,12 @@ def _columns(target: Target, names: list[str]) -> dict[str, list[Any]]:
 
 def _of_outliers(target: Target, run: Run, names: list[str]) -> Scores:
     reason = f"{run.key}_reason"
-    read = _columns(target, [*names, reason])
+    group = f"{run.key}_group"
+    read = _columns(target, [*names, reason, group])
     with_reason = np.array([one is not None for one in read[reason]], bool)
     by_score = np.array([one in (OF_THE_SET, OF_ITS_CLASS, None) for one in read[reason]], bool)
+    # Members of a group unlike the rest are no outliers at any threshold.
+    by_score &= np.array([one is None for one in read[group]], bool)
     return Scores(
         ids=tuple(read["id"]),
         values=np.array(read[names[0]], np.float64),

@@ -29,8 +29,8 @@ class FindOutliers(QualityOperator):
     label = "Quality: find outliers"
     description = (
         "Score how unusual each image or patch is compared with its neighbors and its class; "
-        "flag outliers in the whole dataset and in their own class, and images with low "
-        "information (dark, bright, uniform color, blurry) or an unusual size"
+        "flag outliers in the whole dataset and in their own class, groups unlike the rest, and "
+        "images with low information (dark, bright, uniform color, blurry) or an unusual size"
     )
     icon = "flare"
 
@@ -65,7 +65,8 @@ class FindOutliers(QualityOperator):
             seed (51): of the neighbor search, where that is approximate
 
         Returns:
-            a dict with ``flagged``, ``reasons``, ``threshold``, ``skipped``, …
+            a dict with ``flagged``, ``reasons``, ``groups`` (unlike the rest as a whole, not
+            flagged one by one), ``threshold``, ``skipped``, …
 
         Raises:
             UserError: if the input is at fault; an earlier run of the name then stays
@@ -113,6 +114,11 @@ class FindOutliers(QualityOperator):
             + (f": saved view {code(f'{key}: flagged')}, worst first" if result["flagged"] else "")
         ]
         lines += [f"- {count:,} {markdown(why)}" for why, count in result["reasons"].items()]
+        for group in result["groups"]:
+            lines.append(
+                f"- **a group of {group['count']:,}** similar {noun} unlike the rest: saved view "
+                f"{code(f'{key}: groups')}, `group` {group['group']}; not counted as outliers"
+            )
         for reason in result["common"]:
             lines.append(
                 f"- {markdown(reason)}: affects over 20 % of {noun}, so treated as normal for this "

@@ -158,8 +158,9 @@ def _of_captions(reported: "ReportedRun") -> list[Lead]:
 
 def _of_outliers(reported: "ReportedRun") -> list[Lead]:
     count, anchor = len(reported.findings), f"run-{reported.run.key}"
+    groups = _of_groups(reported, anchor)
     if not count:
-        return [Lead(2, "0", "outliers", "None found.", anchor)]
+        return [*groups, Lead(2, "0", "outliers", "None found.", anchor)]
     reasons: dict[str, int] = {}
     for finding in reported.findings:
         reasons[finding.reason or "unlike the other samples"] = reasons.get(finding.reason, 0) + 1
@@ -173,8 +174,20 @@ def _of_outliers(reported: "ReportedRun") -> list[Lead]:
             title,
             f"{text} Some are rare rather than wrong; review them first.",
             anchor,
-        )
+        ),
+        *groups,
     ]
+
+
+def _of_groups(reported: "ReportedRun", anchor: str) -> list[Lead]:
+    # Runs of earlier versions did not look for groups.
+    groups = reported.run.facts.special.get("groups")
+    if not groups:
+        return []
+    sizes = ", ".join(f"{group['count']:,}" for group in groups)
+    text = f"{sizes} similar to each other, unlike the rest of the dataset; they are not counted "
+    text += f"as outliers. See the saved view {reported.run.key}: groups."
+    return [Lead(1, f"{len(groups):,}", _noun(len(groups), "group", "groups"), text, anchor)]
 
 
 def _of_separability(reported: "ReportedRun") -> list[Lead]:

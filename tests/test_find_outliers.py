@@ -7,6 +7,7 @@ import fiftyone.operators as foo
 import numpy as np
 import pytest
 from conftest import read_rows
+from fiftyone_embedding_quality.checks.thresholds import move_threshold
 from PIL import Image
 from sklearn.metrics import roc_auc_score
 
@@ -140,6 +141,31 @@ def test_few_samples_and_one_class(digits, find_outliers):
     one_class = digits[:5]
     one_class.set_values("ground_truth.label", ["a"] * 5)
     assert find_outliers(one_class, embeddings="vec", label_field="ground_truth")["judged"] == 5
+
+
+def test_a_group_of_another_kind_is_one_finding(dataset, digit_files, find_outliers):
+    """It has a view and a number, its members are no outliers, and labels can explain it."""
+    from test_foreign_groups import classes, strangers
+
+    rows = np.concatenate([classes(num_classes=6, per_class=20), strangers(12)])
+    dataset.add_samples(
+        [
+            fo.Sample(path, vec=row, kind=fo.Classification(label=f"kind {place // 20}"))
+            for place, ((path, _), row) in enumerate(zip(digit_files, rows))
+        ]
+    )
+    result = find_outliers(dataset, embeddings="vec", check_pictures=False)
+    assert [(one["group"], one["count"]) for one in result["groups"]] == [(1, 12)]
+    view = dataset.load_saved_view("outliers: groups")
+    assert set(view.values("id")) == set(dataset[120:].values("id"))
+    assert dataset.values("outliers_group") == [None] * 120 + [1] * 12
+    assert not any(dataset[120:].values("outliers_flagged"))
+    assert "a group of 12" in find_outliers.summary(result)
+    move_threshold(dataset, "outliers", 0.001)
+    assert not any(dataset[120:].values("outliers_flagged"))
+    # The last label names the group: a class is nothing to tell.
+    known = find_outliers(dataset, embeddings="vec", label_field="kind", check_pictures=False)
+    assert known["groups"] == [] and not dataset.has_saved_view("outliers: groups")
 
 
 @pytest.mark.slow
