@@ -91,7 +91,10 @@ def findings_of(steps: Mapping[str, Mapping[str, Any]]) -> list[FindingSummary]:
         one = _summary("captions", CAPTION_ISSUES.name, captions, what, sure, captions["flagged"])
         found.append(one)
     if outliers := steps.get(OUTLIERS.name):
-        reasons = ", ".join(f"{count:,} {why}" for why, count in outliers["reasons"].items())
+        reasons = ", ".join(
+            f"{count:,} {why if count == 1 else why.replace('its class', 'their class')}"
+            for why, count in outliers["reasons"].items()
+        )
         what = counted(outliers["flagged"], "outlier")
         one = _summary("outliers", OUTLIERS.name, outliers, what, reasons, outliers["flagged"])
         found.append(one)

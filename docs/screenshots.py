@@ -47,9 +47,8 @@ def main() -> None:
             app = browser.App(context.pages[0], server.url)
             app.open(dataset.name)
             audit(app)
-            classes(app)
-            app.open(dataset.name)
             home(app)
+            classes(app)
             queue(app, dataset)
             context.close()
     finally:
@@ -83,17 +82,23 @@ def home(app: browser.App) -> None:
     app.open_panel("dataset_quality")
     app.settle()
     app.screenshot("quality")
+    close_panel(app, "dataset_quality")
 
 
 def classes(app: browser.App) -> None:
     panel = app.open_panel("class_separability")
     app.settle()
     table = panel.locator("table").last
-    table.locator("tbody tr").first.locator("td").nth(7).click()
+    table.locator("tbody tr").nth(1).locator("td").nth(7).click()  # the class it is confused with
     expect(panel.get_by_text("closest first")).to_be_visible()
     app.settle()
     app.screenshot("panel")
-    app.page.locator("[data-cy=panel-tab-class_separability] button").last.click()
+    close_panel(app, "class_separability")
+
+
+def close_panel(app: browser.App, name: str) -> None:
+    app.page.locator(f"[data-cy=panel-tab-{name}] button").last.click()
+    app.settle()
 
 
 def queue(app: browser.App, dataset: fo.Dataset) -> None:
@@ -101,7 +106,6 @@ def queue(app: browser.App, dataset: fo.Dataset) -> None:
     dataset.reload()
     view = dataset.load_saved_view("label_issues: flagged")
     suggestions = view.values("label_issues_suggested.label")
-    app.page.locator("[data-cy=panel-tab-dataset_quality] button").last.click()
     app.open_saved_view("label-issues-flagged")
     app.expect_count(f"{len(suggestions)} samples")
     app.page.locator("[data-cy=looker]").first.click()
