@@ -11,7 +11,7 @@ import fiftyone as fo
 from ..embedding.registry import check_model
 from ..errors import UserError
 from ..storage.labels import label_field_of, label_fields, read_label_texts
-from ..storage.metadata import names_splits, read_splits
+from ..storage.metadata import default_split, names_splits, read_splits
 from ..storage.names import check_name
 from ..storage.paths import document_type, patches_fields
 from ..storage.search_index import check_index_key
@@ -108,6 +108,8 @@ def audit(
     check_model(model)
     labels, no_labels = _labels(target, label_field)
     _check_named(target, label_field, split)
+    if split is None and (named := default_split(target)) != labels:
+        split = named
     _check_field(target, embeddings)
     if similarity_index is not None:
         check_index_key(target, field_to_audit(target, embeddings, model), similarity_index)

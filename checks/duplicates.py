@@ -81,6 +81,7 @@ DUPLICATES = Check(
         "groups": "All duplicates by group, representative first",
         "redundant": "Redundant duplicates: all but the representative of each group",
         "leaks": "Groups of duplicates with members in several splits",
+        "conflicts": "Groups of duplicates with different labels",
     },
     finding=FindingFields(
         kind="duplicate",
@@ -140,13 +141,16 @@ def find_duplicates(
         special=result,
     )
     progress.say("Storing the groups")
-    leaking = sorted({int(number) for number in groups[np.isin(found.group, found.leaking)]})
+    leaking, conflicting = (
+        sorted({int(number) for number in groups[np.isin(found.group, some)]})
+        for some in (found.leaking, found.conflicts)
+    )
     saved = store_findings(
         target,
         run,
         columns_found(texts),
         _values(found, groups, changes, inputs.ids),
-        lambda: _views(target, run, leaking),
+        lambda: _views(target, run, {"leaks": leaking, "conflicts": conflicting}),
         facts,
         results={"ids": " ".join(inputs.ids)},
         kept=(REVIEW, APART),
@@ -209,15 +213,17 @@ def _result(found: "Duplicates", changes: dict[int, tuple[str, float, float]]) -
     }
 
 
-def _views(target: Target, run: Run, leaking: list[int]) -> Views:
+def _views(target: Target, run: Run, special: dict[str, list[int]]) -> Views:
+    """Saved views of a run; those of special groups where there are some."""
     group, keep = f"{run.key}_group", f"{run.key}_keep"
     order = [(group, 1), (keep, -1)]
     views = {
         "groups": matching_view(target, F(group) != None, order),  # noqa: E711
         "redundant": matching_view(target, F(keep) == False, [(group, 1)]),  # noqa: E712
     }
-    if leaking:
-        views["leaks"] = matching_view(target, F(group).is_in(leaking), order)
+    for name, groups in special.items():
+        if groups:
+            views[name] = matching_view(target, F(group).is_in(groups), order)
     return {what: (view, DUPLICATES.views[what]) for what, view in views.items()}
 
 

@@ -76,6 +76,9 @@ def findings_of(steps: Mapping[str, Mapping[str, Any]]) -> list[FindingSummary]:
     if issues := steps.get(LABEL_ISSUES.name):
         share = issues["expected_precision"]
         sure = "estimated by cleanlab"
+        if issues["expected_precision"] is None:
+            sure += "; too few are certain to estimate how many labels are wrong, so only the "
+            sure += "surest are flagged"
         if issues.get("threshold") is not None:
             sure = f"of quality {issues['threshold']:.2f} or less"
         if share is not None:
@@ -196,7 +199,7 @@ def _of_duplicates(result: Mapping[str, Any]) -> list[FindingSummary]:
             f"{counted(result['conflicts'], 'group')} of duplicates with different labels",
             "at least one label in each is wrong",
             result["conflicts"],
-            "groups",
+            "conflicts",
         ),
         (
             "exact",

@@ -60,7 +60,7 @@ def redundant_ids(
 
 
 def remove_redundant(
-    dataset: fo.Dataset,
+    samples: fo.Dataset | fo.DatasetView,
     *,
     action: str = TAG,
     confirmed: bool = False,
@@ -70,17 +70,18 @@ def remove_redundant(
     """Tags redundant duplicates, or deletes them from the dataset.
 
     Args:
-        dataset: the dataset
+        samples: the dataset, or a view of the samples that are meant
         action, confirmed, exact, run_key: as of the operator
 
     Raises:
         UserError: if the input is at fault; nothing is changed then
     """
-    started = time.monotonic()
+    started, dataset = time.monotonic(), samples._root_dataset
     if action not in (TAG, DELETE):
         raise UserError(f"action={action!r} is not known; choose {TAG!r} or {DELETE!r}")
     with writing(dataset, run_key):
         run, ids = redundant_ids(dataset, run_key, confirmed, exact)
+        ids = _within(samples, run, ids)
         if ids:
             if action == TAG:
                 check_taggable(dataset, run, "action")
@@ -97,6 +98,24 @@ def remove_redundant(
         "left": dataset.count(path_of(dataset, run.facts.about, "id")),
         "seconds": round(time.monotonic() - started, 2),
     }
+
+
+def _within(samples: fo.Dataset | fo.DatasetView, run: Run, ids: list[str]) -> list[str]:
+    """Those of the ids that a view holds.
+
+    Raises:
+        UserError: if the view is one of patches, frames or clips, or the run is of patches
+    """
+    if isinstance(samples, fo.Dataset):
+        return ids
+    generated = samples._is_patches or samples._is_frames or samples._is_clips
+    if generated or run.facts.about.patches_field is not None:
+        raise UserError(
+            f"Redundant {run.facts.about.noun} of run_key={run.key!r} are removed from the whole "
+            "dataset: pass the dataset; confirmed=True removes what was tagged in a review only"
+        )
+    held = set(samples.values("id"))
+    return [id_ for id_ in ids if id_ in held]
 
 
 def _act(dataset: fo.Dataset, run: Run, ids: list[str], action: str) -> None:

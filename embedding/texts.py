@@ -114,7 +114,8 @@ class SentenceModel:
         if os.path.isabs(folder) and not os.path.isdir(folder):
             raise UserError(f"model='text:{name}': there is no such folder")
         local = folder if os.path.isdir(folder) else None
-        with reported_loading(f"text:{name} (sentence-transformers)", local), without_bars():
+        what = f"text:{name} (sentence-transformers)"
+        with reported_loading(what, local, of_texts=True), without_bars():
             # No code of the model's own is executed.
             self._model = SentenceTransformer(
                 local or name, device=device, trust_remote_code=False

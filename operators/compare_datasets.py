@@ -113,8 +113,8 @@ class CompareDatasets(QualityOperator):
             more, less = drift["clusters_with_more"], drift["clusters_with_less"]
             if more or less:
                 lines.append(
-                    f"- of {counted(drift['clusters'], 'cluster')} of both, {more:,} hold more of "
-                    f"these and {less:,} more of {other}"
+                    f"- of {counted(drift['clusters'], 'common cluster')}, {more:,} with more of "
+                    f"these and {less:,} with more of {other}"
                 )
         else:
             lines.append(f"- no difference beyond chance{auc}")

@@ -179,12 +179,14 @@ class FindDuplicates(QualityOperator):
         noun, key = result["things"], result["run_key"]
         groups = result["exact_groups"] + result["near_groups"]
         redundant = counted_of(result["redundant"], noun)
+        of_texts = result["parameters"]["text_field"]
+        verdict = "repeat the text of another one" if of_texts else "can be removed"
         lines = [
             f"**{counted(groups, 'group')} of duplicates** among {result['judged']:,} {noun}: "
             f"{result['exact_groups']:,} exact, {result['near_groups']:,} near; "
-            f"**{redundant}** can be removed, {result['exact_redundant']:,} of them exact copies"
+            f"**{redundant}** {verdict}, {result['exact_redundant']:,} of them exact copies"
         ]
-        if result["parameters"]["text_field"]:
+        if of_texts:
             lines.append(
                 f"- {markdown(result['compared'])} were compared word by word; images were not read"
             )
@@ -197,7 +199,10 @@ class FindDuplicates(QualityOperator):
                 f"(saved view {code(f'{key}: leaks')})"
             )
         if result["conflicts"]:
-            lines.append(f"- labels disagree in {counted(result['conflicts'], 'group')}")
+            lines.append(
+                f"- labels disagree in {counted(result['conflicts'], 'group')} "
+                f"(saved view {code(f'{key}: conflicts')})"
+            )
         if result["changes"]:
             changes = ", ".join(f"{count:,} {kind}" for kind, count in result["changes"].items())
             lines.append(f"- how they differ from the representative: {changes}")

@@ -5,6 +5,7 @@ from typing import Any
 
 import fiftyone.operators.types as types
 
+from ..checks.order_effects import ORDER_EFFECTS
 from ..checks.progress import Progress, percent
 from ..checks.registry import check_of
 from ..markup import code, markdown
@@ -153,5 +154,8 @@ def _found(run: Run) -> str:
         return f"{run.facts.evaluated or 0:,} embeddings, {special.get('dim', 0):,} dimensions"
     if run.operator == VISUALIZATION:
         return f"trustworthiness {special.get('trustworthiness', 0):.3f}"
-    overall = special.get("overall") or {}
+    if run.operator == ORDER_EFFECTS.name:
+        return "neighbors in the order are alike" if special.get("differ") else "no effect"
+    if (overall := special.get("overall")) is None:
+        return ""
     return f"balanced accuracy {percent(overall.get('balanced_accuracy') or 0)}"

@@ -4,7 +4,7 @@ from typing import Any
 
 import fiftyone.operators.types as types
 
-from ..checks.progress import Progress
+from ..checks.progress import Progress, counted
 from ..checks.removal import DELETE, TAG, duplicate_runs, redundant_ids, remove_redundant
 from ..errors import UserError
 from ..markup import code
@@ -40,7 +40,7 @@ class RemoveRedundant(QualityOperator):
         Deleting cannot be undone; files stay where they are. Tags can be removed again in the App.
 
         Args:
-            samples: a dataset, or a view of it: all that the run found is meant
+            samples: a dataset, or a view of it: what the run found among its samples is meant
             action ("tag"): ``"tag"`` them ``<run_key>_remove``, or ``"delete"`` them
             confirmed (False): only those that were tagged to be removed in a review
             exact (False): only exact copies
@@ -54,7 +54,7 @@ class RemoveRedundant(QualityOperator):
             UserError: if the input is at fault; nothing is changed then
         """
         return remove_redundant(
-            samples._root_dataset,
+            samples,
             action=action,
             confirmed=confirmed,
             exact=exact,
@@ -86,6 +86,11 @@ class RemoveRedundant(QualityOperator):
         verb = "deleted from the dataset" if deletes else "tagged"
         text = f"{counted_of(len(ids), run.facts.about.noun)} will be {verb}; "
         text += "the representative of each group is kept, and no file is touched"
+        if run.facts.special.get("conflicts"):
+            text += (
+                f". Labels disagree in {counted(run.facts.special['conflicts'], 'group')}: correct "
+                f"them first (saved view {run.key}: conflicts)"
+            )
         if run.facts.parameters.get("text_field"):
             text += ". Their texts are duplicates; their images were not compared"
         if not ids:

@@ -172,7 +172,9 @@ def _actions(
             params={**of_run, **more},
         )
 
-    reviewable = card.queue is not None and card.queue.num_open and not card.solved
+    # Which label of a group is right is no question of which copy to remove.
+    decides = found.kind != "conflicts"
+    reviewable = decides and card.queue is not None and card.queue.num_open and not card.solved
     if reviewable and card.run.views:
         action("review", "Review", "rate_review", events.on_review, variant="contained")
     if found.view is not None:
@@ -185,7 +187,7 @@ def _actions(
     if has_threshold(card.run):
         is_open = get_state(ctx, OPEN) == card.run.key
         action("threshold", "Threshold", "tune", events.on_threshold, open=not is_open)
-    if found.check == DUPLICATES.name:
+    if found.check == DUPLICATES.name and decides:
         action("remove", "Remove…", "delete_sweep", events.on_remove)
     if found.check == SEPARABILITY.name:
         action("classes", "Show classes", "scatter_plot", events.on_classes)

@@ -28,7 +28,7 @@ def test_everything_is_found_and_ranked(labeled, audit):
     mirror = labeled.match(fo.ViewField("name") == "mirror").first()
     mirror["ground_truth"].label = "flower"
     mirror.save()
-    result = audit(labeled, split="tags")
+    result = audit(labeled)  # the tags are the splits: nobody has to say so
     json.dumps(result)
     assert set(result["steps"]) == {
         "find_duplicates",
@@ -59,6 +59,16 @@ def test_everything_is_found_and_ranked(labeled, audit):
         labeled, embeddings="cnn", label_field="ground_truth"
     )
     assert alone["flagged"] == result["steps"]["find_label_issues"]["flagged"]
+
+
+def test_a_model_that_is_not_to_be_had_is_said_first(photos, audit):
+    photos.delete_sample_field("cnn")
+    result = audit(photos, model="timm:tf_efficientnet_lite0", embeddings="own", label_field="none")
+    assert set(result["steps"]) == {"find_duplicates"}
+    lines = audit.summary(result).splitlines()
+    assert lines[2].startswith("**Incomplete: 5 checks skipped, without embeddings.** ")
+    assert "could not be loaded" in lines[2]
+    assert sum("could not be loaded" in line for line in lines) == 1
 
 
 def test_without_labels_vectors_or_files(dataset, audit):

@@ -147,6 +147,8 @@ def test_labels_that_disagree_are_counted_and_a_labeled_member_stays(photos, fin
     original.save()
     result = find_duplicates(photos, embeddings="cnn", label_field="ground_truth")
     assert result["conflicts"] == 1
+    disagreeing = photos.load_saved_view("duplicates: conflicts")
+    assert set(disagreeing.values("name")) == {"mirror", "photo-02"}
     assert photos[gray.id]["duplicates_keep"] is True
     first = photos.load_saved_view("duplicates: groups").first()
     assert first["name"] in ("mirror", "photo-02")

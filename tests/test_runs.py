@@ -107,7 +107,7 @@ def test_deleting_one_run_leaves_the_others(clustered):
     views, fields = clustered.list_saved_views(), clustered.get_field_schema(flat=True)
     operator("delete_run")(clustered, run_key="outliers")
     gone = set(fields) - set(clustered.get_field_schema(flat=True))
-    assert gone == {f"outliers_{what}" for what in ("score", "flagged", "reason")}
+    assert gone == {f"outliers_{what}" for what in ("score", "flagged", "reason", "group")}
     assert set(views) - set(clustered.list_saved_views()) == {"outliers: flagged"}
     assert not listed(clustered)["label_issues"]["stale"]
 

@@ -99,6 +99,13 @@ def test_redundant_duplicates_are_tagged_or_deleted_and_files_stay(photos, edite
     redundant = set(photos.load_saved_view("twins: redundant").values("id"))
     assert len(redundant) == found["redundant"] == 6
     assert _run("remove_redundant", photos, run_key="twins", confirmed=True)["tagged"] == 0
+    half = photos.match(fo.ViewField("name").is_in(["copy", "half", "photo-00"]))
+    assert _run("remove_redundant", half, run_key="twins")["tagged"] == 2
+    photos.untag_samples("twins_remove")
+    box = fo.Detection(label="x", bounding_box=[0, 0, 0.5, 0.5])
+    photos.set_values("boxes", [fo.Detections(detections=[box])] + [None] * (len(photos) - 1))
+    with pytest.raises(ValueError, match="pass the dataset"):
+        _run("remove_redundant", photos.to_patches("boxes"), run_key="twins")
     exact = _run("remove_redundant", photos, run_key="twins", exact=True)
     assert exact["tagged"] == 2 and len(photos.match_tags("twins_remove")) == 2
     # The form says how many, and does not delete before that is confirmed.
