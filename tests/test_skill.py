@@ -21,7 +21,7 @@ def test_the_steps_run_word_for_word(photos):
     photos.set_values("clip", [vector[:64] for vector in photos.values("cnn")])
     photos.name = f"{photos.name}-skill"
     blocks = re.findall(r"```python\n(.*?)```", skill.content, flags=re.DOTALL)
-    assert len(blocks) == 6
+    assert len(blocks) == 7
     names: dict = {}
     for block in blocks:
         # The App has tests of its own.
@@ -30,7 +30,7 @@ def test_the_steps_run_word_for_word(photos):
         exec(block.replace("NAME", photos.name), names)
         names.setdefault("ids", photos.limit(3).values("id"))
     assert names["result"]["comparison"]["verdict"]
-    assert len(names["redundant"]) >= 6
+    assert len(names["redundant"]) == len(photos.match_tags("duplicates_remove")) >= 6
     assert np.isfinite(photos.values("outliers_score")).all()
     assert photos.count_values("label_issues_flagged").keys() <= {True, False}
     assert isinstance(photos, fo.Dataset)
