@@ -17,7 +17,7 @@ export FIFTYONE_DO_NOT_TRACK := true
 SIDE_BY_SIDE = -n $(shell $(PYTHON) -c "import os; print(min(4, 1 + os.cpu_count()))") \
 	--dist loadfile --no-loadscope-reorder
 
-.PHONY: demo app test check coverage battery docs clean
+.PHONY: demo app test check coverage offline battery docs clean
 
 demo: $(VENV)/ready  ## load a dataset, compute everything on it, print what was found
 	@$(RUN) -m fiftyone_embedding_quality.demo
@@ -39,6 +39,9 @@ check: $(VENV)/ready  ## run the fast tests: no browser, every operator at least
 
 coverage: ## what `make check` covers, line by line
 	@$(MAKE) check COVERAGE="--cov=fiftyone_embedding_quality --cov-report=term-missing:skip-covered"
+
+offline: $(VENV)/ready  ## run all tests in a network namespace without a route (Linux)
+	unshare --user --map-root-user --net sh -c "ip link set lo up && $(MAKE) test"
 
 battery: $(VENV)/ready  ## run the tests that `make test` leaves out: long
 	$(VENV)/bin/pytest $(SIDE_BY_SIDE) -m battery

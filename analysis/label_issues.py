@@ -114,6 +114,7 @@ def find_label_issues(
     graph: NeighborGraph,
     groups: np.ndarray | None = None,
     outliers: np.ndarray | None = None,
+    confirmed: bool = False,
 ) -> LabelIssues:
     """Finds labels that are likely wrong.
 
@@ -130,6 +131,8 @@ def find_label_issues(
         graph: neighbors of the same rows
         groups: (n,) integers, duplicate group numbers, -1 = in none; None: no groups known
         outliers: (n,) bool, ``find_outliers(...).flagged``; None: not known
+        confirmed: whether people have confirmed that labels are wrong: then as many are flagged as
+            the noise allows, also where the evidence alone does not show that there is any
 
     Raises:
         ValueError: if the arrays do not fit each other
@@ -163,7 +166,15 @@ def find_label_issues(
     claimed = np.ones(len(labeled), bool) if outliers is None else ~outliers[labeled]
     unanimous = agreed & _unanimous(evidence, labels, labeled, standing.suggested)
     flags = _flags(
-        known, labels[labeled], groups[labeled], standing, likely, agreed, unanimous, claimed
+        known,
+        labels[labeled],
+        groups[labeled],
+        standing,
+        likely,
+        agreed,
+        unanimous,
+        claimed,
+        confirmed,
     )
 
     flagged = _spread(flags.flagged, labeled, num_rows, False)
@@ -305,6 +316,7 @@ def _flags(
     agreed: np.ndarray,
     unanimous: np.ndarray,
     claimed: np.ndarray,
+    confirmed: bool,
 ) -> _Flags:
     """Which labels are flagged, and how many of them are expected to be wrong.
 
@@ -315,6 +327,7 @@ def _flags(
         agreed: (n,) bool, probe and neighbors are for the same other class
         unanimous: (n,) bool, and hardly anything is for the label
         claimed: (n,) bool, rows that are no outliers
+        confirmed: people have found wrong labels
     """
     unknown = (float("nan"),) * 3
     num_classes = probabilities.shape[1]
@@ -328,7 +341,9 @@ def _flags(
     order = np.lexsort((standing.ratio, standing.quality))
     sure = standing.ratio < SURE
     flagged = choose_flags(likely, order, agreed, sure, labels, noise, weak)
-    if not noise.detected:
+    if confirmed and not noise.detected:
+        flagged |= likely & agreed & ~weak[labels]
+    elif not noise.detected:
         flagged |= likely & unanimous & ~weak[labels]
     flagged &= claimed
     # A wrong label among few spoils what is learned of their class, so that right ones disagree.

@@ -185,7 +185,7 @@ def _evaluate_labels(
     inputs.progress.say("Evaluating the labels")
     # What is like nothing in the set is an outlier, and no other label suits it better.
     outliers = inputs.outliers.flagged
-    found = issues_of(codes, evidence, inputs.graph, inputs.groups, outliers)
+    found = issues_of(codes, evidence, inputs.graph, inputs.groups, outliers, reviews.confirm_noise)
     from_embeddings = predictions_field is None or boxes is not None
     apart = not from_embeddings or len(names) < 2 or separates_classes(evidence, codes)
     if not apart:
@@ -209,7 +209,7 @@ def _evaluate_labels(
         )
     flagged = found.flagged & ~reviews.settled(inputs.ids, inputs.stored_labels)
     if apart:
-        warnings += evidence_warnings(found, names, int(flagged.sum()))
+        warnings += evidence_warnings(found, names, int(flagged.sum()), reviews.confirm_noise)
     pairs = _pairs(names, codes, found.suggested, flagged)
     return FoundIssues(
         result=_result(inputs, names, found, flagged)

@@ -34,6 +34,11 @@ NAMED, PICTURES = 3, 5
 SOLVED = "solved"
 
 
+# Findings that are looked at as a whole: there is no decision about one sample after the other.
+# Which label of a group of duplicates is right is no question of which copy to remove.
+WHOLE = ("conflicts", "groups")
+
+
 @dataclass(frozen=True)
 class FindingSummary:
     """One kind of finding of a check, summed up.
@@ -77,8 +82,7 @@ def findings_of(steps: Mapping[str, Mapping[str, Any]]) -> list[FindingSummary]:
         share = issues["expected_precision"]
         sure = "estimated by cleanlab"
         if issues["expected_precision"] is None:
-            sure += "; too few are certain to estimate how many labels are wrong, so only the "
-            sure += "surest are flagged"
+            sure += ", with too little evidence to say how many are wrong"
         if issues.get("threshold") is not None:
             sure = f"of quality {issues['threshold']:.2f} or less"
         if share is not None:
@@ -266,8 +270,7 @@ def read_cards(dataset: fo.Dataset) -> list[Card]:
         for found in findings_of({run.operator: _result(dataset, run)}):
             precision = reviews.get("measured_precision")
             earlier = (before.counts.get(found.kind, 0), before.written_at) if before else None
-            # A group is looked at as a whole.
-            asked = None if found.kind == "groups" else queue
+            asked = None if found.kind in WHOLE else queue
             cards.append(Card(found, run, asked, precision, found.kind in solved, earlier))
     return cards
 
@@ -337,7 +340,7 @@ def _result(dataset: fo.Dataset, run: Run) -> dict[str, Any]:
 def pictures_of(dataset: fo.Dataset, card: Card) -> list[tuple[str, Any]]:
     """The files, and the boxes of patches, of a few of what was found, undecided ones first."""
     if card.queue is None:
-        return []
+        return _pictures_of_ids(dataset, card.run, _first_of_view(dataset, card))
     kinds = {"exact": "exact", "near": "near"}
     queue = card.queue
     if card.found.kind in kinds:
@@ -345,9 +348,21 @@ def pictures_of(dataset: fo.Dataset, card: Card) -> list[tuple[str, Any]]:
         of_kind = {id_ for (id_,) in rows_where(dataset, card.run.facts.about, kind)}
         queue = dataclasses.replace(queue, ids=tuple(id_ for id_ in queue.ids if id_ in of_kind))
     chosen = [id_ for id_ in queue.ids if id_ not in queue.decided][:PICTURES]
-    if not chosen:
+    return _pictures_of_ids(dataset, card.run, chosen)
+
+
+def _first_of_view(dataset: fo.Dataset, card: Card) -> list[str]:
+    """The first samples of what is looked at as a whole; of patches, none."""
+    about, view = card.run.facts.about, card.found.view
+    if card.found.kind not in WHOLE or view is None or about.patches_field or about.frames:
         return []
-    target = few(dataset, card.run.facts.about, chosen)
+    return dataset.load_saved_view(view).limit(PICTURES).values("id")
+
+
+def _pictures_of_ids(dataset: fo.Dataset, run: Run, ids: list[str]) -> list[tuple[str, Any]]:
+    if not ids:
+        return []
+    target = few(dataset, run.facts.about, ids)
     name = media_field(dataset)
     files = dict(zip(*target.view.values(["id", name])))
     boxes = {

@@ -226,21 +226,24 @@ def _points(share: float) -> str:
     return f"{100 * share:.1f}"
 
 
-def evidence_warnings(found: LabelIssues, names: tuple[str, ...], count: int) -> list[str]:
+def evidence_warnings(
+    found: LabelIssues, names: tuple[str, ...], count: int, confirmed: bool
+) -> list[str]:
     """What the evidence cannot show about the labels, in plain words.
 
     Args:
         found: of classes with these names
         count: of labels that are flagged
+        confirmed: whether reviews have shown that labels are wrong
     """
     warnings = []
     if count and not found.noise_detected:
+        limit = f", at most {UNDETECTED_SHARE * 100:.0f} % of the labels and those where the "
+        limit += "evidence is unanimous; more once reviews have confirmed some of them"
         warnings.append(
             "The share of correct flags cannot be estimated: the labels disagree with the "
             "embeddings no more than the classifier's own mistakes explain. Only labels against "
-            "which classifier and neighbors agree are flagged, at most "
-            f"{UNDETECTED_SHARE * 100:.0f} % of the labels and those where the evidence is "
-            "unanimous"
+            f"which classifier and neighbors agree are flagged{'' if confirmed else limit}"
         )
     elif count and np.isnan(found.expected_precision):
         warnings.append(

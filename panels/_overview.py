@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 import fiftyone.operators.types as types
 
 from ..checks.duplicates import DUPLICATES
-from ..checks.overview import Card, pictures_of, read_history
+from ..checks.overview import WHOLE, Card, pictures_of, read_history
 from ..checks.progress import counted
 from ..checks.separability import SEPARABILITY
 from ..checks.thresholds import has_threshold
@@ -133,7 +133,7 @@ def _card(
     if not card.solved:
         _pictures(panel, ctx, number, card)
     _actions(panel, ctx, events, number, card)
-    if has_threshold(card.run):
+    if found.kind not in WHOLE and has_threshold(card.run):
         draw_threshold(panel, ctx, events, number, card.run)
 
 
@@ -172,9 +172,8 @@ def _actions(
             params={**of_run, **more},
         )
 
-    # Which label of a group is right is no question of which copy to remove.
-    decides = found.kind != "conflicts"
-    reviewable = decides and card.queue is not None and card.queue.num_open and not card.solved
+    decides = found.kind not in WHOLE
+    reviewable = card.queue is not None and card.queue.num_open and not card.solved
     if reviewable and card.run.views:
         action("review", "Review", "rate_review", events.on_review, variant="contained")
     if found.view is not None:
@@ -184,7 +183,7 @@ def _actions(
         action("tag", text, "local_offer", events.on_tag, view=found.view, add=add)
     if found.check == DUPLICATES.name and card.run.facts.about.patches_field is None:
         action("groups", "Groups", "filter_none", events.on_groups)
-    if has_threshold(card.run):
+    if decides and has_threshold(card.run):
         is_open = get_state(ctx, OPEN) == card.run.key
         action("threshold", "Threshold", "tune", events.on_threshold, open=not is_open)
     if found.check == DUPLICATES.name and decides:

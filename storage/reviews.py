@@ -29,6 +29,9 @@ from .target import Target
 # Decisions on flagged labels: the suggestion was taken, another label was set, or the label stays;
 # and on labels that were not flagged: it was replaced, or it stays.
 ACCEPTED, CHANGED, KEPT = "accepted", "changed", "kept"
+
+# Reviewed flags of which half must be right to show that labels are wrong.
+FEWEST_CONFIRMED = 4
 CORRECTED, VERIFIED = "corrected", "verified"
 
 OF_FLAGS = (ACCEPTED, CHANGED, KEPT)
@@ -73,6 +76,13 @@ class Reviews:
             "flags_reviewed": flags,
             "measured_precision": round(right / flags, 3) if flags else None,
         }
+
+    @property
+    def confirm_noise(self) -> bool:
+        """Whether flags that were reviewed were right so often that there is label noise."""
+        counts = self.counts()
+        flags, precision = counts["flags_reviewed"], counts["measured_precision"]
+        return flags >= FEWEST_CONFIRMED and precision >= 0.5
 
     def after(self, outcome: "Outcome") -> "Reviews":
         """The decisions with what a review adds to them, and takes away."""

@@ -48,6 +48,18 @@ def test_the_told_precision_is_the_true_one(plant, share, spread):
     assert found.flagged[wrong].mean() > 0.5
 
 
+def test_confirmed_reviews_show_the_noise_that_the_evidence_alone_does_not():
+    rows, truth = overlapping([25] * 8, 1.0)
+    labels = its_twin(truth, 0.12, np.random.default_rng(1))
+    wrong, graph = labels != truth, neighbor_graph(rows)
+    evidence = held_out_probabilities(rows, labels, 8, graph)
+    found = find_label_issues(labels, evidence, graph)
+    assert not found.noise_detected and found.flagged.sum() == 4
+    after = find_label_issues(labels, evidence, graph, confirmed=True)
+    assert after.flagged[found.flagged].all() and np.isnan(after.expected_precision)
+    assert after.flagged[wrong].mean() > 0.8 and wrong[after.flagged].mean() > 0.6
+
+
 @pytest.mark.parametrize(
     ("sizes", "spread"),
     [
