@@ -108,8 +108,7 @@ def _within(samples: fo.Dataset | fo.DatasetView, run: Run, ids: list[str]) -> l
     """
     if isinstance(samples, fo.Dataset):
         return ids
-    generated = samples._is_patches or samples._is_frames or samples._is_clips
-    if generated or run.facts.about.patches_field is not None:
+    if type(samples) is not fo.DatasetView or run.facts.about.patches_field is not None:
         raise UserError(
             f"Redundant {run.facts.about.noun} of run_key={run.key!r} are removed from the whole "
             "dataset: pass the dataset; confirmed=True removes what was tagged in a review only"

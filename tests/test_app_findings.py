@@ -175,7 +175,7 @@ def test_audit_and_its_buttons(app, photos):
     app.screenshot("audit-view")
 
 
-@pytest.mark.slow
+@pytest.mark.battery  # five minutes; test_app_job audits photos every time
 def test_the_case_of_the_readme(app, shared, dataset):
     """The audit of Caltech-101 that docs/quality.md reports.
 

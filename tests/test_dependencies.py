@@ -62,8 +62,8 @@ PRIVATE = {
     "_reorder_linear_weight": ("torch.ops.mkldnn", "embedding/precision.py"),
     "_root_dataset": (
         "view",
-        "checks/report.py checks/reviews.py checks/suggestion_reviews.py operators/delete_run.py "
-        "operators/export_report.py operators/list_runs.py operators/remove_redundant.py "
+        "checks/removal.py checks/report.py checks/reviews.py checks/suggestion_reviews.py "
+        "operators/delete_run.py operators/export_report.py operators/list_runs.py "
         "operators/update_audit.py storage/targets.py",
     ),
     "_run_cache": ("dataset", "storage/references.py storage/runs.py"),

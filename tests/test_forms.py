@@ -199,7 +199,8 @@ def test_what_will_be_replaced_or_removed_is_said(digits, compute_embeddings):
     assert text.startswith("20 of 20 samples will be embedded, the embeddings in cnn are replaced")
     foo.get_operator(PREFIX + "find_outliers")(digits, embeddings="cnn", check_pictures=False)
     assert told(form("delete_run", digits, run_key="outliers")).startswith(
-        "Will be deleted: outliers_score, outliers_flagged, outliers_reason, outliers: flagged"
+        "Will be deleted: outliers_score, outliers_flagged, outliers_reason, outliers_group, "
+        "outliers: flagged"
     )
     field = form("find_outliers", digits)["run_key"]
     assert field["view"]["description"].startswith("Replaces the run 'outliers' of ")
