@@ -10,9 +10,6 @@ from playwright.sync_api import expect
 
 HOME, WHY = "dataset_quality", "why_this_sample"
 
-# Of the 128 images of coco128, whose 939 patches take minutes.
-NUMBER = 64
-
 CLASSES = [
     "lobster",
     "crayfish",
@@ -28,7 +25,7 @@ CLASSES = [
 
 @pytest.fixture
 def mislabeled(dataset, shared):
-    """Half of coco128 with its boxes in ``ground_truth``; one in twelve of the frequent classes is wrong.
+    """coco128 with its boxes in ``ground_truth``; one in twelve of the frequent classes is wrong.
 
     Returns:
         the dataset, and the true labels of the wrong boxes by their ids
@@ -39,7 +36,7 @@ def mislabeled(dataset, shared):
     frequent = ["person", "car", "bowl", "cup", "chair", "book", "motorcycle", "dog"]
     random = np.random.default_rng(8)
     truths = {}
-    for image in coco["images"][:NUMBER]:
+    for image in coco["images"]:
         size = np.tile([image["width"], image["height"]], 2)
         boxes = []
         for one in coco["annotations"]:
