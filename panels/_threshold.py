@@ -24,7 +24,8 @@ def draw_threshold(
     if get_state(ctx, OPEN) != run.key:
         return
     scores = read_scores(ctx.dataset, run)
-    own = round(scores.nearest() * STEPS)
+    # The slider knows no 0: with less than its least value, it would report a change of its own.
+    own = min(max(round(scores.nearest() * STEPS), 1), STEPS - 1)
     chosen = int(get_state(ctx, CHOSEN) or own)
     data, layout = _histogram(scores, chosen)
     panel.plot(f"histogram{number}", data=data, layout=layout, config=CONFIG)
