@@ -6,13 +6,13 @@ Times are taken in the page itself, at every frame from the mouse button's relea
 panel says what is shown, and until the first of the new pictures stands in the grid. Beside them
 the App alone: a saved view of 100 samples that is chosen from its own list, with its own
 Histograms panel open. Of "Dataset quality" and "Why this sample?": opening, moving a threshold, and
-a decision until the next sample is on the screen. Needs Chromium or Chrome; fifteen minutes.
+a decision until the next sample is on the screen. Animations are off: without a graphics card they
+cost more than all the rest. Needs Chromium or Chrome; fifteen minutes.
 """
 
 import argparse
 import statistics
 import sys
-import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -24,7 +24,7 @@ import browser
 import conftest  # noqa: F401  first: sets up a database and plugins of its own
 import fiftyone as fo
 import fiftyone.operators as foo
-from playwright.sync_api import Locator, Page, sync_playwright
+from playwright.sync_api import Locator, Page
 from separability import labeled_vectors
 
 PANEL = "class_separability"
@@ -60,24 +60,14 @@ def main() -> None:
     parser.add_argument("--clicks", type=int, default=10, help="of each kind")
     arguments = parser.parse_args()
     dataset = measured_dataset(arguments.images, arguments.samples, arguments.classes)
-    server = browser.Server()
     try:
-        with sync_playwright() as playwright, tempfile.TemporaryDirectory() as profile:
-            context = playwright.chromium.launch_persistent_context(
-                profile,
-                executable_path=browser.find_browser(),
-                args=browser.ARGUMENTS,
-                viewport={"width": 1440, "height": 900},
-            )
-            app = browser.App(context.pages[0], server.url)
+        with browser.opened_app() as app:
             print_row("seconds, median (most)", "panel", "first picture")
             app_alone(app, dataset, arguments.clicks)
             panel_clicks(app, dataset, arguments.clicks)
             print_row("seconds, median (most)", "told", "next sample")
             quality_clicks(app, dataset, arguments.clicks)
-            context.close()
     finally:
-        server.stop()
         fo.core.odm.drop_database()
 
 

@@ -92,16 +92,23 @@ def queue_of(dataset: fo.Dataset, run: Run) -> Queue:
     """
     name = (dataset._doc.id, run.key)
     with _reading:
-        rows = _read_rows(dataset, run, _known.pop(name, None))
-        _known[name] = rows
+        before, queue = _known.pop(name, (None, Queue(())))
+        rows = _read_rows(dataset, run, before)
+        if before is None or rows.rows != before.rows:
+            queue = _ordered(run, rows.rows.values())
+        _known[name] = rows, queue
         while len(_known) > MAX_KNOWN:
             _known.pop(next(iter(_known)))
-    value, direction = _FLAGS[run.operator][1], _FLAGS[run.operator][3]
+    return queue
+
+
+def _ordered(run: Run, rows: Iterable[tuple[Any, ...]]) -> Queue:
+    _, value, _, direction = _FLAGS[run.operator]
 
     def key(row: tuple[Any, ...]) -> tuple[bool, float, str]:
         return row[2] is None, direction * (row[2] or 0), row[0]
 
-    ordered = sorted(rows.rows.values(), key=key)
+    ordered = sorted(rows, key=key)
     done = [row[0] for row in ordered if _is_decided(run, row[1] == value, row[3])]
     return Queue(tuple(row[0] for row in ordered), frozenset(done))
 
@@ -132,7 +139,7 @@ SETTLED = datetime.timedelta(seconds=3)
 
 # Queues that are remembered, and what is held while they are read.
 MAX_KNOWN = 6
-_known: dict[Any, _Rows] = {}
+_known: dict[Any, tuple[_Rows | None, Queue]] = {}
 _reading = threading.Lock()
 
 

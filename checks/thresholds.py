@@ -8,6 +8,7 @@ import dataclasses
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import fiftyone as fo
@@ -78,6 +79,12 @@ class Scores:
             part = np.floor(hundredths + ROUNDING).astype(int)
         counted = np.bincount(np.clip(part, 0, STEPS - 1), minlength=STEPS)
         return tuple(counted.tolist())
+
+    @cached_property
+    def forecasts(self) -> list[tuple[float, int]]:
+        """Of each hundredth, the threshold that just includes it, and how many that would flag."""
+        thresholds = (np.arange(STEPS) + int(self.low)) / STEPS
+        return [(float(one), int(self.flags(float(one)).sum())) for one in thresholds]
 
     def flags(self, threshold: float | None) -> np.ndarray:
         """What is flagged with this threshold, or by the run itself: (n,) bool."""

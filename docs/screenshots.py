@@ -9,7 +9,6 @@ replaced, so that there is something to find. Needs Chromium or Chrome, and some
 import argparse
 import io
 import sys
-import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +20,7 @@ import fiftyone as fo
 import fiftyone.operators as foo
 import fiftyone.types as fot
 from PIL import Image
-from playwright.sync_api import Page, expect, sync_playwright
+from playwright.sync_api import Page, expect
 
 DOCS = Path(__file__).resolve().parent
 
@@ -34,25 +33,14 @@ def main() -> None:
     parser.add_argument("folder", type=Path, help="one folder of photos per class")
     dataset = mislabeled(parser.parse_args().folder)
     browser.SCREENSHOTS = str(DOCS)
-    server = browser.Server()
     try:
-        with sync_playwright() as playwright, tempfile.TemporaryDirectory() as profile:
-            context = playwright.chromium.launch_persistent_context(
-                profile,
-                executable_path=browser.find_browser(),
-                args=browser.ARGUMENTS,
-                viewport={"width": 1440, "height": 900},
-            )
-            context.add_init_script(browser.STILL)
-            app = browser.App(context.pages[0], server.url)
+        with browser.opened_app() as app:
             app.open(dataset.name)
             audit(app)
             home(app)
             classes(app)
             queue(app, dataset)
-            context.close()
     finally:
-        server.stop()
         fo.core.odm.drop_database()
 
 

@@ -13,8 +13,13 @@ from ._tables import wrapping_row
 if TYPE_CHECKING:
     from .dataset_quality import DatasetQuality
 
-# What the panel's state holds: the run whose threshold is open, and where its slider stands.
-OPEN, CHOSEN = "threshold_of", "threshold"
+# What the panel's state holds: the run whose threshold is open, and how many sliders there were.
+OPEN, SLIDERS = "threshold_of", "sliders"
+
+
+def new_slider(ctx: Any) -> dict[str, int]:
+    """The change of the state with which the next slider forgets where the last one stood."""
+    return {SLIDERS: int(get_state(ctx, SLIDERS) or 0) + 1}
 
 
 def draw_threshold(
@@ -26,13 +31,16 @@ def draw_threshold(
     scores = read_scores(ctx.dataset, run)
     # The slider knows no 0: with less than its least value, it would report a change of its own.
     own = min(max(round(scores.nearest() * STEPS), 1), STEPS - 1)
-    chosen = int(get_state(ctx, CHOSEN) or own)
+    # Where a slider stands is in the state under its name. A default that follows it would be an
+    # event of its own, and two answers that cross would set one another off without end.
+    slider = f"slider{get_state(ctx, SLIDERS)}"
+    chosen = round(get_state(ctx, slider) or own)
     data, layout = _histogram(scores, chosen)
     panel.plot(f"histogram{number}", data=data, layout=layout, config=CONFIG)
     panel.float(
-        f"slider{number}_{own}",
+        slider,
         label="Quality" if scores.low else "Score",
-        default=chosen,
+        default=own,
         min=1,
         max=STEPS - 1,
         view=types.SliderView(value_label_display="off"),  # it would say 1.000000
@@ -73,7 +81,15 @@ def _forecast(scores: Scores, chosen: float) -> str:
 
 
 def _histogram(scores: Scores, chosen: int) -> Figure:
-    """How many have which score, those that would be flagged in another color."""
+    """How many have which score, those that would be flagged in another color.
+
+    Pointing at a bar says what its threshold would flag, without asking the server.
+    """
+    side = (
+        "quality %{customdata[0]:.2f} or less"
+        if scores.low
+        else "score %{customdata[0]:.2f} or more"
+    )
     trace = {
         "type": "bar",
         "x": [(place + 0.5) / STEPS for place in range(STEPS)],
@@ -81,7 +97,10 @@ def _histogram(scores: Scores, chosen: int) -> Figure:
         "marker": {
             "color": [ORANGE if (place < chosen) == scores.low else BLUE for place in range(STEPS)]
         },
-        "hovertemplate": "%{y:,} around %{x:.2f}<extra></extra>",
+        "customdata": scores.forecasts,
+        "hovertemplate": "<b>%{customdata[1]:,} flagged</b> at "
+        + side
+        + "<br>%{y:,} in this bar<extra></extra>",
     }
     line = {
         "type": "line",
@@ -93,9 +112,10 @@ def _histogram(scores: Scores, chosen: int) -> Figure:
     line |= {"x0": chosen / STEPS, "x1": chosen / STEPS}
     layout = {
         "height": 150,
-        "margin": {"t": 8, "l": 44, "r": 12, "b": 30},
+        "margin": {"t": 8, "l": 56, "r": 12, "b": 30},
         "bargap": 0.05,
         "dragmode": False,
+        "hovermode": "x",  # low bars, too
         "showlegend": False,
         "shapes": [line],
         "xaxis": {"range": [0, 1], "fixedrange": True, "title": {"text": ""}},
@@ -104,7 +124,7 @@ def _histogram(scores: Scores, chosen: int) -> Figure:
             "type": "log",
             "fixedrange": True,
             "tickvals": [10**power for power in range(7)],
-            "title": {"text": ""},
+            "title": {"text": "Count (log)", "font": {"size": 11}},
         },
         "font": {"size": 12},
     }

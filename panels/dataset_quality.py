@@ -23,7 +23,7 @@ from ._open_sample import open_queue, show_view
 from ._overview import TAGGED, draw_nothing, draw_overview
 from ._state import set_state
 from ._tables import fitted
-from ._threshold import CHOSEN, OPEN
+from ._threshold import OPEN, new_slider
 
 logger = logging.getLogger(__name__)
 
@@ -129,18 +129,16 @@ class DatasetQuality(foo.Panel):
     def on_threshold(self, ctx: Any) -> None:
         """Opens the threshold of a finding, or closes it, as the button was drawn to do."""
         key = ctx.params["run_key"] if ctx.params["open"] else None
-        set_state(ctx, {OPEN: key, CHOSEN: None})
+        set_state(ctx, {OPEN: key, **new_slider(ctx)})
 
     def on_slide(self, ctx: Any) -> None:
-        value = ctx.params.get("value")
-        if value:
-            set_state(ctx, {CHOSEN: round(value)})
+        """The panel is drawn with what its state now says of the slider."""
 
     @guarded
     def on_move(self, ctx: Any) -> None:
         """Moves the threshold of a finding: flags and view follow."""
         done = move_threshold(ctx.dataset, ctx.params["run_key"], ctx.params["threshold"])
-        set_state(ctx, {CHOSEN: None})
+        set_state(ctx, new_slider(ctx))
         ctx.ops.notify(f"{done['flagged']:,} flagged, {done['before']:,} before", variant="success")
         ctx.ops.reload_dataset()
 

@@ -165,7 +165,7 @@ def read_run(dataset: fo.Dataset, key: str) -> Run | None:
     Raises:
         UserError: if the key belongs to a run that is not the plugin's
     """
-    config = _configs(dataset).get(key)
+    config = _configs(dataset, key).get(key)
     if config is None:
         return None
     if not _is_ours(config):
@@ -182,14 +182,14 @@ def plugin_runs(dataset: fo.Dataset, operator: str | None = None) -> list[Run]:
     return [run for run in runs if operator in (None, run.operator)]
 
 
-def _configs(dataset: fo.Dataset) -> dict[str, Mapping[str, Any]]:
-    """The configurations of all custom runs as they are in the database, by key.
+def _configs(dataset: fo.Dataset, key: str | None = None) -> dict[str, Mapping[str, Any]]:
+    """The configurations of all custom runs, or of one, as they are in the database, by key.
 
     Asked of the database itself: nobody waits for what another thread is writing, and what another
     process has written is seen. Where FiftyOne keeps them differently, its own calls decide.
     """
     try:
-        return _stored_configs(dataset)
+        return _stored_configs(dataset, key)
     except Exception:
         logger.debug("Reading stored runs failed; FiftyOne's own calls are used", exc_info=True)
     with guard:
@@ -198,12 +198,12 @@ def _configs(dataset: fo.Dataset) -> dict[str, Mapping[str, Any]]:
         return {key: dataset.get_run_info(key).config.serialize() for key in keys}
 
 
-def _stored_configs(dataset: fo.Dataset) -> dict[str, Mapping[str, Any]]:
+def _stored_configs(dataset: fo.Dataset, key: str | None) -> dict[str, Mapping[str, Any]]:
     import fiftyone.core.odm as foo
 
     database = foo.get_db_conn()
     known = database.datasets.find_one({"_id": dataset._doc.id}, {"runs": True})
-    keys = {id_: key for key, id_ in known["runs"].items()}
+    keys = {id_: name for name, id_ in known["runs"].items() if key in (None, name)}
     found = database.runs.find({"_id": {"$in": list(keys)}}, {"config": True})
     return {keys[run["_id"]]: run["config"] for run in found}
 
@@ -321,7 +321,8 @@ def write_run(dataset: fo.Dataset, run: Run, written_at: str | None = None) -> N
             views=list(run.views),
             written_at=written_at or now,
         )
-        if own.has_run(run.key):
+        # has_run() would read all runs that the dataset has.
+        if run.key in own._doc.runs:
             own.update_run_config(run.key, config)
         else:
             own.register_run(run.key, config)

@@ -5,12 +5,22 @@ import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from playwright.sync_api import FloatRect, Locator, Page, Request, TimeoutError, expect
+from playwright.sync_api import (
+    FloatRect,
+    Locator,
+    Page,
+    Request,
+    TimeoutError,
+    expect,
+    sync_playwright,
+)
 
 # Where to leave a picture of each step; without it none are taken, which saves a minute.
 SCREENSHOTS = os.environ.get("SCREENSHOTS")
@@ -91,8 +101,11 @@ class App:
 
     def settle(self) -> None:
         """Waits until the server has answered all events, and half a second brought no others."""
-        self._last_event = time.monotonic()
+        started = self._last_event = time.monotonic()
         while self._events or time.monotonic() - self._last_event < 0.5:
+            assert time.monotonic() - started < PATIENCE / 1000, (
+                "events follow one another endlessly"
+            )
             self.page.wait_for_timeout(50)
 
     def open(self, dataset: str) -> None:
@@ -214,6 +227,25 @@ class App:
         ) as asked:
             click()
         return asked.value.post_data_json["variables"]["view"]
+
+
+@contextmanager
+def opened_app() -> Iterator[App]:
+    """The App with a server and a browser of its own, for scripts beside the tests."""
+    server = Server()
+    try:
+        with sync_playwright() as playwright, tempfile.TemporaryDirectory() as profile:
+            context = playwright.chromium.launch_persistent_context(
+                profile,
+                executable_path=find_browser(),
+                args=ARGUMENTS,
+                viewport={"width": 1440, "height": 900},
+            )
+            context.add_init_script(STILL)
+            yield App(context.pages[0], server.url)
+            context.close()
+    finally:
+        server.stop()
 
 
 def drawn(part: Page | Locator) -> None:

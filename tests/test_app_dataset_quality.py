@@ -179,9 +179,12 @@ def test_a_threshold_is_moved_and_put_back(app, digits_with_copies):
         expect(thumb).to_be_visible()
         app.settle()
         app.screenshot(f"quality-threshold-{name}")
-        # A click near one end of the rail.
+        # The last of some quick clicks counts, near one end of the rail.
         rail = panel.locator(".MuiSlider-root")
-        rail.click(position={"x": browser.box_of(rail)["width"] * (0.06 if place else 0.9), "y": 2})
+        width = browser.box_of(rail)["width"]
+        for part in (0.3, 0.7, 0.06 if place else 0.9):
+            rail.click(position={"x": width * part, "y": 2})
+        app.settle()
         pattern = r"Flag from 0\.0[3-9]" if place else r"Flag up to 0\.[89]"
         apply = panel.get_by_role("button", name=re.compile(pattern))
         expect(apply).to_be_enabled()
@@ -195,6 +198,12 @@ def test_a_threshold_is_moved_and_put_back(app, digits_with_copies):
             told = f"{expected} flagged at quality {chosen:.2f} or less"
         assert expected != own
         expect(panel.get_by_text(told)).to_be_visible()
+        # A bar says the same without the server.
+        layer = browser.drag_layer(panel)
+        box = browser.box_of(layer)
+        across = chosen + (0.005 if place else -0.005)
+        layer.hover(position={"x": across * box["width"], "y": box["height"] / 2})
+        expect(panel.locator(".hoverlayer")).to_contain_text(told)
         apply.click()
         expect(panel.get_by_text("set manually")).to_be_visible()
         dataset.reload()
