@@ -102,7 +102,9 @@ def check_same_name(plan: Plan, model: str, overwrite: bool, text_field: str | N
         UserError: that names the model of the field
     """
     if text_field is None and embeds_texts_only(model):
-        raise UserError(f"model={model!r} embeds texts: name their field with text_field=")
+        raise UserError(
+            f"model={model!r} embeds texts: name their field with text_field= (Texts in the form)"
+        )
     name = full_name(model) if text_field is None else model_of_texts(model, text_field)
     if plan.identity and not overwrite and plan.identity["name"] != name:
         raise _mixing_error(plan.field, plan.identity, name)

@@ -14,7 +14,7 @@ from ..checks.embeddings import (
     plan_embeddings,
 )
 from ..checks.progress import Progress, duration
-from ..embedding.names import full_name, model_of_texts
+from ..embedding.names import embeds_texts_only, full_name, model_of_texts
 from ..embedding.registry import open_clip_config
 from ..markup import code, markdown
 from ..storage.search_index import check_index_key
@@ -113,7 +113,8 @@ class ComputeEmbeddings(QualityOperator):
         model_input(
             inputs,
             "clip (OpenCLIP ViT-B-32), cnn (EfficientNet-Lite0), "
-            "open_clip:<architecture>/<pretrained>, timm:<name> or zoo:<FiftyOne zoo name>",
+            "open_clip:<architecture>/<pretrained>, timm:<name> or zoo:<FiftyOne zoo name>; "
+            "for texts text:<name or folder> or words:<file>",
         )
         model, text_field = params["model"], params["text_field"]
         default = default_field(model, text_field)
@@ -136,19 +137,20 @@ class ComputeEmbeddings(QualityOperator):
         if key is not None:
             check_index_key(target, field, key)
         inputs.bool("more_options", default=False, label="More options", view=types.SwitchView())
-        if ctx.params.get("more_options"):
-            texts = text_fields(target)
-            if texts:
-                choice_input(
-                    inputs,
-                    "text_field",
-                    texts,
-                    label="Texts",
-                    description="Embed the texts of a field; the model is "
-                    "text:<sentence-transformers name or folder>, words:<file>, clip "
-                    "or open_clip:…",
-                    none="None: embed the images",
-                )
+        more = bool(ctx.params.get("more_options"))
+        texts = text_fields(target) if more or text_field or embeds_texts_only(model) else []
+        if texts:
+            choice_input(
+                inputs,
+                "text_field",
+                texts,
+                label="Texts",
+                description="Embed the texts of a field; the model is "
+                "text:<sentence-transformers name or folder>, words:<file>, clip "
+                "or open_clip:…",
+                none="None: embed the images",
+            )
+        if more:
             inputs.str(
                 "weights",
                 label="Weights file",

@@ -116,6 +116,7 @@ def _histogram(scores: Scores, chosen: int) -> Figure:
         "bargap": 0.05,
         "dragmode": False,
         "hovermode": "x",  # low bars, too
+        "hoverlabel": {"bgcolor": "white", "font": {"color": "black"}},
         "showlegend": False,
         "shapes": [line],
         "xaxis": {"range": [0, 1], "fixedrange": True, "title": {"text": ""}},
