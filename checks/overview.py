@@ -291,9 +291,15 @@ class Earlier:
 
 
 def _history(run: Run) -> list[Earlier]:
-    """What the runs found that this one has replaced, the earliest first."""
+    """What the runs found that this one has replaced, the earliest first.
+
+    Those with other parameters are left out, embeddings say: another count of theirs says nothing
+    of the dataset.
+    """
+    now = dict(run.facts.parameters)
     earlier = run.facts.special.get(HISTORY) or ()
-    return [_earlier(run, one["told"], one["written_at"]) for one in earlier]
+    alike = [one for one in earlier if one.get("parameters", now) == now]
+    return [_earlier(run, one["told"], one["written_at"]) for one in alike]
 
 
 def _earlier(run: Run, stored: Mapping[str, Any], written_at: str) -> Earlier:

@@ -222,7 +222,8 @@ def _history(run: Run, before: Run | None) -> dict[str, Any]:
             or isinstance(value, int | float)
             or name in ("leaks", "reasons", "overall")
         }
-        history.append({"written_at": before.written_at, "told": numbers})
+        made = {"written_at": before.written_at, "parameters": dict(before.facts.parameters)}
+        history.append({**made, "told": numbers})
     return {HISTORY: history[-MAX_HISTORY:]} if history else {}
 
 

@@ -70,6 +70,12 @@ def test_only_what_has_changed_is_repeated_with_its_settings(audited):
     after = {row["run_key"]: row for row in _run("list_runs", audited)["runs"]}
     for key in ("odd", "doubts", "classes", "plot"):
         assert after[key]["parameters"] == before[key]["parameters"]
+    # With other parameters another count says nothing of the dataset.
+    named = {"embeddings": "raw", "label_field": "breed"}
+    _run("find_label_issues", audited, **named, run_key="doubts", seed=8)
+    (card,) = (card for card in read_cards(audited) if card.run.key == "doubts")
+    assert card.before is None
+    assert "doubts" not in {key for key, _ in read_history(repeatable(audited))}
 
 
 def test_new_samples_without_embeddings_fail_with_a_reason_or_are_left_out(audited):
