@@ -1,4 +1,4 @@
-"""How many processor cores there are for us."""
+"""How many processor cores there are for us, and how fast they are."""
 
 import functools
 import math
@@ -21,6 +21,19 @@ def num_cores(root: str = "/") -> int:
     else:
         cores = os.cpu_count() or 1
     return max(1, math.ceil(min(cores, _quota(root))))
+
+
+@functools.lru_cache(maxsize=8)
+def has_fast_16_bits(root: str = "/") -> bool:
+    """Whether the processor multiplies 16-bit numbers in hardware (AMX or AVX-512), on Linux.
+
+    For what forms say in advance: torch knows it on every system, but takes seconds to import.
+
+    Args:
+        root: the folder in which /proc is, for tests
+    """
+    flags = set(_read(Path(root) / "proc/cpuinfo").split())
+    return bool(flags & {"amx_bf16", "avx512_bf16"})
 
 
 @functools.lru_cache(maxsize=8)

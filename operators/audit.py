@@ -19,6 +19,7 @@ from ..checks.progress import Progress, counted, duration, percent
 from ..checks.search import SEARCH, known_tower
 from ..checks.separability import SEPARABILITY
 from ..checks.visualization import VISUALIZATION
+from ..embedding.names import full_name
 from ..embedding.registry import open_clip_config
 from ..markup import code, markdown
 from ..storage.search_index import check_index_key
@@ -28,6 +29,7 @@ from .base import OPEN_PANEL, SET_VIEW, QualityOperator, show_labels
 from .compute_separability import PANEL
 from .form_fields import (
     NOT_CHOSEN,
+    embedding_seconds,
     embeddings_input,
     index_from_form,
     index_input,
@@ -145,11 +147,11 @@ class Audit(QualityOperator):
         seconds = STARTING_SECONDS + count * SECONDS_PER_EMBEDDING
         if ctx.params.get("check_pictures", True):
             seconds += count * SECONDS_PER_IMAGE
-        text = f"{counted_of(count, target.noun)} will be audited, which takes about "
-        text += duration(seconds)
+        verb = "audited" if fields else "embedded and audited"
         if not fields:
-            text += ", once their embeddings are computed"
-        text += ". No label or file is changed"
+            seconds += embedding_seconds(full_name(model), count)
+        text = f"{counted_of(count, target.noun)} will be {verb}, which takes about "
+        text += f"{duration(seconds)}. No label or file is changed"
         inputs.view("plan", types.Notice(label=text))
 
     def from_form(self, given: dict[str, Any]) -> dict[str, Any]:

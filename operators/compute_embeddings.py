@@ -1,6 +1,5 @@
 """``compute_embeddings``: embeddings of images, patches or texts, in a field of their own."""
 
-import shutil
 from typing import Any
 
 import fiftyone.operators.types as types
@@ -26,18 +25,12 @@ from .base import QualityOperator
 from .form_fields import (
     NOT_CHOSEN,
     choice_input,
+    embedding_seconds,
     index_from_form,
     index_input,
     model_input,
     patches_input,
 )
-
-# What loading torch and a model takes, for the forecast in the form.
-LOADING_SECONDS = 5
-
-# Images per second on two cores, for the forecast in the form.
-TEXTS_PER_SECOND = 200
-RATES = {full_name("clip"): 50, full_name("cnn"): 60}
 
 
 class ComputeEmbeddings(QualityOperator):
@@ -233,11 +226,4 @@ def _forecast(target: Target, plan: Plan, called: str, overwrite: bool) -> str:
     if total == done:
         return f"All {total:,} {target.noun} already have embeddings; nothing will be computed"
     rate = plan.before.special.get("images_per_second") if ours and plan.before else None
-    if rate is None:
-        # Importing torch to ask it for a GPU would freeze the form for seconds.
-        rate = (
-            300
-            if shutil.which("nvidia-smi")
-            else RATES.get(called, 500 if " of " in called else 20)
-        )
-    return f"{text}, which takes about {duration(LOADING_SECONDS + (total - done) / rate)}"
+    return f"{text}, which takes about {duration(embedding_seconds(called, total - done, rate))}"

@@ -1,12 +1,15 @@
 """The fields that several forms have, each made in one place."""
 
 import re
+import shutil
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import fiftyone.operators.types as types
 
 from ..checks.progress import duration
+from ..cores import has_fast_16_bits, num_cores
+from ..embedding.names import full_name
 from ..errors import UserError
 from ..storage.findings import Column, default_run_key, plan_findings
 from ..storage.labels import label_fields
@@ -16,6 +19,12 @@ from ..storage.runs import read_run
 from ..storage.search_index import default_index_key
 from ..storage.target import Target
 from ..storage.vectors import vector_fields
+
+# For the forecast of embeddings: what loading torch and a model takes, and images per second on two
+# cores, with 16-bit arithmetic in hardware and without.
+LOADING_SECONDS = 5
+RATES = {full_name("clip"): (50, 11), full_name("cnn"): (60, 40)}
+OTHER_MODELS, TEXTS, ON_A_GPU = (20, 8), (500, 300), 300
 
 # The value of a choice that stands for no value; the App shows an empty one as a blank.
 NOT_CHOSEN = "(none)"
@@ -215,6 +224,23 @@ def model_input(inputs: types.Object, description: str) -> None:
     models.add_choice("clip", label="clip", description="OpenCLIP ViT-B-32, 512 dimensions")
     models.add_choice("cnn", label="cnn", description="EfficientNet-Lite0, small and fast")
     inputs.str("model", default="clip", view=models, label="Model", description=description)
+
+
+def embedding_seconds(model: str, count: int, rate: float | None = None) -> float:
+    """About how long embeddings take to compute.
+
+    Args:
+        model: the model's full name
+        count: images, patches or texts
+        rate (None): how many a second were measured, if they were
+    """
+    if rate is None and shutil.which("nvidia-smi"):
+        # Importing torch to ask it for a GPU would freeze the form for seconds.
+        rate = ON_A_GPU
+    if rate is None:
+        rates = RATES.get(model, TEXTS if " of " in model else OTHER_MODELS)
+        rate = rates[not has_fast_16_bits()] * num_cores() / 2
+    return LOADING_SECONDS + count / rate
 
 
 def index_input(

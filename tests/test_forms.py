@@ -5,6 +5,8 @@ import fiftyone.operators as foo
 import numpy as np
 import pytest
 from fiftyone.operators.executor import ExecutionContext
+from fiftyone_embedding_quality.embedding.names import full_name
+from fiftyone_embedding_quality.operators import form_fields
 
 PREFIX = "@embedding/quality/"
 
@@ -108,6 +110,23 @@ def test_an_audit_offers_what_can_be_chosen(judged):
     assert fields["split"]["default"] == "(none)"
     assert told(fields).startswith("40 samples will be audited")
     assert told(form("audit", judged, judged.limit(1))).startswith("1 sample will be audited")
+
+
+def test_an_audit_says_that_embeddings_come_first(dataset):
+    dataset.add_sample(fo.Sample("/none.png"))
+    text = told(form("audit", dataset))
+    assert text.startswith("1 sample will be embedded and audited, which takes about 2")
+
+
+def test_what_embeddings_take_depends_on_model_and_processor(monkeypatch):
+    monkeypatch.setattr(form_fields.shutil, "which", lambda _: None)
+    monkeypatch.setattr(form_fields, "num_cores", lambda: 2)
+    clip, cnn = map(full_name, ("clip", "cnn"))
+    monkeypatch.setattr(form_fields, "has_fast_16_bits", lambda: True)
+    assert [round(form_fields.embedding_seconds(one, 1200)) for one in (clip, cnn)] == [29, 25]
+    monkeypatch.setattr(form_fields, "has_fast_16_bits", lambda: False)
+    assert [round(form_fields.embedding_seconds(one, 1200)) for one in (clip, cnn)] == [114, 35]
+    assert form_fields.embedding_seconds(clip, 1200, rate=120) == 15
 
 
 def test_a_review_of_nothing_says_so(judged):

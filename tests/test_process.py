@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 from fiftyone_embedding_quality import process
-from fiftyone_embedding_quality.cores import num_cores
+from fiftyone_embedding_quality.cores import has_fast_16_bits, num_cores
 
 
 def _torch_threads_of_a_new_thread() -> int:
@@ -344,6 +344,12 @@ def test_affinity_counts_beside_a_larger_quota(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {3}, raising=False)
     files = {"proc/self/cgroup": "0::/", "sys/fs/cgroup/cpu.max": "400000 100000"}
     assert num_cores(_files(tmp_path, files)) == 1
+
+
+@pytest.mark.parametrize("flags", ["fpu avx2 amx_bf16 amx_tile", "fpu avx2", None])
+def test_16_bit_arithmetic_is_read_from_the_processor(flags, tmp_path):
+    files = {} if flags is None else {"proc/cpuinfo": f"processor : 0\nflags\t\t: {flags}\n"}
+    assert has_fast_16_bits(_files(tmp_path, files)) == ("amx" in (flags or ""))
 
 
 def _no_disk() -> None:
