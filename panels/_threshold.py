@@ -71,13 +71,16 @@ def draw_threshold(
 
 def _forecast(scores: Scores, chosen: float) -> str:
     """How many the slider would flag, and what is flagged now."""
-    side = "quality {:.2f} or less" if scores.low else "score {:.2f} or more"
     count = int(scores.flags(chosen).sum())
     if scores.threshold is None:
         now = f"{int(scores.now.sum()):,} are flagged now, based on more than their quality"
     else:
         now = f"the threshold is {scores.threshold:.2f}" + (", set manually" * scores.moved)
-    return f"**{count:,} flagged at {side.format(chosen)}**; {now}"
+    return f"**{count:,} flagged at {_reached(scores, f'{chosen:.2f}')}**; {now}"
+
+
+def _reached(scores: Scores, threshold: str) -> str:
+    return f"quality {threshold} or less" if scores.low else f"score {threshold} or more"
 
 
 def _histogram(scores: Scores, chosen: int) -> Figure:
@@ -85,11 +88,7 @@ def _histogram(scores: Scores, chosen: int) -> Figure:
 
     Pointing at a bar says what its threshold would flag, without asking the server.
     """
-    side = (
-        "quality %{customdata[0]:.2f} or less"
-        if scores.low
-        else "score %{customdata[0]:.2f} or more"
-    )
+    reached = _reached(scores, "%{customdata[0]:.2f}")
     trace = {
         "type": "bar",
         "x": [(place + 0.5) / STEPS for place in range(STEPS)],
@@ -98,9 +97,8 @@ def _histogram(scores: Scores, chosen: int) -> Figure:
             "color": [ORANGE if (place < chosen) == scores.low else BLUE for place in range(STEPS)]
         },
         "customdata": scores.forecasts,
-        "hovertemplate": "<b>%{customdata[1]:,} flagged</b> at "
-        + side
-        + "<br>%{y:,} in this bar<extra></extra>",
+        "hovertemplate": f"<b>%{{customdata[1]:,}} flagged</b> at {reached}<br>"
+        "%{y:,} in this bar<extra></extra>",
     }
     line = {
         "type": "line",
