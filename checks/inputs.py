@@ -155,8 +155,11 @@ class Inputs:
         """The nearest neighbors that all checks read."""
         return self.graph_of()[0]
 
-    def graph_of(self, k: int = 0) -> tuple["NeighborGraph", bool]:
-        """The graph with at least so many neighbors, and whether it had been stored before."""
+    def graph_of(self, k: int = 0, neighbors: str | None = None) -> tuple["NeighborGraph", bool]:
+        """The graph with at least so many neighbors, and whether it had been stored before.
+
+        ``neighbors`` is the similarity index that they are taken from, if one is.
+        """
         count, noun = len(self.vectors.ids), self.target.noun
         with self.progress.share("Finding the nearest neighbors", count, noun) as report:
             return get_graph(
@@ -166,6 +169,7 @@ class Inputs:
                 k,
                 seed=self.seed,
                 progress=report,
+                neighbors=neighbors,
             )
 
     # Labels

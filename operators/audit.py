@@ -50,6 +50,7 @@ class Audit(QualityOperator):
         "issues, class separability and a visualization, with one summary of what to look at first"
     )
     icon = "fact_check"
+    reads_neighbors = True
 
     def run(
         self,

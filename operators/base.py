@@ -26,10 +26,12 @@ import fiftyone.operators as foo
 import fiftyone.operators.types as types
 
 from ..checks.card_actions import grid_labels
-from ..checks.progress import Progress
+from ..checks.neighbors import take_neighbors
+from ..checks.progress import Progress, percent
 from ..errors import UserError
+from ..markup import code
 from ..process import machine_fault
-from .form_fields import NOT_CHOSEN, show_error
+from .form_fields import NOT_CHOSEN, neighbors_input, show_error
 
 # FiftyOne's own operators of the App.
 SET_VIEW, OPEN_PANEL = "@voxel51/operators/set_view", "@voxel51/operators/open_panel"
@@ -52,9 +54,13 @@ class QualityOperator(foo.Operator):
     icon = "insights"
     risk_level = "medium"
 
+    # Whether it reads the neighbors of a field of embeddings. It then has the parameter
+    # ``neighbors`` as well, which is settled here, before its own work.
+    reads_neighbors = False
+
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        cls.__call__ = _call_like(cls.run)
+        cls.__call__ = _call_like(cls.run, cls.reads_neighbors)
 
     @property
     def config(self) -> foo.OperatorConfig:
@@ -104,7 +110,10 @@ class QualityOperator(foo.Operator):
         try:
             if ctx.dataset is None:
                 raise UserError("Open a dataset first")
-            self.form(ctx, self.samples(ctx), inputs)
+            samples = self.samples(ctx)
+            self.form(ctx, samples, inputs)
+            if self.reads_neighbors:
+                neighbors_input(ctx, samples, inputs)
         except UserError as error:
             show_error(inputs, str(error))
         return types.Property(inputs, view=types.View(label=self.label))
@@ -130,7 +139,10 @@ class QualityOperator(foo.Operator):
     def _work(self, samples: Any, progress: Progress, parameters: dict[str, Any]) -> dict[str, Any]:
         """Does the work; what the machine lacks is reported as what the user can fix."""
         try:
-            return self.run(samples, progress, **parameters)
+            if (neighbors := parameters.pop("neighbors", None)) is None:
+                return self.run(samples, progress, **parameters)
+            told = take_neighbors(samples, neighbors, parameters, progress)
+            return {**self.run(samples, progress, **parameters), "neighbors": told}
         except UserError:
             raise
         except Exception as error:
@@ -179,7 +191,13 @@ class QualityOperator(foo.Operator):
     def _output(self, result: dict[str, Any]) -> types.Property:
         outputs = types.Object()
         if result:
-            outputs.md(self.summary(result), name="summary")
+            text = self.summary(result)
+            if neighbors := result.get("neighbors"):
+                text += (
+                    f"\n- neighbors from the similarity index {code(neighbors['brain_key'])} "
+                    f"({neighbors['backend']}), which finds {percent(neighbors['recall'])} of them"
+                )
+            outputs.md(text, name="summary")
             for number, (label, operator, params) in enumerate(self.links(result)):
                 outputs.btn(
                     f"link{number}",
@@ -252,7 +270,7 @@ def chosen_target(ctx: Any) -> Any:
     return ctx.target_view(require_flat=True)
 
 
-def _call_like(run: Any) -> Any:
+def _call_like(run: Any, reads_neighbors: bool) -> Any:
     """The call of an operator in scripts, with the signature and documentation of its ``run``."""
 
     def __call__(self, samples: Any, *, delegate: bool = False, **parameters: Any) -> Any:
@@ -278,12 +296,24 @@ def _call_like(run: Any) -> Any:
 
     signature = inspect.signature(run)
     shown = [p for p in signature.parameters.values() if p.name != "progress"]
-    delegate = inspect.Parameter(
-        "delegate", inspect.Parameter.KEYWORD_ONLY, default=False, annotation=bool
-    )
+    common = {"neighbors": (str | None, None)} if reads_neighbors else {}
+    common["delegate"] = (bool, False)
+    shown += [
+        inspect.Parameter(
+            name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation
+        )
+        for name, (annotation, default) in common.items()
+    ]
     typed: Any = __call__
-    typed.__signature__ = signature.replace(parameters=[*shown, delegate])
+    typed.__signature__ = signature.replace(parameters=shown)
     text = "delegate (False): queue it for a delegated run; the result then names the operation"
+    if reads_neighbors:
+        text = (
+            "neighbors (None): the brain key of a FiftyOne similarity index (LanceDB, Qdrant, …) "
+            "of the\n                embeddings, whose search finds their nearest neighbors; they "
+            "are stored, and all\n                operators read them until the embeddings change"
+            f"\n            {text}"
+        )
     __call__.__doc__ = run.__doc__.replace(
         "\n\n        Returns:", f"\n            {text}\n\n        Returns:"
     )
@@ -295,11 +325,12 @@ def _run_parameters(operator_type: Any) -> dict[str, tuple[Any, Any]]:
     """Type and default of each keyword argument of an operator's ``run``."""
     hints = typing.get_type_hints(operator_type.run)
     parameters = inspect.signature(operator_type.run).parameters.values()
-    return {
+    found = {
         parameter.name: (hints[parameter.name], parameter.default)
         for parameter in parameters
         if parameter.kind is inspect.Parameter.KEYWORD_ONLY
     }
+    return {**found, "neighbors": (str | None, None)} if operator_type.reads_neighbors else found
 
 
 def _checked(name: str, value: Any, hint: Any) -> Any:

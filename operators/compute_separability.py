@@ -41,6 +41,7 @@ class ComputeSeparability(QualityOperator):
         "which samples cause it; compare embeddings and the slices of a metadata field"
     )
     icon = "scatter_plot"
+    reads_neighbors = True
 
     def run(
         self,

@@ -44,6 +44,7 @@ class ComputeVisualization(QualityOperator):
         "FiftyOne's Embeddings panel, and measure how far the plot can be trusted"
     )
     icon = "bubble_chart"
+    reads_neighbors = True
 
     def run(
         self,

@@ -36,6 +36,7 @@ class FindClusters(QualityOperator):
         "classes are split"
     )
     icon = "workspaces"
+    reads_neighbors = True
 
     def run(
         self,

@@ -39,6 +39,7 @@ class FindDuplicates(QualityOperator):
         "leaks between splits"
     )
     icon = "content_copy"
+    reads_neighbors = True
 
     def run(
         self,

@@ -42,6 +42,7 @@ class FindLabelIssues(QualityOperator):
         "or on your own model's; ranks them, suggests the correct label and shows the evidence"
     )
     icon = "label_off"
+    reads_neighbors = True
 
     def run(
         self,

@@ -33,6 +33,7 @@ class FindOutliers(QualityOperator):
         "images with low information (dark, bright, uniform color, blurry) or an unusual size"
     )
     icon = "flare"
+    reads_neighbors = True
 
     def run(
         self,

@@ -54,6 +54,7 @@ class SelectSamples(QualityOperator):
         "similar to given ones; balanced over a field, one per duplicate group"
     )
     icon = "checklist"
+    reads_neighbors = True
 
     def run(
         self,

@@ -32,6 +32,7 @@ class SuggestLabels(QualityOperator):
         "suggests nothing for samples that may belong to none of the classes"
     )
     icon = "new_label"
+    reads_neighbors = True
 
     def run(
         self,
