@@ -25,8 +25,12 @@ FILES = sorted(
 THROUGH_OTHERS = {"safetensors": "timm.models._helpers"}
 
 # Not declared: what a file goes without, and what comes with an extra of pyproject.toml.
-OPTIONAL = {"pillow-heif": "pictures/formats.py", "qdrant-client": "storage/index_search.py"}
-WITH_EXTRAS = {"sentence-transformers": "text", "transformers": "text"}
+OPTIONAL = {
+    "fsspec": "pictures/remote.py",
+    "pillow-heif": "pictures/formats.py",
+    "qdrant-client": "storage/index_search.py",
+}
+WITH_EXTRAS = {"sentence-transformers": "text", "transformers": "text", "ray": "ray"}
 
 # Private names of other libraries, each with what has it and the files that use it.
 PRIVATE = {
