@@ -24,10 +24,12 @@ from typing import Any
 import fiftyone as fo
 import fiftyone.operators as foo
 import fiftyone.operators.types as types
+from fiftyone.operators.delegated import DelegatedOperationService
+from fiftyone.operators.executor import ExecutionRunState
 
 from ..checks.card_actions import grid_labels
 from ..checks.neighbors import take_neighbors
-from ..checks.progress import Progress, percent
+from ..checks.progress import CanceledError, Progress, percent
 from ..errors import UserError
 from ..markup import code
 from ..process import machine_fault
@@ -129,8 +131,7 @@ class QualityOperator(foo.Operator):
         parameters = self._parameters(ctx.params, from_form=from_app)
         samples = self.samples(ctx)
         if ctx.delegated:
-            report = Progress(lambda fraction, text: ctx.set_progress(fraction, text))
-            return self._work(samples, report, parameters)
+            return self._work_delegated(ctx, samples, parameters)
         # A script wants the result itself, the App a generator of what it shows meanwhile.
         if not from_app:
             return self._work(samples, Progress(), parameters)
@@ -151,6 +152,25 @@ class QualityOperator(foo.Operator):
             raise UserError(
                 f"{self.name} was interrupted: {fault}. Then run it again: what it had not "
                 "finished is not shown as finished"
+            ) from error
+
+    def _work_delegated(self, ctx: Any, samples: Any, parameters: dict[str, Any]) -> dict[str, Any]:
+        """Does the work until its operation is marked as failed: FiftyOne's way to cancel it."""
+        service = DelegatedOperationService()
+        operation_id = ctx.request_params.get("run_doc")
+
+        def report(fraction: float, text: str) -> None:
+            ctx.set_progress(fraction, text)
+            operation = service.get(operation_id) if operation_id is not None else None
+            if operation is not None and operation.run_state == ExecutionRunState.FAILED:
+                raise CanceledError
+
+        try:
+            return self._work(samples, Progress(report), parameters)
+        except CanceledError as error:
+            raise UserError(
+                f"{self.name} was canceled: its operation was marked as failed. Run it again: what "
+                "it had not finished is not shown as finished"
             ) from error
 
     def _stream(self, ctx: Any, samples: Any, parameters: dict[str, Any]) -> Iterator[Any]:
