@@ -28,7 +28,7 @@ from fiftyone.operators.delegated import DelegatedOperationService
 from fiftyone.operators.executor import ExecutionRunState
 
 from ..checks.card_actions import grid_labels
-from ..checks.neighbors import take_neighbors
+from ..checks.neighbors import told_of_index
 from ..checks.progress import CanceledError, Progress, percent
 from ..errors import UserError
 from ..markup import code
@@ -56,13 +56,9 @@ class QualityOperator(foo.Operator):
     icon = "insights"
     risk_level = "medium"
 
-    # Whether it reads the neighbors of a field of embeddings. It then has the parameter
-    # ``neighbors`` as well, which is settled here, before its own work.
-    reads_neighbors = False
-
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        cls.__call__ = _call_like(cls.run, cls.reads_neighbors)
+        cls.__call__ = _call_like(cls.run)
 
     @property
     def config(self) -> foo.OperatorConfig:
@@ -114,7 +110,7 @@ class QualityOperator(foo.Operator):
                 raise UserError("Open a dataset first")
             samples = self.samples(ctx)
             self.form(ctx, samples, inputs)
-            if self.reads_neighbors:
+            if "neighbors" in _run_parameters(type(self)):
                 neighbors_input(ctx, samples, inputs)
         except UserError as error:
             show_error(inputs, str(error))
@@ -140,10 +136,10 @@ class QualityOperator(foo.Operator):
     def _work(self, samples: Any, progress: Progress, parameters: dict[str, Any]) -> dict[str, Any]:
         """Does the work; what the machine lacks is reported as what the user can fix."""
         try:
-            if (neighbors := parameters.pop("neighbors", None)) is None:
-                return self.run(samples, progress, **parameters)
-            told = take_neighbors(samples, neighbors, parameters, progress)
-            return {**self.run(samples, progress, **parameters), "neighbors": told}
+            result = self.run(samples, progress, **parameters)
+            if (index := parameters.get("neighbors")) is not None:
+                result = {**result, "neighbors": told_of_index(samples._dataset, index)}
+            return result
         except UserError:
             raise
         except Exception as error:
@@ -290,7 +286,7 @@ def chosen_target(ctx: Any) -> Any:
     return ctx.target_view(require_flat=True)
 
 
-def _call_like(run: Any, reads_neighbors: bool) -> Any:
+def _call_like(run: Any) -> Any:
     """The call of an operator in scripts, with the signature and documentation of its ``run``."""
 
     def __call__(self, samples: Any, *, delegate: bool = False, **parameters: Any) -> Any:
@@ -316,24 +312,12 @@ def _call_like(run: Any, reads_neighbors: bool) -> Any:
 
     signature = inspect.signature(run)
     shown = [p for p in signature.parameters.values() if p.name != "progress"]
-    common = {"neighbors": (str | None, None)} if reads_neighbors else {}
-    common["delegate"] = (bool, False)
-    shown += [
-        inspect.Parameter(
-            name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation
-        )
-        for name, (annotation, default) in common.items()
-    ]
+    delegate = inspect.Parameter(
+        "delegate", inspect.Parameter.KEYWORD_ONLY, default=False, annotation=bool
+    )
     typed: Any = __call__
-    typed.__signature__ = signature.replace(parameters=shown)
+    typed.__signature__ = signature.replace(parameters=[*shown, delegate])
     text = "delegate (False): queue it for a delegated run; the result then names the operation"
-    if reads_neighbors:
-        text = (
-            "neighbors (None): the brain key of a FiftyOne similarity index (LanceDB, Qdrant, …) "
-            "of the\n                embeddings, whose search finds their nearest neighbors; they "
-            "are stored, and all\n                operators read them until the embeddings change"
-            f"\n            {text}"
-        )
     __call__.__doc__ = run.__doc__.replace(
         "\n\n        Returns:", f"\n            {text}\n\n        Returns:"
     )
@@ -345,12 +329,11 @@ def _run_parameters(operator_type: Any) -> dict[str, tuple[Any, Any]]:
     """Type and default of each keyword argument of an operator's ``run``."""
     hints = typing.get_type_hints(operator_type.run)
     parameters = inspect.signature(operator_type.run).parameters.values()
-    found = {
+    return {
         parameter.name: (hints[parameter.name], parameter.default)
         for parameter in parameters
         if parameter.kind is inspect.Parameter.KEYWORD_ONLY
     }
-    return {**found, "neighbors": (str | None, None)} if operator_type.reads_neighbors else found
 
 
 def _checked(name: str, value: Any, hint: Any) -> Any:

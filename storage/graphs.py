@@ -6,6 +6,7 @@ embeddings that have changed since is never found.
 """
 
 import datetime
+import hashlib
 import re
 from collections.abc import Callable
 from typing import Any
@@ -15,7 +16,7 @@ import numpy as np
 from ..analysis.found_neighbors import graph_of_found
 from ..analysis.neighbors import NeighborGraph, neighbor_graph
 from .arrays import decode, encode
-from .index_search import check_recall, find_in_index, open_index
+from .index_search import check_index, check_recall, find_in_index, open_index
 from .locks import guard, writing
 from .references import delete_run
 from .runs import (
@@ -54,8 +55,7 @@ def get_graph(
 
     What is found must not depend on who asked before: of a stored graph with more neighbors the
     nearest are taken, and an approximate one, whose search depends on their number, serves only
-    who asks for as many. What was taken from a similarity index stays so for these embeddings, and
-    whoever needs more neighbors gets them from there.
+    who asks for as many. One from a similarity index serves only who names that.
 
     Args:
         target: the samples or patches
@@ -76,16 +76,12 @@ def get_graph(
     wanted = max(k, SHARED_K)
     k = min(wanted, len(vectors.ids) - 1)
     prefix = f"{embeddings_key(target, embeddings)}_graph_"
-    key = prefix + vectors.fingerprint[:12]
+    key = prefix + _of_source(vectors.fingerprint, neighbors)[:12]
     # Whoever wants the same graph at the same time waits for it.
     with writing(target.dataset, key):
-        source = _source_of(target.dataset, key)
-        if neighbors in (None, source):
-            graph = _stored_graph(target.dataset, key, vectors, k, seed)
-            if graph is not None:
-                return graph, True
-        if neighbors is None and source is not None and target.dataset.has_brain_run(source):
-            neighbors = source
+        graph = _stored_graph(target.dataset, key, vectors, k, seed)
+        if graph is not None:
+            return graph, True
         if neighbors is None:
             graph = neighbor_graph(vectors.matrix, wanted, seed=seed, progress=progress)
         else:
@@ -95,12 +91,11 @@ def get_graph(
     return graph, False
 
 
-def _source_of(dataset: Any, key: str) -> str | None:
-    """The similarity index that a stored graph was taken from."""
-    stored = read_run(dataset, key)
-    if stored is None or stored.operator != OPERATOR:
-        return None
-    return stored.facts.special.get("neighbors")
+def _of_source(fingerprint: str, neighbors: str | None) -> str:
+    """A fingerprint of the embeddings, and of the index that their neighbors are taken from."""
+    if neighbors is None:
+        return fingerprint
+    return hashlib.blake2b(f"{fingerprint} {neighbors}".encode(), digest_size=6).hexdigest()
 
 
 def _graph_of_index(
@@ -112,7 +107,8 @@ def _graph_of_index(
     progress: Callable[[float], None] | None,
     brain_key: str,
 ) -> NeighborGraph:
-    index = open_index(target, embeddings, brain_key)
+    check_index(target, embeddings, brain_key)
+    index = open_index(target, brain_key)
     found = find_in_index(index, target, vectors, min(k, len(vectors.ids) - 1), progress)
     graph = graph_of_found(vectors.matrix, found, k, index.config.method, seed)
     check_recall(brain_key, graph.recall)
@@ -167,7 +163,7 @@ def _stored_graph(
     if facts["k"] < k or facts["fingerprint"] != vectors.fingerprint:
         return None
     asked = (facts["k"], facts.get("seed", seed)) == (k, seed)
-    if facts["method"] != "exact" and not asked and not facts.get("neighbors"):
+    if facts["method"] != "exact" and not asked:
         return None
     results = read_results(dataset, key)
     if results is None:

@@ -48,8 +48,8 @@ def similarity_indexes(target: Target, embeddings: str) -> list[str]:
     return found
 
 
-def open_index(target: Target, embeddings: str, brain_key: str) -> Any:
-    """FiftyOne's similarity index, if neighbors of the embeddings can be taken from it.
+def check_index(target: Target, embeddings: str | None, brain_key: str) -> None:
+    """Refuses a similarity index from which neighbors of the embeddings cannot be taken.
 
     Args:
         target: the samples or patches
@@ -57,11 +57,13 @@ def open_index(target: Target, embeddings: str, brain_key: str) -> Any:
         brain_key: of the index
 
     Raises:
-        UserError: if there is no such index, it is of something else or compares by something
-            else, or its database cannot be reached
+        UserError: if there is no such index, or it is of something else or compares by something
+            else
     """
     dataset = target.dataset
     called = f"neighbors={brain_key!r}"
+    if embeddings is None:
+        raise UserError(f"{called} needs embeddings=, the field that is indexed")
     if not dataset.has_brain_run(brain_key):
         keys = ", ".join(dataset.list_brain_runs(type="similarity")) or "none"
         raise UserError(
@@ -73,12 +75,21 @@ def open_index(target: Target, embeddings: str, brain_key: str) -> Any:
         raise UserError(f"{called} is a brain run of another kind, not a similarity index")
     if (fault := _mismatch(target, embeddings, config)) is not None:
         raise UserError(f"{called} {fault}")
+
+
+def open_index(target: Target, brain_key: str) -> Any:
+    """FiftyOne's similarity index.
+
+    Raises:
+        UserError: if its database cannot be reached
+    """
     try:
-        return dataset.load_brain_results(brain_key)
+        return target.dataset.load_brain_results(brain_key)
     except Exception as error:
+        method = target.dataset.get_brain_info(brain_key).config.method
         raise UserError(
-            f"{called}: its backend {config.method!r} cannot be used: {error}. Its package must be "
-            "installed, and fiftyone.brain.brain_config must name its address"
+            f"neighbors={brain_key!r}: its backend {method!r} cannot be used: {error}. "
+            "Its package must be installed, and fiftyone.brain.brain_config must name its address"
         ) from error
 
 

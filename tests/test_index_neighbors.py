@@ -73,8 +73,9 @@ def index_of(dataset, backend, **options):
     return dataset
 
 
-def stored_graph(dataset):
-    (run,) = plugin_runs(dataset, "neighbor_graph")
+def stored_graph(dataset, neighbors=None):
+    graphs = plugin_runs(dataset, "neighbor_graph")
+    (run,) = (one for one in graphs if one.facts.special["neighbors"] == neighbors)
     return run.facts.special, decode(read_results(dataset, run.key).indices)
 
 
@@ -88,17 +89,18 @@ def test_what_is_found_is_the_same(numbers, find_outliers, backend):
     result = find_outliers(index_of(numbers, backend), neighbors="theirs")
     told = result["neighbors"]
     assert told["brain_key"] == "theirs" and told["backend"] == backend
-    assert told["recall"] > 0.999 and not told["reused"]
+    assert told["recall"] > 0.999
     assert abs(scores(numbers) - ours).max() < 1e-3
-    facts, found = stored_graph(numbers)
-    assert facts["neighbors"] == "theirs" and facts["method"] == backend
+    facts, found = stored_graph(numbers, "theirs")
+    assert facts["method"] == backend
     assert (found != np.arange(COUNT)[:, None]).all()
     shared = [len(set(a) & set(b)) / len(a) for a, b in zip(found, exact)]
     assert np.mean(shared) > 0.999
-    assert find_outliers(numbers, neighbors="theirs")["neighbors"]["reused"]
-    # Whoever asks without naming it reads the same graph.
-    find_outliers(numbers)
-    assert stored_graph(numbers)[0]["stored_at"] == facts["stored_at"]
+    # It is read again, and only by those who name the index: what is found does not depend on
+    # what was run before.
+    find_outliers(numbers, neighbors="theirs")
+    assert stored_graph(numbers, "theirs")[0]["stored_at"] == facts["stored_at"]
+    assert stored_graph(numbers)[0]["method"] == "exact"
     text = foo.get_operator("@embedding/quality/find_outliers")._output(result).to_json()
     assert "from the similarity index `theirs`" in str(text)
 
@@ -111,12 +113,26 @@ def test_a_view_has_neighbors_of_its_own(numbers, find_outliers, backend):
     assert len(plugin_runs(numbers, "neighbor_graph")) == 2
 
 
-def test_more_neighbors_come_from_the_same_index(numbers, find_outliers, backend):
+def test_an_update_takes_them_from_the_same_index(numbers, find_outliers, backend):
     find_outliers(index_of(numbers, backend), neighbors="theirs")
     visualize = foo.get_operator("@embedding/quality/compute_visualization")
-    visualize(numbers, embeddings="pixels", method="umap", n_neighbors=45)
-    facts, found = stored_graph(numbers)
-    assert facts["neighbors"] == "theirs" and found.shape[1] >= 44
+    visualize(numbers, embeddings="pixels", method="umap", n_neighbors=45, neighbors="theirs")
+    assert stored_graph(numbers, "theirs")[1].shape[1] >= 44
+    first = numbers.first()
+    first["pixels"] = first["pixels"][::-1].copy()
+    first.save()
+    numbers.load_brain_results("theirs").add_to_index(np.stack([first["pixels"]]), [first.id])
+    update = foo.get_operator("@embedding/quality/update_audit")(numbers)
+    assert set(update["updated"]) >= {"outliers"} and not update["failed"]
+    graphs = plugin_runs(numbers, "neighbor_graph")
+    assert {run.facts.special["neighbors"] for run in graphs} == {"theirs"}
+    numbers.delete_brain_run("theirs")
+    first["pixels"] = first["pixels"][::-1].copy()
+    first.save()
+    assert (
+        "no such similarity index"
+        in foo.get_operator("@embedding/quality/update_audit")(numbers)["failed"]["outliers"]
+    )
 
 
 def test_patches_are_found_among_patches(numbers, find_outliers, backend):
@@ -166,9 +182,9 @@ def test_an_index_of_something_else_is_refused(numbers, find_outliers):
     fob.compute_visualization(numbers, embeddings="pixels", method="pca", brain_key="plot")
     with pytest.raises(ValueError, match="a brain run of another kind"):
         find_outliers(numbers, neighbors="plot")
-    audit = foo.get_operator("@embedding/quality/audit")
-    with pytest.raises(ValueError, match="needs embeddings=, the one field"):
-        audit(numbers, neighbors="theirs")
+    find_duplicates = foo.get_operator("@embedding/quality/find_duplicates")
+    with pytest.raises(ValueError, match="needs embeddings=, the field"):
+        find_duplicates(numbers, neighbors="theirs")
 
 
 def test_another_metric_or_field_is_refused(numbers, find_outliers, backend):
