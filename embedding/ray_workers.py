@@ -47,7 +47,7 @@ class ModelRequest:
 
 
 @dataclass(frozen=True)
-class _Input:
+class WorkerInput:
     """One file and what is wanted of it, as a worker gets it."""
 
     filepath: str
@@ -228,7 +228,7 @@ class _Worker:
                     written.write(source)
             sys.path.append(folder)
         self._pipeline = importlib.import_module(f"{package}.embedding.pipeline")
-        self._input = importlib.import_module(f"{package}.embedding.ray_workers")._Input
+        self._input = importlib.import_module(f"{package}.embedding.ray_workers").WorkerInput
         load = importlib.import_module(f"{package}.embedding.registry").load_model
         self._model = load(request["name"], request["weights"], request["device"])
         if self._model.identity.weights_hash != request["weights_hash"]:

@@ -130,7 +130,8 @@ def test_without_ray_the_error_says_how_to_install_it(monkeypatch):
 
 def test_blocks_hold_whole_images():
     inputs = [
-        ray_workers._Input(str(n), tuple(f"{n}-{i}" for i in range(90)), None) for n in range(7)
+        ray_workers.WorkerInput(str(n), tuple(f"{n}-{i}" for i in range(90)), None)
+        for n in range(7)
     ]
     blocks = list(ray_workers._blocks(inputs))
     assert [len(block) for block in blocks] == [3, 3, 1]
