@@ -316,7 +316,9 @@ def _call_like(run: Any, reads_neighbors: bool) -> Any:
 
     signature = inspect.signature(run)
     shown = [p for p in signature.parameters.values() if p.name != "progress"]
-    common = {"neighbors": (str | None, None)} if reads_neighbors else {}
+    common: dict[str, tuple[Any, Any]] = (
+        {"neighbors": (str | None, None)} if reads_neighbors else {}
+    )
     common["delegate"] = (bool, False)
     shown += [
         inspect.Parameter(
