@@ -25,8 +25,11 @@ from .pipeline import Box, EmbeddedBatch, ImageInput
 ENGINES = ("ray",)
 
 # Inputs of one block: large enough that handing it out costs little, small enough that a worker
-# which dies takes little with it, and that progress moves.
-BLOCK_INPUTS = 256
+# which dies takes little with it, and that all of them are busy until the end.
+BLOCK_INPUTS, LEAST_INPUTS, BLOCKS = 256, 32, 64
+
+# Parts in which Ray Data keeps the list of blocks; each has a cost of its own.
+MOST_PARTS = 5000
 
 # Cores of a worker without a GPU: each worker holds the model once, and its threads share it.
 CORES_OF_WORKER = 4
@@ -47,7 +50,7 @@ class ModelRequest:
 
 
 @dataclass(frozen=True)
-class _Input:
+class WorkerInput:
     """One file and what is wanted of it, as a worker gets it."""
 
     filepath: str
@@ -89,7 +92,10 @@ def embed_with_ray(
     Raises:
         UserError: if there is no cluster, or a worker cannot load the model
     """
-    blocks = [{"block": json.dumps(block)} for block in _blocks(pictures)]
+    pictures = list(pictures)
+    total = sum(len(picture.ids) for picture in pictures)
+    size = min(BLOCK_INPUTS, max(LEAST_INPUTS, total // BLOCKS))
+    blocks = [{"block": json.dumps(block)} for block in _blocks(pictures, size)]
     if not blocks:
         return
     import ray
@@ -100,7 +106,7 @@ def embed_with_ray(
         context = ray.data.DataContext.get_current().copy()
         context.enable_progress_bars = False
         with ray.data.DataContext.current(context):
-            dataset = ray.data.from_items(blocks, override_num_blocks=len(blocks))
+            dataset = ray.data.from_items(blocks, override_num_blocks=min(len(blocks), MOST_PARTS))
             answers = dataset.map_batches(
                 _by_value(_Worker),
                 fn_constructor_args=settings,
@@ -123,16 +129,16 @@ def _last_line(error: BaseException) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[-1].strip().rstrip(".")
 
 
-def _blocks(pictures: Iterable[ImageInput]) -> Iterator[list[tuple]]:
-    """The files in blocks of about ``BLOCK_INPUTS`` inputs."""
+def _blocks(pictures: Iterable[ImageInput], size: int) -> Iterator[list[tuple]]:
+    """The files in blocks of that many inputs or a little more."""
     block: list[tuple] = []
-    size = 0
+    taken = 0
     for picture in pictures:
         block.append((picture.filepath, picture.ids, picture.boxes))
-        size += len(picture.ids)
-        if size >= BLOCK_INPUTS:
+        taken += len(picture.ids)
+        if taken >= size:
             yield block
-            block, size = [], 0
+            block, taken = [], 0
     if block:
         yield block
 
@@ -228,7 +234,7 @@ class _Worker:
                     written.write(source)
             sys.path.append(folder)
         self._pipeline = importlib.import_module(f"{package}.embedding.pipeline")
-        self._input = importlib.import_module(f"{package}.embedding.ray_workers")._Input
+        self._input = importlib.import_module(f"{package}.embedding.ray_workers").WorkerInput
         load = importlib.import_module(f"{package}.embedding.registry").load_model
         self._model = load(request["name"], request["weights"], request["device"])
         if self._model.identity.weights_hash != request["weights_hash"]:

@@ -18,6 +18,12 @@ from collections.abc import Iterator
 # /current/folder/s3:/bucket/a.jpg.
 SCHEME = re.compile(r"(?:.*/)?(?P<scheme>[a-z][a-z0-9+.\-]+):/{1,2}(?P<rest>[^/].*)", re.DOTALL)
 
+# What is read. fsspec knows many more, and chains of them, some of which run what they find.
+READ = (
+    *("s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "adl", "oss", "oci", "hf", "hdfs"),
+    *("webhdfs", "http", "https", "ftp", "sftp", "ssh", "memory"),
+)
+
 INSTALL = "a remote file, which needs a package: pip install fsspec"
 
 
@@ -49,6 +55,9 @@ def local_file(path: str) -> Iterator[str]:
 
 
 def _fetch(url: str, copy) -> None:
+    scheme = url.partition("://")[0]
+    if scheme not in READ or "::" in url:
+        raise RemoteFileError(f"a remote file of a kind that is not read: {scheme}")
     try:
         import fsspec
     except ImportError as error:

@@ -46,7 +46,7 @@ def numbers(_numbers):
     dataset.delete()
 
 
-@pytest.fixture(params=["lancedb", "qdrant"])
+@pytest.fixture(params=["lancedb", pytest.param("qdrant", marks=pytest.mark.battery)])
 def backend(request, tmp_path, monkeypatch):
     """A backend of FiftyOne's, and how it is reached."""
     settings = {}

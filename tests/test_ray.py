@@ -129,9 +129,8 @@ def test_without_ray_the_error_says_how_to_install_it(monkeypatch):
 
 
 def test_blocks_hold_whole_images():
-    inputs = [
-        ray_workers._Input(str(n), tuple(f"{n}-{i}" for i in range(90)), None) for n in range(7)
-    ]
-    blocks = list(ray_workers._blocks(inputs))
+    ids = tuple(f"part {number}" for number in range(90))
+    inputs = [ray_workers.WorkerInput(str(number), ids, None) for number in range(7)]
+    blocks = list(ray_workers._blocks(inputs, 256))
     assert [len(block) for block in blocks] == [3, 3, 1]
     assert [path for block in blocks for path, _, _ in block] == list("0123456")
