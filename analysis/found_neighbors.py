@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ._exact_search import ProgressCallback, exact_neighbors, recall_of
+from ._exact_search import exact_neighbors, recall_of
 from .neighbors import RECALL_SAMPLE, NeighborGraph
 from .vectors import UnitRows, unit_rows
 
@@ -23,7 +23,6 @@ def graph_of_found(
     k: int,
     method: str,
     seed: int | None = 51,
-    progress: ProgressCallback | None = None,
 ) -> NeighborGraph:
     """The graph of the nearest k of the rows that a search has found for each row.
 
@@ -36,7 +35,6 @@ def graph_of_found(
         k: neighbors per row; at most num_rows - 1 are returned
         method: what the graph says of how it was found
         seed: of the sample of rows on which the recall is measured
-        progress: called with the share of the rows whose distances are measured
 
     Returns:
         the graph; its recall is the share of the true neighbors of ``RECALL_SAMPLE`` rows, by exact
@@ -63,8 +61,6 @@ def graph_of_found(
     for start in range(0, num_rows, BLOCK_ROWS):
         part = slice(start, min(start + BLOCK_ROWS, num_rows))
         _nearest(units, np.arange(part.start, part.stop), found[part], indices, distances)
-        if progress is not None:
-            progress(part.stop / num_rows)
     lacking = np.flatnonzero(np.isinf(distances).any(axis=1)).astype(np.int32)
     distances[lacking], indices[lacking] = exact_neighbors(
         units.take(lacking), lacking, units, k, None, None

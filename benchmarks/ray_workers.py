@@ -3,7 +3,8 @@
     python benchmarks/ray_workers.py [--images 1000] [--workers 2 4] [--model cnn] [--folder IMAGES]
 
 The cluster is on this machine and is started before the clock: nodes of one core each. What starts
-the workers, which load the model once each, is in the time of Ray. Needs the extra ``ray``, and
+the workers, which load the model once each, is in the time of Ray; a row of few images before each
+shows how much that is. Needs the extra ``ray``, and
 writes to FiftyOne's database: ``FIFTYONE_DATABASE_URI`` names another one.
 """
 
@@ -71,11 +72,11 @@ def main() -> None:
         compute_embeddings(dataset.limit(16), model=options.model, embeddings="warm")
         print_row(f"{len(paths):,} images, {options.model}", "seconds", "CPU s", "lowest cosine")
 
-        def row(name: str, field: str, engine: str | None) -> None:
+        def row(name: str, field: str, engine: str | None, samples=dataset) -> None:
             started, spent = time.monotonic(), cpu_seconds()
-            compute_embeddings(dataset, model=options.model, embeddings=field, engine=engine)
+            compute_embeddings(samples, model=options.model, embeddings=field, engine=engine)
             seconds, spent = time.monotonic() - started, cpu_seconds() - spent
-            ours, theirs = (np.stack(dataset.values(name)) for name in ("alone", field))
+            ours, theirs = (np.stack(samples.values(name)) for name in ("alone", field))
             lengths = np.linalg.norm(ours, axis=1) * np.linalg.norm(theirs, axis=1)
             cosine = float(((ours * theirs).sum(axis=1) / lengths).min())
             print_row(name, f"{seconds:.1f}", f"{spent:.1f}", f"{cosine:.6f}")
@@ -86,6 +87,9 @@ def main() -> None:
             for _ in range(workers):
                 cluster.add_node(num_cpus=1)
             ray.init(address=cluster.address, log_to_driver=False)
+            # What it costs to start them: one block of the smallest size for each.
+            few = dataset.limit(32 * workers)
+            row(f"Ray, {workers} workers, {len(few)} images", f"start_{workers}", "ray", few)
             row(f"Ray, {workers} workers", f"workers_{workers}", "ray")
             ray.shutdown()
             cluster.shutdown()

@@ -171,13 +171,13 @@ def _workers(num_blocks: int) -> tuple[int, dict[str, int], int]:
     """How many workers a cluster can have, what each asks for, and its number of threads."""
     import ray
 
-    total = ray.cluster_resources()
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     cores = [int(node["CPU"]) for node in nodes if node.get("CPU", 0) >= 1]
     if not cores:
         raise UserError("engine='ray': the cluster has no CPU that is free to be used")
-    if gpus := int(total.get("GPU", 0)):
-        each = max(1, int(total["CPU"]) // gpus)
+    if with_gpus := [node for node in nodes if node.get("GPU", 0) >= 1 and node.get("CPU", 0) >= 1]:
+        gpus = sum(int(node["GPU"]) for node in with_gpus)
+        each = max(1, min(int(node["CPU"] // node["GPU"]) for node in with_gpus))
         return min(gpus, num_blocks), {"num_gpus": 1, "num_cpus": each}, each
     each = min(CORES_OF_WORKER, *cores)
     workers = sum(number // each for number in cores)

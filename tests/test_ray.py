@@ -112,6 +112,15 @@ def test_patches_are_embedded_as_without_ray(files, cluster, compute_embeddings)
     assert all(np.allclose(a, b, atol=1e-4) for a, b in zip(ours, theirs))
 
 
+@pytest.mark.battery
+def test_a_worker_with_another_model_ends_the_run(files, cluster):
+    """Mixed embeddings would be worse than none."""
+    request = ray_workers.ModelRequest("cnn", None, None, "another hash")
+    inputs = [ray_workers.WorkerInput(sample.filepath, (sample.id,), None) for sample in files[:40]]
+    with pytest.raises(ValueError, match=r"a worker failed: .*weights of the model on this worker"):
+        list(ray_workers.embed_with_ray(request, inputs))
+
+
 def test_an_engine_that_is_unknown_or_of_no_use_is_refused(files, compute_embeddings):
     with pytest.raises(ValueError, match="engine='dask' is not known; omit it"):
         compute_embeddings(files, model="cnn", engine="dask")
