@@ -87,14 +87,15 @@ def audit(
     check_pictures: bool = True,
     similarity_index: str | None = None,
     seed: int = 51,
+    neighbors: str | None = None,
 ) -> dict[str, Any]:
     """Runs every check that the target allows, on shared inputs.
 
     Args:
         target: the samples or patches
         progress (None): where the steps are reported
-        embeddings, model, label_field, split, check_pictures, similarity_index, seed: as of the
-            operator
+        embeddings, model, label_field, split, check_pictures, similarity_index, seed,
+            neighbors: as of the operator
 
     Returns:
         a dict with the result of each check in ``steps``, ``left_out``, and what was read
@@ -117,7 +118,12 @@ def audit(
     several = labels is not None and label_field_of(target, labels).several
     # Only label issues are defined for several labels of one sample.
     inputs = Inputs(
-        target, progress, embeddings=name, label_field=None if several else labels, seed=seed
+        target,
+        progress,
+        embeddings=name,
+        label_field=None if several else labels,
+        seed=seed,
+        neighbors=neighbors,
     )
     # Of texts no file is read.
     if check_pictures or inputs.text_field is not None:

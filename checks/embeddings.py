@@ -122,20 +122,22 @@ def compute_embeddings(
     overwrite: bool = False,
     similarity_index: str | None = None,
     text_field: str | None = None,
+    engine: str | None = None,
 ) -> dict[str, Any]:
     """Computes the embeddings that are missing, stores them batch by batch, and reports on it.
 
     Args:
         target: the images or patches
         progress (None): where the steps are reported
-        embeddings, model, weights, batch_size, device, overwrite, similarity_index, text_field: as
-            of the operator
+        embeddings, model, weights, batch_size, device, overwrite, similarity_index, text_field,
+            engine: as of the operator
 
     Raises:
         UserError: if the input is at fault; what was finished before stays
     """
     # Imported here: torch takes seconds, and FiftyOne imports this file to list operators.
     from ..embedding.pipeline import embed_pictures
+    from ..embedding.ray_workers import ModelRequest, check_engine, embed_with_ray
     from ..embedding.registry import load_model
     from ..embedding.texts import embed_texts, load_text_model
 
@@ -143,6 +145,7 @@ def compute_embeddings(
     progress = progress or Progress()
     if batch_size is not None and batch_size < 1:
         raise UserError(f"batch_size={batch_size} must be at least 1")
+    check_engine(engine, text_field)
     if not target.ids():
         raise UserError(f"There are no patches in {target.patches_field!r} in this view")
     plan = plan_embeddings(target, embeddings or default_field(model, text_field))
@@ -173,8 +176,11 @@ def compute_embeddings(
         if texts is not None:
             wanted, edited = _with_edited(target, plan, texts, wanted)
         items = list(target.items(wanted))
-        if texts is None:
+        if texts is None and engine is None:
             batches = embed_pictures(network, items, batch_size)
+        elif texts is None:
+            request = ModelRequest(model, weights, device, network.identity.weights_hash)
+            batches = embed_with_ray(request, items, batch_size)
         else:
             some = {id_: texts[id_] for id_ in target.ids() if id_ in wanted}
             batches = embed_texts(network, some, batch_size)

@@ -13,6 +13,7 @@ from ..errors import UserError
 from ..storage import fingerprints
 from ..storage.graphs import get_graph
 from ..storage.groups import DuplicateGroups, read_duplicate_groups
+from ..storage.index_search import check_index
 from ..storage.labels import (
     LabelField,
     class_codes,
@@ -45,9 +46,11 @@ class Inputs:
         embeddings (None): the field of the embeddings, or None where only files and labels are read
         label_field (None): the field of the labels
         seed: of everything random
+        neighbors (None): the brain key of a similarity index that finds the neighbors
 
     Raises:
-        UserError: if the seed is out of range, or a field is not there or holds something else
+        UserError: if the seed is out of range, a field is not there or holds something else, or
+            the index cannot tell the neighbors of these embeddings
     """
 
     def __init__(
@@ -58,6 +61,7 @@ class Inputs:
         embeddings: str | None = None,
         label_field: str | None = None,
         seed: int = 51,
+        neighbors: str | None = None,
     ) -> None:
         if not 0 <= seed < 2**32:
             raise UserError(f"seed={seed} must be between 0 and 2**32 - 1")
@@ -68,6 +72,9 @@ class Inputs:
         if label_field is not None:
             self.label_field = label_field_of(target, label_field).name
         self.seed = seed
+        self.neighbors = neighbors
+        if neighbors is not None:
+            check_index(target, self.embeddings, neighbors)
         self.progress = progress or Progress()
 
     @property
@@ -100,6 +107,7 @@ class Inputs:
             embeddings=self.embeddings,
             label_field=label_field,
             seed=self.seed,
+            neighbors=self.neighbors,
         )
         shared = ("vectors", "ids", "items", "measures", "rows", "graph", "duplicates", "clusters")
         other.__dict__ |= {name: self.__dict__[name] for name in shared if name in self.__dict__}
@@ -166,6 +174,7 @@ class Inputs:
                 k,
                 seed=self.seed,
                 progress=report,
+                neighbors=self.neighbors,
             )
 
     # Labels
@@ -293,6 +302,7 @@ class Inputs:
                 "label_field": self.label_field,
                 **parameters,
                 "seed": self.seed,
+                **({} if self.neighbors is None else {"neighbors": self.neighbors}),
             },
             whole=self.target.is_whole,
             model=model_of(self.target, self.embeddings),

@@ -11,12 +11,17 @@ import fiftyone.core.utils as fou
 REPORT_EVERY = 0.5
 
 
+class CanceledError(BaseException):
+    """The work is not wanted any more; no check takes this for a fault of its own."""
+
+
 class Progress:
     """Reports the stages of an operator.
 
     Args:
         report (None): called with a fraction between 0 and 1 and a line of text, at most twice a
-            second; without it, bars are printed if ``fiftyone.config.show_progress_bars`` says so
+            second; what it raises ends the work. Without it, bars are printed if
+            ``fiftyone.config.show_progress_bars`` says so
     """
 
     def __init__(self, report: Callable[[float, str], None] | None = None) -> None:

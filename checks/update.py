@@ -115,10 +115,13 @@ class _Shared:
         seed = facts.parameters.get("seed")
         seed = 51 if seed is None else seed
         ids = None if facts.whole else run_ids(dataset, run)
-        key = (facts.about, embeddings, seed, None if ids is None else hash(ids))
+        neighbors = facts.parameters.get("neighbors")
+        key = (facts.about, embeddings, seed, neighbors, None if ids is None else hash(ids))
         if key not in self._known:
             target = _target_of(dataset, run, ids)
-            self._known[key] = Inputs(target, self.progress, embeddings=embeddings, seed=seed)
+            self._known[key] = Inputs(
+                target, self.progress, embeddings=embeddings, seed=seed, neighbors=neighbors
+            )
         made = self._known[key].with_labels(facts.label_field)
         # Groups that were found again are read again.
         made.__dict__.pop("duplicates", None)

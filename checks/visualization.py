@@ -119,6 +119,8 @@ def compute_visualization(
     trust = map_trust(inputs.vectors.matrix, points)
     parameters = dataclasses.asdict(layout)
     parameters.pop("num_dims")
+    if inputs.neighbors is not None:
+        parameters["neighbors"] = inputs.neighbors
     facts = inputs.with_labels(layout.label_field).facts({})
     facts = dataclasses.replace(
         facts,
@@ -236,7 +238,13 @@ def _widened(inputs: Inputs, before: StoredMap) -> Inputs:
     target = inputs.target
     left = [id_ for id_ in before.ids if id_ in target.everything.sample_ids]
     widened = target.only(sorted({*left, *target.ids()}))
-    return Inputs(widened, inputs.progress, embeddings=inputs.embeddings, seed=inputs.seed)
+    return Inputs(
+        widened,
+        inputs.progress,
+        embeddings=inputs.embeddings,
+        seed=inputs.seed,
+        neighbors=inputs.neighbors,
+    )
 
 
 def _place(inputs: Inputs, before: StoredMap) -> tuple[np.ndarray, dict[str, Any]]:

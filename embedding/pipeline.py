@@ -58,7 +58,10 @@ class EmbeddedBatch:
 
 
 def embed_pictures(
-    model: EmbeddingModel, pictures: Iterable[ImageInput], batch_size: int | None = None
+    model: EmbeddingModel,
+    pictures: Iterable[ImageInput],
+    batch_size: int | None = None,
+    num_threads: int | None = None,
 ) -> Iterator[EmbeddedBatch]:
     """Embeds images or the objects on them.
 
@@ -70,19 +73,19 @@ def embed_pictures(
         model: the model
         pictures: the files, in any order
         batch_size (None): how many inputs the model takes at once; by default what suits it
+        num_threads (None): by default one for each core
 
     Yields:
         an ``EmbeddedBatch`` whenever something is finished; each id is in exactly one
     """
     batch_size = batch_size or model.batch_size
     with short_turns():
-        yield from _embedded(model, pictures, batch_size)
+        yield from _embedded(model, pictures, batch_size, num_threads or num_cores())
 
 
 def _embedded(
-    model: EmbeddingModel, pictures: Iterable[ImageInput], batch_size: int
+    model: EmbeddingModel, pictures: Iterable[ImageInput], batch_size: int, num_threads: int
 ) -> Iterator[EmbeddedBatch]:
-    num_threads = num_cores()
     shared = _Shared(iter(pictures), queue.Queue(2 * num_threads))
     workers = [
         threading.Thread(target=_work, args=(model, shared, batch_size), name="embed", daemon=True)

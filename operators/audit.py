@@ -66,6 +66,7 @@ class Audit(QualityOperator):
         check_pictures: bool = True,
         similarity_index: str | None = None,
         seed: int = 51,
+        neighbors: str | None = None,
     ) -> dict[str, Any]:
         """Runs every check that the dataset allows, and says what was skipped and why.
 
@@ -89,6 +90,8 @@ class Audit(QualityOperator):
             similarity_index (None): a brain key; FiftyOne's similarity index of the embeddings is
                 created under it, which searches by text, too, where the model reads it
             seed (51): of everything random
+            neighbors (None): the brain key of a FiftyOne similarity index (LanceDB, Qdrant, …) of
+                the embeddings, whose search finds their neighbors
 
         Returns:
             a dict with ``findings`` (what to look at first), ``steps`` (the result of each
@@ -109,6 +112,7 @@ class Audit(QualityOperator):
             check_pictures=check_pictures,
             similarity_index=similarity_index,
             seed=seed,
+            neighbors=neighbors,
         )
         return {**result, "findings": [one.as_dict() for one in findings_of(result["steps"])]}
 

@@ -24,12 +24,16 @@ from typing import Any
 import fiftyone as fo
 import fiftyone.operators as foo
 import fiftyone.operators.types as types
+from fiftyone.operators.delegated import DelegatedOperationService
+from fiftyone.operators.executor import ExecutionRunState
 
 from ..checks.card_actions import grid_labels
-from ..checks.progress import Progress
+from ..checks.neighbors import told_of_index
+from ..checks.progress import CanceledError, Progress, percent
 from ..errors import UserError
+from ..markup import code
 from ..process import machine_fault
-from .form_fields import NOT_CHOSEN, show_error
+from .form_fields import NOT_CHOSEN, neighbors_input, show_error
 
 # FiftyOne's own operators of the App.
 SET_VIEW, OPEN_PANEL = "@voxel51/operators/set_view", "@voxel51/operators/open_panel"
@@ -104,7 +108,10 @@ class QualityOperator(foo.Operator):
         try:
             if ctx.dataset is None:
                 raise UserError("Open a dataset first")
-            self.form(ctx, self.samples(ctx), inputs)
+            samples = self.samples(ctx)
+            self.form(ctx, samples, inputs)
+            if "neighbors" in _run_parameters(type(self)):
+                neighbors_input(ctx, samples, inputs)
         except UserError as error:
             show_error(inputs, str(error))
         return types.Property(inputs, view=types.View(label=self.label))
@@ -120,8 +127,7 @@ class QualityOperator(foo.Operator):
         parameters = self._parameters(ctx.params, from_form=from_app)
         samples = self.samples(ctx)
         if ctx.delegated:
-            report = Progress(lambda fraction, text: ctx.set_progress(fraction, text))
-            return self._work(samples, report, parameters)
+            return self._work_delegated(ctx, samples, parameters)
         # A script wants the result itself, the App a generator of what it shows meanwhile.
         if not from_app:
             return self._work(samples, Progress(), parameters)
@@ -130,7 +136,10 @@ class QualityOperator(foo.Operator):
     def _work(self, samples: Any, progress: Progress, parameters: dict[str, Any]) -> dict[str, Any]:
         """Does the work; what the machine lacks is reported as what the user can fix."""
         try:
-            return self.run(samples, progress, **parameters)
+            result = self.run(samples, progress, **parameters)
+            if (index := parameters.get("neighbors")) is not None:
+                result = {**result, "neighbors": told_of_index(samples._dataset, index)}
+            return result
         except UserError:
             raise
         except Exception as error:
@@ -139,6 +148,25 @@ class QualityOperator(foo.Operator):
             raise UserError(
                 f"{self.name} was interrupted: {fault}. Then run it again: what it had not "
                 "finished is not shown as finished"
+            ) from error
+
+    def _work_delegated(self, ctx: Any, samples: Any, parameters: dict[str, Any]) -> dict[str, Any]:
+        """Does the work until its operation is marked as failed: FiftyOne's way to cancel it."""
+        service = DelegatedOperationService()
+        operation_id = ctx.request_params.get("run_doc")
+
+        def report(fraction: float, text: str) -> None:
+            ctx.set_progress(fraction, text)
+            operation = service.get(operation_id) if operation_id is not None else None
+            if operation is not None and operation.run_state == ExecutionRunState.FAILED:
+                raise CanceledError
+
+        try:
+            return self._work(samples, Progress(report), parameters)
+        except CanceledError as error:
+            raise UserError(
+                f"{self.name} was canceled: its operation was marked as failed. Run it again: what "
+                "it had not finished is not shown as finished"
             ) from error
 
     def _stream(self, ctx: Any, samples: Any, parameters: dict[str, Any]) -> Iterator[Any]:
@@ -179,7 +207,13 @@ class QualityOperator(foo.Operator):
     def _output(self, result: dict[str, Any]) -> types.Property:
         outputs = types.Object()
         if result:
-            outputs.md(self.summary(result), name="summary")
+            text = self.summary(result)
+            if neighbors := result.get("neighbors"):
+                text += (
+                    f"\n- neighbors from the similarity index {code(neighbors['brain_key'])} "
+                    f"({neighbors['backend']}), which finds {percent(neighbors['recall'])} of them"
+                )
+            outputs.md(text, name="summary")
             for number, (label, operator, params) in enumerate(self.links(result)):
                 outputs.btn(
                     f"link{number}",

@@ -1,5 +1,6 @@
 """``compute_embeddings``: embeddings of images, patches or texts, in a field of their own."""
 
+from importlib.util import find_spec
 from typing import Any
 
 import fiftyone.operators.types as types
@@ -56,6 +57,7 @@ class ComputeEmbeddings(QualityOperator):
         overwrite: bool = False,
         similarity_index: str | None = None,
         text_field: str | None = None,
+        engine: str | None = None,
     ) -> dict[str, Any]:
         """Computes the embeddings that are missing and stores them batch by batch.
 
@@ -78,6 +80,9 @@ class ComputeEmbeddings(QualityOperator):
                 texts are embedded instead of images. The model is then
                 ``text:<sentence-transformers name or local folder>``, ``words:<file>`` of Word2Vec
                 or GloVe embeddings, or the text tower of ``clip`` or ``open_clip:…``
+            engine (None): ``ray`` computes on a Ray cluster (``RAY_ADDRESS``, or one on this
+                machine): one worker for each GPU, or for a few cores; the files must be readable
+                there under the same paths. By default this process does
 
         Returns:
             a dict with ``run_key``, ``embeddings``, ``model``, ``dim``, ``read``, ``computed``,
@@ -98,6 +103,7 @@ class ComputeEmbeddings(QualityOperator):
             overwrite=overwrite,
             similarity_index=similarity_index,
             text_field=text_field,
+            engine=engine,
         )
 
     def form(self, ctx: Any, samples: Any, inputs: types.Object) -> None:
@@ -160,6 +166,15 @@ class ComputeEmbeddings(QualityOperator):
                 label="Device",
                 description="cpu, cuda, cuda:1, …; default: the fastest available",
             )
+            if find_spec("ray") is not None:
+                choice_input(
+                    inputs,
+                    "engine",
+                    {"ray": "A Ray cluster"},
+                    label="Compute on",
+                    description="The cluster of RAY_ADDRESS, whose workers can read the files",
+                    none="This machine",
+                )
 
         plan = plan_embeddings(target, field)
         overwrite = params["overwrite"]

@@ -53,6 +53,7 @@ class ComputeSeparability(QualityOperator):
         by: str | None = None,
         run_key: str | None = None,
         seed: int = 51,
+        neighbors: str | None = None,
     ) -> dict[str, Any]:
         """Measures how well the classes are separated, in the original space.
 
@@ -69,6 +70,8 @@ class ComputeSeparability(QualityOperator):
                 itself can be predicted from the embeddings
             run_key (None): the name of the run, by default ``separability``
             seed (51): of everything random
+            neighbors (None): the brain key of a FiftyOne similarity index (LanceDB, Qdrant, …) of
+                the embeddings, whose search finds their neighbors
 
         Returns:
             a dict with ``overall``, ``classes`` (worst first), ``pairs`` (least due to chance
@@ -82,7 +85,11 @@ class ComputeSeparability(QualityOperator):
         if not names or not all(isinstance(name, str) for name in names):
             raise UserError("embeddings= must be the name of a field or a list of names")
         target = resolve_target(samples, patches_field)
-        common: dict[str, Any] = {"label_field": label_field, "seed": seed}
+        common: dict[str, Any] = {
+            "label_field": label_field,
+            "seed": seed,
+            "neighbors": neighbors,
+        }
         inputs = [Inputs(target, progress, embeddings=name, **common) for name in names]
         if len({each.embeddings for each in inputs}) < len(inputs):
             raise UserError("embeddings= names the same field twice")

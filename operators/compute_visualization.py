@@ -64,6 +64,7 @@ class ComputeVisualization(QualityOperator):
         implementation: str = "auto",
         options: dict | None = None,
         seed: int | None = 51,
+        neighbors: str | None = None,
     ) -> dict[str, Any]:
         """Lays out stored embeddings and stores the plot as FiftyOne's brain run of the method.
 
@@ -88,6 +89,8 @@ class ComputeVisualization(QualityOperator):
             options (None): of umap-learn: further arguments of ``umap.UMAP``, ``densmap`` say
             seed (51): the same seed gives the same plot, for whatever order of the samples;
                 None draws one. It costs no speed
+            neighbors (None): the brain key of a FiftyOne similarity index (LanceDB, Qdrant, …) of
+                the embeddings, whose search finds their neighbors
 
         Returns:
             a dict with ``brain_key``, ``num_points``, ``trustworthiness``,
@@ -112,6 +115,7 @@ class ComputeVisualization(QualityOperator):
             progress,
             embeddings=embeddings,
             seed=51 if seed is None else seed,
+            neighbors=neighbors,
         )
         return compute_visualization(
             inputs,

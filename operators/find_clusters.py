@@ -51,6 +51,7 @@ class FindClusters(QualityOperator):
         by: str | None = None,
         run_key: str | None = None,
         seed: int = 51,
+        neighbors: str | None = None,
     ) -> dict[str, Any]:
         """Finds clusters and topics, and names them.
 
@@ -71,6 +72,8 @@ class FindClusters(QualityOperator):
             by (None): a field, a source or camera say, whose values are looked at as well
             run_key (None): the name of the run, by default ``clusters``
             seed (51): of everything random
+            neighbors (None): the brain key of a FiftyOne similarity index (LanceDB, Qdrant, …) of
+                the embeddings, whose search finds their neighbors
 
         Returns:
             a dict with ``num_clusters``, ``num_topics``, ``clusters`` (the largest first),
@@ -87,6 +90,7 @@ class FindClusters(QualityOperator):
             embeddings=embeddings,
             label_field=label_field,
             seed=seed,
+            neighbors=neighbors,
         )
         return find_clusters(
             inputs,

@@ -54,6 +54,7 @@ class FindDuplicates(QualityOperator):
         text_field: str | None = None,
         run_key: str | None = None,
         seed: int = 51,
+        neighbors: str | None = None,
     ) -> dict[str, Any]:
         """Finds duplicates and stores the groups.
 
@@ -86,6 +87,8 @@ class FindDuplicates(QualityOperator):
             run_key (None): the name of the run, by default ``duplicates``, of texts
                 ``text_duplicates``
             seed (51): of the neighbor search, where that is approximate
+            neighbors (None): the brain key of a FiftyOne similarity index (LanceDB, Qdrant, …) of
+                the embeddings, whose search finds their neighbors
 
         Returns:
             a dict with ``exact_groups``, ``near_groups``, ``redundant``, ``exact_redundant`` (those
@@ -102,6 +105,7 @@ class FindDuplicates(QualityOperator):
             embeddings=embeddings,
             label_field=label_field,
             seed=seed,
+            neighbors=neighbors,
         )
         return find_duplicates(
             inputs,

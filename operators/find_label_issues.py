@@ -55,6 +55,7 @@ class FindLabelIssues(QualityOperator):
         threshold: str | float = "auto",
         run_key: str | None = None,
         seed: int = 51,
+        neighbors: str | None = None,
     ) -> dict[str, Any]:
         """Finds labels that are likely wrong. No label is changed.
 
@@ -78,6 +79,8 @@ class FindLabelIssues(QualityOperator):
                 and the evidence agree on. Their precision is then not estimated
             run_key (None): the name of the run, by default ``label_issues``
             seed (51): of everything random
+            neighbors (None): the brain key of a FiftyOne similarity index (LanceDB, Qdrant, …) of
+                the embeddings, whose search finds their neighbors
 
         Returns:
             a dict with ``flagged``, ``expected_precision`` (the share of the flags that are
@@ -95,6 +98,7 @@ class FindLabelIssues(QualityOperator):
             embeddings=embeddings,
             label_field=label_field,
             seed=seed,
+            neighbors=neighbors,
         )
         return find_label_issues(
             inputs, predictions_field=predictions_field, threshold=threshold, run_key=run_key

@@ -46,6 +46,7 @@ class FindOutliers(QualityOperator):
         check_pictures: bool = True,
         run_key: str | None = None,
         seed: int = 51,
+        neighbors: str | None = None,
     ) -> dict[str, Any]:
         """Scores and flags outliers.
 
@@ -63,6 +64,8 @@ class FindOutliers(QualityOperator):
                 color or unusual size or aspect ratio, which reads all files; not for texts
             run_key (None): the name of the run, by default ``outliers``
             seed (51): of the neighbor search, where that is approximate
+            neighbors (None): the brain key of a FiftyOne similarity index (LanceDB, Qdrant, …) of
+                the embeddings, whose search finds their neighbors
 
         Returns:
             a dict with ``flagged``, ``reasons``, ``groups`` (unlike the rest as a whole, not
@@ -77,6 +80,7 @@ class FindOutliers(QualityOperator):
             embeddings=embeddings,
             label_field=label_field,
             seed=seed,
+            neighbors=neighbors,
         )
         return find_outliers(
             inputs, threshold=threshold, check_pictures=check_pictures, run_key=run_key

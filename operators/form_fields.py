@@ -12,12 +12,14 @@ from ..cores import has_fast_16_bits, num_cores
 from ..embedding.names import full_name
 from ..errors import UserError
 from ..storage.findings import Column, default_run_key, plan_findings
+from ..storage.index_search import similarity_indexes
 from ..storage.labels import label_fields
 from ..storage.metadata import default_split, names_splits, split_fields
 from ..storage.paths import patches_fields
 from ..storage.runs import read_run
 from ..storage.search_index import default_index_key
 from ..storage.target import Target
+from ..storage.targets import resolve_target
 from ..storage.vectors import vector_fields
 
 # For the forecast of embeddings: what loading torch and a model takes, and images per second on two
@@ -105,6 +107,24 @@ def embeddings_input(ctx: Any, target: Target, inputs: types.Object) -> str:
     )
     chosen = ctx.params.get("embeddings")
     return chosen if chosen in fields else fields[0]
+
+
+def neighbors_input(ctx: Any, samples: Any, inputs: types.Object) -> None:
+    """The form's choice of a vector database that finds the neighbors, where there is one."""
+    embeddings = ctx.params.get("embeddings")
+    chosen = ctx.params.get("patches_field")
+    if not embeddings or embeddings == NOT_CHOSEN or not ctx.dataset.list_brain_runs():
+        return
+    target = resolve_target(samples, None if chosen in ("", NOT_CHOSEN) else chosen)
+    if indexes := similarity_indexes(target, embeddings):
+        choice_input(
+            inputs,
+            "neighbors",
+            indexes,
+            label="Nearest neighbors",
+            description="Found by the database of a similarity index instead",
+            none="Search here",
+        )
 
 
 def labels_input(

@@ -70,6 +70,7 @@ class SelectSamples(QualityOperator):
         patches_field: str | None = None,
         run_key: str | None = None,
         seed: int = 51,
+        neighbors: str | None = None,
     ) -> dict[str, Any]:
         """Chooses samples in an order of which every first part is a good choice.
 
@@ -94,6 +95,8 @@ class SelectSamples(QualityOperator):
             patches_field (None): the field of the patches to choose from
             run_key (None): the name of the run, by default ``selection``
             seed (51): of the neighbor search, where that is approximate, and of the classifier
+            neighbors (None): the brain key of a FiftyOne similarity index (LanceDB, Qdrant, …) of
+                the embeddings, whose search finds their neighbors
 
         Returns:
             a dict with ``selected``, ``strategy``, ``coverage`` (of first parts of the choice:
@@ -108,6 +111,7 @@ class SelectSamples(QualityOperator):
             embeddings=embeddings,
             label_field=label_field,
             seed=seed,
+            neighbors=neighbors,
         )
         return select_samples(
             inputs,

@@ -44,6 +44,7 @@ class SuggestLabels(QualityOperator):
         patches_field: str | None = None,
         run_key: str | None = None,
         seed: int = 51,
+        neighbors: str | None = None,
     ) -> dict[str, Any]:
         """Suggests labels for what has none. No label is written into ``label_field``.
 
@@ -57,6 +58,8 @@ class SuggestLabels(QualityOperator):
             patches_field (None): the field of the patches whose labels are suggested
             run_key (None): the name of the run, by default ``suggestions``
             seed (51): of the neighbor search, where that is approximate, and of the classifier
+            neighbors (None): the brain key of a FiftyOne similarity index (LanceDB, Qdrant, …) of
+                the embeddings, whose search finds their neighbors
 
         Returns:
             a dict with ``suggested`` (accepted ones), ``abstained``, ``unlike`` (of these, may be
@@ -72,6 +75,7 @@ class SuggestLabels(QualityOperator):
             embeddings=embeddings,
             label_field=label_field,
             seed=seed,
+            neighbors=neighbors,
         )
         return suggest_labels(inputs, precision=precision, run_key=run_key)
 

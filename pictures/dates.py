@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 
 from ..cores import num_cores
-from .images import opened
+from .images import near, opened
 
 # EXIF: the block of the camera's entries, and its original, digitized and last change, the best
 # first; each with the tag of its fraction of a second.
@@ -39,7 +39,7 @@ def _date(path: str) -> float:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about damaged entries
-            with opened(path) as image:
+            with near(path) as local, opened(local) as image:
                 exif = image.getexif()
                 camera = exif.get_ifd(CAMERA)
     except Exception:  # whatever a damaged file raises, it holds no date

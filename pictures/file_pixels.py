@@ -6,12 +6,13 @@ transparency. A user deletes files on the word "exact".
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 
 import numpy as np
 from PIL import Image
 
-from .images import MOST_PIXELS, opened, upright
+from .images import MOST_PIXELS, near, opened, upright
 from .numbers import is_cut_down, read_with_opencv
 
 # Formats of which Pillow, or OpenCV for more than 8 bits, gives all that is in them. Others hold
@@ -28,25 +29,28 @@ def pixel_digest(path: str) -> bytes | None:
     Returns:
         16 bytes; None where the file cannot be read in full
     """
-    digest = hashlib.blake2b(digest_size=16)
-    try:
-        with opened(path) as image:
-            if image.format not in COMPARED or image.width * image.height > MOST_PIXELS:
-                return None
-            num_frames = getattr(image, "n_frames", 1)
-            for frame in range(num_frames):
-                image.seek(frame)
-                if not is_cut_down(image):
-                    kind, pixels = _canonical(upright(image.copy(), image))
-                elif num_frames == 1 and (found := read_with_opencv(path)) is not None:
-                    kind, pixels = f"deep {image.getexif().get(0x0112, 1)}", found
-                else:
-                    return None
-                digest.update(f"{kind} {pixels.dtype.str} {pixels.shape}".encode())
-                digest.update(np.ascontiguousarray(pixels).data)
     # Decoders raise nearly anything for damaged files.
-    except Exception:
-        return None
+    with contextlib.suppress(Exception), near(path) as local:
+        return _digest_of(local)
+    return None
+
+
+def _digest_of(path: str) -> bytes | None:
+    digest = hashlib.blake2b(digest_size=16)
+    with opened(path) as image:
+        if image.format not in COMPARED or image.width * image.height > MOST_PIXELS:
+            return None
+        num_frames = getattr(image, "n_frames", 1)
+        for frame in range(num_frames):
+            image.seek(frame)
+            if not is_cut_down(image):
+                kind, pixels = _canonical(upright(image.copy(), image))
+            elif num_frames == 1 and (found := read_with_opencv(path)) is not None:
+                kind, pixels = f"deep {image.getexif().get(0x0112, 1)}", found
+            else:
+                return None
+            digest.update(f"{kind} {pixels.dtype.str} {pixels.shape}".encode())
+            digest.update(np.ascontiguousarray(pixels).data)
     return digest.digest()
 
 

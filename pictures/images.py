@@ -19,6 +19,7 @@ from PIL.JpegImagePlugin import JpegImageFile
 
 from .formats import register_heif, unreadable_format
 from .numbers import deep_pixels, read_with_opencv, rgb_of_numbers
+from .remote import RemoteFileError, local_file
 
 # Pillow refuses images above twice MAX_IMAGE_PIXELS (about 179 million). That limit bounds the
 # memory of a decoding thread, so it stays; only the warning below it is noise here.
@@ -55,7 +56,7 @@ def load_image(path: str, min_side: int = 0) -> Image.Image:
     Numbers of more than 8 bits are scaled to black and white as ``numbers.value_range`` says.
 
     Args:
-        path: the image file
+        path: the image file, on this machine or elsewhere, see ``remote``
         min_side (0): the shorter side in pixels that the caller needs. A large JPEG is then
             decoded at a fraction of its size (libjpeg's scaled DCT) that is still at least this
             large; 0 decodes it in full
@@ -67,8 +68,25 @@ def load_image(path: str, min_side: int = 0) -> Image.Image:
     Raises:
         UnreadableImageError: with the reason, if there is no image to be had
     """
-    if "://" in path:
-        raise UnreadableImageError("a remote file; download the media first")
+    with near(path) as local:
+        return _load_image(local, min_side)
+
+
+@contextlib.contextmanager
+def near(path: str) -> Iterator[str]:
+    """A path on this machine of an image file that may be remote, for as long as it is read.
+
+    Raises:
+        UnreadableImageError: with the reason, if a remote file cannot be had
+    """
+    try:
+        with local_file(path) as local:
+            yield local
+    except RemoteFileError as error:
+        raise UnreadableImageError(str(error)) from error
+
+
+def _load_image(path: str, min_side: int) -> Image.Image:
     try:
         with opened(path) as image:
             reduce(image, min_side)
@@ -93,6 +111,11 @@ def load_frames(path: str, min_side: int = 0) -> list[Image.Image]:
     Raises:
         UnreadableImageError: as ``load_image``, or if a frame cannot be read
     """
+    with near(path) as local:
+        return _load_frames(local, min_side)
+
+
+def _load_frames(path: str, min_side: int) -> list[Image.Image]:
     frames = [load_image(path, min_side)]
     try:
         with opened(path) as image:

@@ -16,7 +16,7 @@ from PIL import Image
 
 from ..cores import num_cores
 from ..steps import ProgressCallback
-from .images import Box, UnreadableImageError, full_size, load_image
+from .images import Box, UnreadableImageError, full_size, load_image, near
 
 # Too few pixels to distinguish blur from a plain surface.
 SMALLEST_EVALUATED_SIDE = 16
@@ -147,9 +147,10 @@ def _measure_file(path: str, boxes: list[Box | None]) -> tuple[list[Measures | s
     """Measures, or the reason why there are none, for every box of one file; and a note on it."""
     whole = all(box is None for box in boxes)
     try:
-        image = load_image(path, COLOR_SIDE if whole else 0)
-        # A large image was decoded at a fraction of its size.
-        size = full_size(path, image) if whole else image.size
+        with near(path) as local:
+            image = load_image(local, COLOR_SIDE if whole else 0)
+            # A large image was decoded at a fraction of its size.
+            size = full_size(local, image) if whole else image.size
     except UnreadableImageError as error:
         return [str(error)] * len(boxes), None
     found: list[Measures | str] = []

@@ -17,7 +17,7 @@ import numpy as np
 from ..cores import num_cores
 from ..steps import ProgressCallback
 from .closer import CloserPictures, Picture, cut
-from .images import Box, UnreadableImageError, full_size, load_image
+from .images import Box, UnreadableImageError, full_size, load_image, near
 
 # Pixels per side. Squashed to a square, so that a change of the aspect ratio is no change, and a
 # crop with another one is an affine map like any other.
@@ -104,7 +104,9 @@ def read_small_pictures(
         rows = rows_of[path]
         whole = all(pictures[row].box is None for row in rows)
         try:
-            pixels, full, note = _decode(path, whole)
+            with near(path) as local:
+                pixels, full, note = _decode(local, whole)
+                size = os.path.getsize(local)
         except UnreadableImageError as error:
             reasons.update(dict.fromkeys(rows, str(error)))
             return
@@ -116,7 +118,7 @@ def read_small_pictures(
                 gray[row], color[row], num_pixels[row], aspect[row] = _small(
                     pixels, full, pictures[row].box
                 )
-                num_bytes[row] = os.path.getsize(path)
+                num_bytes[row] = size
             except UnreadableImageError as error:
                 reasons[row] = str(error)
 

@@ -6,14 +6,17 @@ embeddings that have changed since is never found.
 """
 
 import datetime
+import hashlib
 import re
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
+from ..analysis.found_neighbors import graph_of_found
 from ..analysis.neighbors import NeighborGraph, neighbor_graph
 from .arrays import decode, encode
+from .index_search import check_index, check_recall, find_in_index, open_index
 from .locks import guard, writing
 from .references import delete_run
 from .runs import (
@@ -46,12 +49,13 @@ def get_graph(
     k: int = SHARED_K,
     seed: int | None = 51,
     progress: Callable[[float], None] | None = None,
+    neighbors: str | None = None,
 ) -> tuple[NeighborGraph, bool]:
     """The graph of the embeddings with ``k`` neighbors, or all others, if there are fewer.
 
     What is found must not depend on who asked before: of a stored graph with more neighbors the
     nearest are taken, and an approximate one, whose search depends on their number, serves only
-    who asks for as many.
+    who asks for as many. One from a similarity index serves only who names that.
 
     Args:
         target: the samples or patches
@@ -60,23 +64,55 @@ def get_graph(
         k: neighbors per row
         seed: of the approximate search, where it is used
         progress: called with the share of the search that is done
+        neighbors (None): the brain key of a similarity index whose search finds the neighbors, see
+            ``index_search``
 
     Returns:
         the graph, whose rows are those of ``vectors``, and whether it had been stored before
+
+    Raises:
+        UserError: if ``neighbors`` names no index that these can be taken from
     """
     wanted = max(k, SHARED_K)
     k = min(wanted, len(vectors.ids) - 1)
     prefix = f"{embeddings_key(target, embeddings)}_graph_"
-    key = prefix + vectors.fingerprint[:12]
+    key = prefix + _of_source(vectors.fingerprint, neighbors)[:12]
     # Whoever wants the same graph at the same time waits for it.
     with writing(target.dataset, key):
         graph = _stored_graph(target.dataset, key, vectors, k, seed)
         if graph is not None:
             return graph, True
-        graph = neighbor_graph(vectors.matrix, wanted, seed=seed, progress=progress)
-        _store_graph(target, key, embeddings, vectors, graph, seed)
+        if neighbors is None:
+            graph = neighbor_graph(vectors.matrix, wanted, seed=seed, progress=progress)
+        else:
+            graph = _graph_of_index(target, embeddings, vectors, wanted, seed, progress, neighbors)
+        _store_graph(target, key, embeddings, vectors, graph, seed, neighbors)
         _forget_oldest(target.dataset, prefix)
     return graph, False
+
+
+def _of_source(fingerprint: str, neighbors: str | None) -> str:
+    """A fingerprint of the embeddings, and of the index that their neighbors are taken from."""
+    if neighbors is None:
+        return fingerprint
+    return hashlib.blake2b(f"{fingerprint} {neighbors}".encode(), digest_size=6).hexdigest()
+
+
+def _graph_of_index(
+    target: Target,
+    embeddings: str,
+    vectors: VectorSet,
+    k: int,
+    seed: int | None,
+    progress: Callable[[float], None] | None,
+    brain_key: str,
+) -> NeighborGraph:
+    check_index(target, embeddings, brain_key)
+    index = open_index(target, brain_key)
+    found = find_in_index(index, target, vectors, min(k, len(vectors.ids) - 1), progress)
+    graph = graph_of_found(vectors.matrix, found, k, index.config.method, seed)
+    check_recall(brain_key, graph.recall)
+    return graph
 
 
 def _store_graph(
@@ -86,6 +122,7 @@ def _store_graph(
     vectors: VectorSet,
     graph: NeighborGraph,
     seed: int | None,
+    neighbors: str | None,
 ) -> None:
     facts = RunFacts(
         about=target.about,
@@ -102,6 +139,7 @@ def _store_graph(
             "method": graph.method,
             "recall": graph.recall,
             "seed": seed,
+            "neighbors": neighbors,
             "stored_at": datetime.datetime.now(datetime.timezone.utc).isoformat(),
         },
     )

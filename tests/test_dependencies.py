@@ -25,8 +25,12 @@ FILES = sorted(
 THROUGH_OTHERS = {"safetensors": "timm.models._helpers"}
 
 # Not declared: what a file goes without, and what comes with an extra of pyproject.toml.
-OPTIONAL = {"pillow-heif": "pictures/formats.py"}
-WITH_EXTRAS = {"sentence-transformers": "text", "transformers": "text"}
+OPTIONAL = {
+    "fsspec": "pictures/remote.py",
+    "pillow-heif": "pictures/formats.py",
+    "qdrant-client": "storage/index_search.py",
+}
+WITH_EXTRAS = {"sentence-transformers": "text", "transformers": "text", "ray": "ray"}
 
 # Private names of other libraries, each with what has it and the files that use it.
 PRIVATE = {
@@ -56,6 +60,7 @@ PRIVATE = {
     "_is_generated": ("view", "checks/report.py panels/_open_sample.py storage/targets.py"),
     "_LABEL_LIST_FIELD": ("fiftyone.Detections", "storage/labels.py storage/paths.py"),
     "_linear_pointwise": ("torch.ops.mkldnn", "embedding/precision.py"),
+    "_kneighbors": ("fiftyone.brain.SimilarityIndex", "storage/index_search.py"),
     "_make_instance": ("fiftyone.Dataset", "storage/runs.py"),
     "_model": ("zoo model", "embedding/networks.py"),
     "_reload_docs": ("fiftyone.Sample", "storage/findings.py"),

@@ -267,8 +267,6 @@ def test_reasons(tmp_path):
             load_image(str(tmp_path / name))
     with pytest.raises(UnreadableImageError, match="a folder"):
         load_image(str(tmp_path))
-    with pytest.raises(UnreadableImageError, match="remote"):
-        load_image("s3://bucket/picture.jpg")
 
 
 def test_a_damaged_exif_block_costs_nothing(tmp_path):

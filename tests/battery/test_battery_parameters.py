@@ -38,6 +38,7 @@ REFUSED = {
     "decision": ("maybe", ""),
     "device": ("abacus", "cuda:99"),
     "embeddings": NO_FIELD,
+    "engine": ("abacus", ""),
     "field": UNUSABLE[2:],
     "implementation": ("magic", ""),
     "keep": ("biggest", ""),
@@ -48,6 +49,7 @@ REFUSED = {
     "min_size": (0, -1),
     "model": ("absent", "timm:absent", "open_clip:absent", "zoo:absent", ""),
     "n_neighbors": (0, 1, -5),
+    "neighbors": ("absent", "", "two words"),
     "names": ("absent", "", [], [1], [""]),
     "metric": ("absent", ""),
     "num_dims": (0, 1, 4, -2),
@@ -105,7 +107,7 @@ def parameters() -> list[tuple[str, str]]:
 
 
 def hints(name: str, parameter: str) -> tuple[type, ...]:
-    hint = typing.get_type_hints(type(operator(name)).run)[parameter]
+    hint = inspect.signature(type(operator(name)).__call__).parameters[parameter].annotation
     union = isinstance(hint, types.UnionType) or typing.get_origin(hint) is typing.Union
     return typing.get_args(hint) if union else (hint,)
 
