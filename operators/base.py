@@ -110,7 +110,7 @@ class QualityOperator(foo.Operator):
                 raise UserError("Open a dataset first")
             samples = self.samples(ctx)
             self.form(ctx, samples, inputs)
-            if "neighbors" in _run_parameters(type(self)):
+            if "neighbors" in inspect.signature(self.run).parameters:
                 neighbors_input(ctx, samples, inputs)
         except UserError as error:
             show_error(inputs, str(error))
