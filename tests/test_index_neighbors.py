@@ -160,11 +160,11 @@ def test_what_an_index_lacks_is_refused(numbers, find_outliers, backend):
     assert numbers.list_runs() == before
 
 
-def test_old_embeddings_in_the_database_are_noticed(numbers, find_outliers):
+def test_old_embeddings_in_the_database_are_noticed(numbers, find_outliers, tmp_path):
     pytest.importorskip("lancedb", reason="needs LanceDB: pip install lancedb")
     ids = numbers.values("id")
     index = fob.compute_similarity(
-        numbers, embeddings=False, backend="lancedb", brain_key="theirs", uri=f"/tmp/lance-{ids[0]}"
+        numbers, embeddings=False, backend="lancedb", brain_key="theirs", uri=str(tmp_path / "old")
     )
     noise = np.random.default_rng(3).normal(size=(COUNT, 64)).astype(np.float32)
     index.add_to_index(noise, ids)
