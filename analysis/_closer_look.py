@@ -15,7 +15,7 @@ import numpy as np
 
 from ..pictures.small_pictures import SIDE
 from ._aligned_images import Blocks, Overlaid, correlations, overlaid, resizing
-from ._block_colors import color_agreement
+from ._block_colors import color_agreement, surfaces_agree
 from ._local_differences import Differences, local_differences
 
 # The longer side at which images are compared as a whole; and the larger one, as a share of that,
@@ -110,6 +110,8 @@ def _as_a_whole(seen: Overlaid, blocks: Blocks) -> Look:
     ground, few = _commonest_tones(seen.left)
     color = color_agreement(seen.left, seen.moved, seen.inside, ground >= MOST_GROUND)
     graphic = bool(few >= FEW_TONES)
+    if graphic and not surfaces_agree(seen.left, seen.moved, seen.inside):
+        color = 0.0
     number = len(blocks.mine) + blocks.equal
     if len(blocks.mine) < FEWEST_BLOCKS:
         return Look(number, 1.0, 1.0, color, graphic, Differences())
