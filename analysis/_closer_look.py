@@ -18,9 +18,9 @@ from ._aligned_images import Blocks, Overlaid, correlations, overlaid, resizing
 from ._block_colors import color_agreement, surfaces_agree
 from ._local_differences import Differences, local_differences
 
-# The longer side at which images are compared as a whole; and the larger one, as a share of that,
-# from which what differs in places is looked for once more.
-WHOLE_SIDE, FINER = 512, 1.2
+# The longer side at which images are compared as a whole. What differs in places is looked for once
+# more, as large as they are, and placed as this comparison says.
+WHOLE_SIDE = 512
 
 # Blocks below which details say nothing.
 FEWEST_BLOCKS = 6
@@ -100,9 +100,8 @@ def look_closely(left: np.ndarray, right: np.ndarray, orientation: int, placed: 
     look = _as_a_whole(seen, blocks)
     if not look.alike:
         return look
-    finer = overlaid(left, right, seen.corrected(blocks), max(left.shape))
-    if finer.left.shape[1] >= FINER * seen.left.shape[1]:
-        seen, blocks = finer, finer.blocks()
+    seen = overlaid(left, right, seen.corrected(blocks), max(left.shape))
+    blocks = seen.blocks()
     return replace(look, differences=_in_places(seen, blocks))
 
 

@@ -23,10 +23,14 @@ LEAST_NOISE, LEAST_MISPLACED, MOST_MISPLACED = 8.0, 0.02, 0.25
 # sure with this peak and sum of these ratios. Of the parts of twelve kinds of edits of photos and
 # of scanned forms, regions have a sum of 60 at most, except where something was clipped or put on;
 # of forms, screens, captions and labels with other words the largest one has 480 at least.
-DIFFERENT, SURE_PEAK, SURE_SUM = 4.0, 14.0, 90.0
+DIFFERENT, SURE_PEAK, SURE_SUM = 4.0, 14.0, 40.0
 
 # Gray levels of deviation from which a region holds something, in either image.
 STRUCTURE = 8.0
+
+# A region is ink on a ground when two tones explain this share of the variance in either image, and
+# the tones are the same in both to this share of their distance of so many levels.
+TWO_TONES, SAME_TONES, LEAST_CONTRAST = 0.8, 0.2, 40.0
 
 # Regions that are measured at most, the largest ones.
 MOST_REGIONS = 64
@@ -39,7 +43,7 @@ class Differences:
     Attributes:
         sure: number of regions that differ surely
         rearranged: share of what these differ by that the same tones and colors at other places
-            explain, in [0, 1]
+            explain, or the same ink on the same ground, in [0, 1]
     """
 
     sure: int = 0
@@ -87,6 +91,10 @@ def local_differences(
     explained = whole = 0.0
     for number in largest.tolist():
         at = region == number
+        whole += total[number]
+        if _same_two_tones(one[at].ravel(), other[at].ravel()):
+            explained += total[number]
+            continue
         gray = abs(np.sort(one[at], axis=None) - np.sort(other[at], axis=None)).mean()
         # The gap has been freed of a difference of level, which is one of tones.
         difference = max(abs(apart[at]).mean(), abs(one[at] - other[at]).mean())
@@ -95,7 +103,6 @@ def local_differences(
             gray += abs(np.sort(a) - np.sort(b)).mean()
             difference += abs(a - b).mean()
         explained += total[number] * max(0.0, 1 - gray / max(difference, 1e-3))
-        whole += total[number]
     return Differences(len(sure), float(explained / whole) if whole else 0.0)
 
 
@@ -121,6 +128,32 @@ def _slope(blocks: np.ndarray) -> np.ndarray:
     """Mean squared slope of the parts: (n, 9), in gray levels per pixel, squared."""
     down, right = np.gradient(blocks, axis=(1, 2))
     return _parts(down**2 + right**2).mean(axis=2)
+
+
+def _same_two_tones(mine: np.ndarray, theirs: np.ndarray) -> bool:
+    """Whether pixels of a region have two tones each, and the same ones: ink on a ground."""
+    dark, bright, explained = _two_tones(mine)
+    other_dark, other_bright, other_explained = _two_tones(theirs)
+    contrast = min(bright - dark, other_bright - other_dark)
+    shift = max(abs(dark - other_dark), abs(bright - other_bright))
+    both = min(explained, other_explained) > TWO_TONES
+    return bool(both and contrast > LEAST_CONTRAST and shift < SAME_TONES * contrast)
+
+
+def _two_tones(pixels: np.ndarray) -> tuple[float, float, float]:
+    """Otsu's two tones of pixels, and the share of the variance that they explain."""
+    pixels = np.sort(pixels)
+    number = len(pixels)
+    count = np.arange(1, number)
+    below = np.cumsum(pixels, dtype=np.float64)
+    dark = below[:-1] / count
+    bright = (below[-1] - below[:-1]) / (number - count)
+    between = (bright - dark) ** 2 * count * (number - count) / number**2
+    # A twentieth of the pixels is no tone.
+    between[np.minimum(count, number - count) < number / 20] = 0
+    best = int(between.argmax())
+    share = between[best] / max(float(pixels.var()), 1e-6)
+    return float(dark[best]), float(bright[best]), float(share)
 
 
 def _at_parts(plane: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:

@@ -360,8 +360,8 @@ def plates(of: Material) -> Made:
         text = "".join([*of.rng.choice(signs, 2), " ", *of.rng.choice(digits, 4)])
         draw.text((320, 365), text, font=of.font(44), fill="black", anchor="mm")
         for _ in range(2):
-            angle = of.rng.normal() * 0.4
-            yield of.noise(image.rotate(angle, Image.Resampling.BICUBIC), 4), str(number), "jpg"
+            again = image.rotate(of.rng.normal() * 0.4, Image.Resampling.BICUBIC)
+            yield of.noise(again.crop((8, 8, 632, 472)), 4), str(number), "jpg"
 
 
 def packages(of: Material) -> Made:
