@@ -10,13 +10,13 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from ._local_differences import BLOCK, PART
+from ._local_differences import BLOCK, LEAST_MISPLACED, PART
 
 # By how many pixels the place of a block may be off (small errors of the alignment, parallax).
 REACH = 5
 
 # Gray levels of deviation from which a block holds something; and the square of the noise up to
-# which a part of one is equal.
+# which a part of one is equal, beside the least misplacement.
 STRUCTURE, NOISE = 8.0, 9.0
 
 # Blocks that are equal as they lie, up to noise, are measured up to this many, and up to this many
@@ -185,19 +185,18 @@ class Blocks:
 
 def _aligned_blocks(left: np.ndarray, right: np.ndarray, inside: np.ndarray) -> Blocks:
     """Aligns blocks of two gray images; of many that are equal as they lie, only some."""
-    height, width = (side - side % BLOCK for side in left.shape)
-    if min(height, width) < BLOCK:
-        none = np.empty((0, BLOCK, BLOCK), np.float32)
-        return Blocks(none, none, np.empty((0, 2), np.int64), np.empty((0, 2), np.float32), 0)
-    whole = _parts(inside[:height, :width], BLOCK).min(axis=(2, 3))
-    deviation = np.maximum(
-        *(_parts(gray[:height, :width], BLOCK).std(axis=(2, 3)) for gray in (left, right))
+    below, beside = (-side % BLOCK for side in left.shape)
+    left, right, within = (
+        cv2.copyMakeBorder(values, 0, below, 0, beside, cv2.BORDER_REPLICATE)
+        for values in (left, right, inside.astype(np.uint8))
     )
+    whole = _parts(within, BLOCK).min(axis=(2, 3)) > 0
+    variance = np.maximum(_variances(left), _variances(right))
     margin = REACH + 1
     edges = cv2.copyMakeBorder(right, margin, margin, margin, margin, cv2.BORDER_REPLICATE)
     mine, theirs, moved = [], [], []
-    holding = whole & (deviation >= STRUCTURE)
-    looked_at = _without_most_equal(holding, left[:height, :width], right[:height, :width])
+    holding = whole & (variance >= STRUCTURE**2)
+    looked_at = _without_most_equal(holding, left, right)
     places = np.argwhere(looked_at)
     middle = (BLOCK - 1) / 2
     for row, column in places.tolist():
@@ -226,13 +225,18 @@ def _aligned_blocks(left: np.ndarray, right: np.ndarray, inside: np.ndarray) -> 
 def _without_most_equal(holding: np.ndarray, left: np.ndarray, right: np.ndarray) -> np.ndarray:
     """Blocks (rows, columns) bool to align and measure: few of those that need neither.
 
-    Most blocks of two frames of a fixed camera differ by noise alone; measuring all takes six
-    times as long and finds nothing more.
+    Most blocks of two frames of a fixed camera, or of a page scanned twice that was placed well,
+    differ by what noise and a small misplacement explain; measuring all takes six times as long
+    and finds nothing more.
     """
-    gap = _parts(left - right, BLOCK)
-    gap = gap - gap.mean(axis=(2, 3), keepdims=True)
-    part = gap.reshape(*gap.shape[:2], BLOCK // PART, PART, BLOCK // PART, PART)
-    equal = holding & ((part**2).mean(axis=(3, 5)).max(axis=(2, 3)) <= NOISE)
+    down, right_by = (cv2.Sobel(left, cv2.CV_32F, *way, ksize=1) / 2 for way in ((0, 1), (1, 0)))
+    gap = left - right
+    across = left.shape[1] // PART, left.shape[0] // PART
+    power, slope = (
+        _parts(cv2.resize(values, across, interpolation=cv2.INTER_AREA), BLOCK // PART)
+        for values in (gap * gap, down * down + right_by * right_by)
+    )
+    equal = holding & (power <= NOISE + LEAST_MISPLACED * slope).all(axis=(2, 3))
     places = np.flatnonzero(equal)
     kept = max(EQUAL_BLOCKS, EQUAL_PER_OTHER * int(holding.sum() - len(places)))
     step = -(-len(places) // kept)
@@ -242,6 +246,15 @@ def _without_most_equal(holding: np.ndarray, left: np.ndarray, right: np.ndarray
         left_out[::step] = False
         looked_at.flat[places[left_out]] = False
     return looked_at
+
+
+def _variances(gray: np.ndarray) -> np.ndarray:
+    """Variances of the blocks: (rows, columns) float32."""
+    size = gray.shape[1] // BLOCK, gray.shape[0] // BLOCK
+    mean, mean_square = (
+        cv2.resize(values, size, interpolation=cv2.INTER_AREA) for values in (gray, gray * gray)
+    )
+    return mean_square - mean * mean
 
 
 def _peak(fits: np.ndarray, place: int) -> float:

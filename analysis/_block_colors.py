@@ -103,11 +103,15 @@ def surfaces_agree(left: np.ndarray, right: np.ndarray, inside: np.ndarray) -> b
     theirs = (theirs * light).clip(0, 255).astype(np.uint8)
     flat = (cover.ravel() > 0.9) & (_deviations(mine) < FLAT) & (_deviations(theirs) < FLAT)
     one, other = _cells(mine), _cells(theirs)
-    strength = np.maximum(*(np.linalg.norm(cells[:, 1:], axis=1) for cells in (one, other)))
-    colored = strength > COLORED
+    strength = np.stack([np.linalg.norm(cells[:, 1:], axis=1) for cells in (one, other)])
+    colored = strength.max(axis=0) > COLORED
     if (flat & colored).sum() < FLAT_SHARE * colored.sum():
         return True
-    return bool((flat & (np.linalg.norm(one - other, axis=1) > OTHER_SURFACE)).sum() < FEWEST_CELLS)
+    if (strength < COLORED).all(axis=1).any():  # a gray version has the same gray levels
+        apart = abs(_grays(mine) - _grays(theirs)) / 2
+    else:
+        apart = np.linalg.norm(one - other, axis=1)
+    return bool((flat & (apart > OTHER_SURFACE)).sum() < FEWEST_CELLS)
 
 
 def _deviations(image: np.ndarray) -> np.ndarray:

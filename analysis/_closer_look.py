@@ -34,6 +34,15 @@ TONE_WIDTH, MOST_GROUND, FEW_TONES = 8, 0.6, 0.8
 # pair, whose small images agree too little for this set, must match better.
 SAME_COLOR, SAME_DETAIL, SAME_BLOCKS, STRONG_BLOCKS = 0.75, 0.9, 0.82, 0.9
 
+# The spread of a tone, in gray levels, counts up to this: where a channel was clipped, one gray
+# level comes from several; in whole at so many levels at either end, where all channels were.
+MOST_SPREAD, CLIPPED = 12.0, 6
+
+# The peak and the sum from which a region differs surely. The parts of copies of photos and of
+# scanned forms have a peak of 10 at most, where nothing was clipped; those of receipts that differ in
+# one digit 12 to 60; other words on photos have sums of thousands.
+SURE, SURE_IN_GRAPHICS = (20.0, 150.0), (12.0, 12.0)
+
 # In a photo, regions that differ are other words where so much of them is the same ink at other
 # places. In graphics every region that differs is other content.
 SAME_INK = 0.45
@@ -102,7 +111,7 @@ def look_closely(left: np.ndarray, right: np.ndarray, orientation: int, placed: 
         return look
     seen = overlaid(left, right, seen.corrected(blocks), max(left.shape))
     blocks = seen.blocks()
-    return replace(look, differences=_in_places(seen, blocks))
+    return replace(look, differences=_in_places(seen, blocks, look.graphic))
 
 
 def _as_a_whole(seen: Overlaid, blocks: Blocks) -> Look:
@@ -120,19 +129,31 @@ def _as_a_whole(seen: Overlaid, blocks: Blocks) -> Look:
     return Look(number, middle, float(matched), color, graphic, Differences())
 
 
-def _in_places(seen: Overlaid, blocks: Blocks) -> Differences:
+def _in_places(seen: Overlaid, blocks: Blocks, graphic: bool) -> Differences:
     mine, theirs = blocks.mine, blocks.theirs
     if not len(mine):
         return Differences()
     alike = correlations(mine, theirs) > 0.8
     if alike.sum() < 2:
         alike[:] = True
-    tone = _tone(theirs[alike], mine[alike])
+    tone, spread = _tone(theirs[alike], mine[alike])
+    _, spread_back = _tone(mine[alike], theirs[alike])
     level = np.clip(theirs, 0, 255).astype(np.uint8)
     toned = tone[level] + (theirs - level) * np.diff(tone, append=tone[-1:])[level]
-    lab = [cv2.cvtColor(image, cv2.COLOR_RGB2Lab) for image in (seen.left, seen.moved)]
-    colors = [image[..., 1:].astype(np.float32) for image in lab]
-    return local_differences(mine, toned, blocks.places, (colors[0], colors[1]))
+    spread = np.maximum(
+        _bounded(spread)[level], _bounded(spread_back)[np.clip(mine, 0, 255).astype(np.uint8)]
+    )
+    if graphic:  # the tones between ink and ground lie on edges, which are counted as such
+        spread[:] = 0
+    surely = SURE_IN_GRAPHICS if graphic else SURE
+    return local_differences(mine, toned, spread, blocks.places, (seen.left, seen.moved), surely)
+
+
+def _bounded(spread: np.ndarray) -> np.ndarray:
+    """The spread of 256 levels, bounded where nothing was clipped."""
+    bounded = np.minimum(spread, MOST_SPREAD)
+    bounded[:CLIPPED], bounded[-CLIPPED:] = spread[:CLIPPED], spread[-CLIPPED:]
+    return bounded
 
 
 def _commonest_tones(image: np.ndarray) -> tuple[float, float]:
@@ -151,8 +172,12 @@ def _commonest_tones(image: np.ndarray) -> tuple[float, float]:
 LEVELS = np.arange(4, 256, 8)
 
 
-def _tone(values: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """What 256 gray levels are in the other image, by the median of each eighth: (256,) float32."""
+def _tone(values: np.ndarray, others: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """What 256 gray levels are in the other image, by the median of each eighth, and the spread.
+
+    Returns:
+        two (256,) float32; the spread is the larger distance of the median from a quartile
+    """
     level = np.clip(values[:, ::2, ::2], 0, 255).astype(np.int64).ravel() >> 3
     others = others[:, ::2, ::2].ravel()
     order = np.lexsort((others, level))
@@ -160,5 +185,8 @@ def _tone(values: np.ndarray, others: np.ndarray) -> np.ndarray:
     count = np.bincount(level, minlength=len(LEVELS))
     known = np.flatnonzero(count > min(8, count.max() - 1))
     start, count = (np.cumsum(count) - count)[known], count[known]
-    middle = others[start + count // 2]
-    return np.interp(np.arange(256), LEVELS[known], middle).astype(np.float32)
+    low, middle, high = (others[start + count * quarter // 4] for quarter in (1, 2, 3))
+    spread = np.maximum(high - middle, middle - low)
+    all_levels = np.arange(256)
+    tone, spread = (np.interp(all_levels, LEVELS[known], each) for each in (middle, spread))
+    return tone.astype(np.float32), spread.astype(np.float32)

@@ -19,18 +19,14 @@ BLOCK, PART = 24, 8
 # Square of the noise that is explained at least, and the square of a misplacement in pixels.
 LEAST_NOISE, LEAST_MISPLACED, MOST_MISPLACED = 8.0, 0.02, 0.25
 
-# A part differs when the square of its difference is this many times what is explained. A region is
-# sure with this peak and sum of these ratios. Of the parts of twelve kinds of edits of photos and
-# of scanned forms, regions have a sum of 60 at most, except where something was clipped or put on;
-# of forms, screens, captions and labels with other words the largest one has 480 at least.
-DIFFERENT, SURE_PEAK, SURE_SUM = 4.0, 14.0, 40.0
-
-# Gray levels of deviation from which a region holds something, in either image.
-STRUCTURE = 8.0
+# A part differs when the square of its difference is this many times what is explained.
+DIFFERENT = 4.0
 
 # A region is ink on a ground when two tones explain this share of the variance in either image, and
-# the tones are the same in both to this share of their distance of so many levels.
-TWO_TONES, SAME_TONES, LEAST_CONTRAST = 0.8, 0.2, 40.0
+# the tones are the same in both to this share of their distance, of so many levels. What changes
+# does so by this share of the distance, for this share of its power: 0.8 to 0.9 of other digits, and
+# 0.5 of a watermark that shines through.
+TWO_TONES, SAME_TONES, LEAST_CONTRAST, FULL_CHANGE, FULL_SHARE = 0.8, 0.2, 40.0, 0.75, 0.65
 
 # Regions that are measured at most, the largest ones.
 MOST_REGIONS = 64
@@ -53,22 +49,28 @@ class Differences:
 def local_differences(
     mine: np.ndarray,
     toned: np.ndarray,
+    spread: np.ndarray,
     places: np.ndarray,
-    colors: tuple[np.ndarray, np.ndarray],
+    images: tuple[np.ndarray, np.ndarray],
+    surely: tuple[float, float],
 ) -> Differences:
     """Regions of parts that differ.
 
     Args:
         mine, toned: (n, 24, 24) float32 aligned blocks of gray levels in one tone
+        spread: (n, 24, 24) float32 by how many gray levels one tone differs
         places: (n, 2) int64 their row and column, in blocks
-        colors: both images, (height, width, 2) float32, a* and b*
+        images: both, (height, width, 3) uint8, from which the blocks were cut
+        surely: largest and summed ratio of difference to what is explained, from which a region
+            differs surely
     """
     if not len(mine):
         return Differences()
     gap = mine - toned
     gap -= np.median(gap, axis=(1, 2), keepdims=True)
     power = _parts(gap**2).mean(axis=2)
-    ratio = power / _explained(power, np.maximum(_slope(mine), _slope(toned)))
+    explained = _explained(power, np.maximum(_slope(mine), _slope(toned)))
+    ratio = power / (explained + 2 * _parts(spread**2).mean(axis=2))
     different = ratio > DIFFERENT
     if not different.any():
         return Differences()
@@ -84,7 +86,12 @@ def local_differences(
     total = np.bincount(region, ratio)
     peak = np.zeros(len(total))
     np.maximum.at(peak, region, ratio)
-    sure = np.flatnonzero((total >= SURE_SUM) & (peak >= SURE_PEAK))
+    sure = np.flatnonzero((peak >= surely[0]) & (total >= surely[1]))
+    if not len(sure):
+        return Differences()
+    colors = [
+        cv2.cvtColor(image, cv2.COLOR_RGB2Lab)[..., 1:].astype(np.float32) for image in images
+    ]
     largest = sure[np.argsort(-total[sure], kind="stable")[:MOST_REGIONS]]
     one, other, apart = (_parts(blocks)[different] for blocks in (mine, toned, gap))
     down, right = rows[different], columns[different]
@@ -92,7 +99,7 @@ def local_differences(
     for number in largest.tolist():
         at = region == number
         whole += total[number]
-        if _same_two_tones(one[at].ravel(), other[at].ravel()):
+        if _same_ink(one[at].ravel(), other[at].ravel()):
             explained += total[number]
             continue
         gray = abs(np.sort(one[at], axis=None) - np.sort(other[at], axis=None)).mean()
@@ -103,7 +110,7 @@ def local_differences(
             gray += abs(np.sort(a) - np.sort(b)).mean()
             difference += abs(a - b).mean()
         explained += total[number] * max(0.0, 1 - gray / max(difference, 1e-3))
-    return Differences(len(sure), float(explained / whole) if whole else 0.0)
+    return Differences(len(sure), float(explained / whole))
 
 
 def _explained(power: np.ndarray, slope: np.ndarray) -> np.ndarray:
@@ -130,14 +137,19 @@ def _slope(blocks: np.ndarray) -> np.ndarray:
     return _parts(down**2 + right**2).mean(axis=2)
 
 
-def _same_two_tones(mine: np.ndarray, theirs: np.ndarray) -> bool:
-    """Whether pixels of a region have two tones each, and the same ones: ink on a ground."""
+def _same_ink(mine: np.ndarray, theirs: np.ndarray) -> bool:
+    """Whether pixels of a region change between two tones, which are the same in both images."""
     dark, bright, explained = _two_tones(mine)
     other_dark, other_bright, other_explained = _two_tones(theirs)
     contrast = min(bright - dark, other_bright - other_dark)
     shift = max(abs(dark - other_dark), abs(bright - other_bright))
-    both = min(explained, other_explained) > TWO_TONES
-    return bool(both and contrast > LEAST_CONTRAST and shift < SAME_TONES * contrast)
+    if min(explained, other_explained) < TWO_TONES or contrast < LEAST_CONTRAST:
+        return False
+    power = (mine - theirs) ** 2
+    from_tone_to_tone = (
+        power[power > (FULL_CHANGE * contrast) ** 2].sum() > FULL_SHARE * power.sum()
+    )
+    return bool(shift < SAME_TONES * contrast and from_tone_to_tone)
 
 
 def _two_tones(pixels: np.ndarray) -> tuple[float, float, float]:
@@ -157,8 +169,9 @@ def _two_tones(pixels: np.ndarray) -> tuple[float, float, float]:
 
 
 def _at_parts(plane: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
-    """The pixels of parts of a plane, every second one."""
+    """The pixels of parts of a plane, every second one; the last blocks may reach beyond it."""
     step = np.arange(0, PART, 2)
-    down = (rows[:, None] * PART + step)[:, :, None]
-    right = (columns[:, None] * PART + step)[:, None, :]
+    height, width = plane.shape
+    down = np.minimum(rows[:, None] * PART + step, height - 1)[:, :, None]
+    right = np.minimum(columns[:, None] * PART + step, width - 1)[:, None, :]
     return plane[down, right].ravel()
