@@ -37,6 +37,10 @@ MOST_SHIFT = 14.0
 # Cells this dark or bright (L*) have lost their color.
 CLIPPED = (6.0, 94.0)
 
+# Colors that vary by the first (root mean square, of a* and b*) in both images, and correlate less
+# than the second, are others: edits of photos stay above 0.94, in other hues they are 0.6 at most.
+VARIED, SAME_HUES = 2.0, 0.75
+
 # In a drawing, a surface whose gray levels deviate by less than the first is of one color, which is
 # content: distance (L*a*b*) from which it is another one, on so many cells. Recompression moves it
 # by 1, a scan by 2. So large a share of the colored part is such in 3 of 800 photos of Caltech-101.
@@ -69,6 +73,8 @@ def color_agreement(
     if duller < GRAY:
         tone = float(np.median(abs(_grays(left) - _grays(right))[within][colored]))
         return float(not plain or tone < GRAY_TONE or brighter < 2 * GRAY)
+    if _other_hues(mine, theirs, ((light > CLIPPED[0]) & (light < CLIPPED[1])).all(axis=0)):
+        return 0.0
     scale, shift = _saturation_and_shift(mine, theirs)
     limit = PLAIN_SATURATION if plain else MOST_SATURATION
     near_share = PLAIN_SHARE if plain else NEAR_SHARE
@@ -125,6 +131,17 @@ def _recolored(mine: np.ndarray, theirs: np.ndarray, colored: np.ndarray) -> np.
     if colored.all() or abs(np.median(mine[~colored]) - np.median(theirs[~colored])) > SAME_GROUND:
         return np.zeros(len(mine), bool)
     return abs(mine - theirs) > RECOLORED
+
+
+def _other_hues(mine: np.ndarray, theirs: np.ndarray, known: np.ndarray) -> bool:
+    """Whether the colors (n, 2) of two images vary, and differently, in the cells (n,) bool."""
+    if known.sum() < 3:
+        return False
+    one, other = (colors[known] - colors[known].mean(axis=0) for colors in (mine, theirs))
+    power = float((one**2).sum()), float((other**2).sum())
+    if min(power) < VARIED**2 * known.sum():
+        return False
+    return float((one * other).sum()) < SAME_HUES * np.sqrt(power[0] * power[1])
 
 
 def _cells(image: np.ndarray) -> np.ndarray:

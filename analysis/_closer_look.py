@@ -22,8 +22,8 @@ from ._local_differences import Differences, local_differences
 # more, as large as they are, and placed as this comparison says.
 WHOLE_SIDE = 512
 
-# Blocks below which details say nothing.
-FEWEST_BLOCKS = 6
+# Blocks below which details say nothing, and below which they do not speak for a weak pair.
+FEWEST_BLOCKS, FEWEST_STRONG = 6, 16
 
 # Gray levels around a tone that belong to it, and the share of the pixels in the commonest tone of
 # what lies on a plain ground. Graphics have this share in three tones: forms, screens and drawings
@@ -39,8 +39,8 @@ SAME_COLOR, SAME_DETAIL, SAME_BLOCKS, STRONG_BLOCKS = 0.75, 0.9, 0.82, 0.9
 MOST_SPREAD, CLIPPED = 12.0, 6
 
 # The peak and the sum from which a region differs surely. The parts of copies of photos and of
-# scanned forms have a peak of 10 at most, where nothing was clipped; those of receipts that differ in
-# one digit 12 to 60; other words on photos have sums of thousands.
+# scanned forms have a peak of 10 at most, where nothing was clipped; those of receipts that differ
+# in one digit 12 to 60; other words on photos have sums of thousands.
 SURE, SURE_IN_GRAPHICS = (20.0, 150.0), (12.0, 12.0)
 
 # In a photo, regions that differ are other words where so much of them is the same ink at other
@@ -89,7 +89,7 @@ class Look:
     @property
     def strong(self) -> bool:
         """Enough was seen to recognize the same content by itself."""
-        return self.same_content and self.blocks >= FEWEST_BLOCKS and self.matched >= STRONG_BLOCKS
+        return self.same_content and self.blocks >= FEWEST_STRONG and self.matched >= STRONG_BLOCKS
 
 
 def look_closely(left: np.ndarray, right: np.ndarray, orientation: int, placed: np.ndarray) -> Look:

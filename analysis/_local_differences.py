@@ -24,8 +24,8 @@ DIFFERENT = 4.0
 
 # A region is ink on a ground when two tones explain this share of the variance in either image, and
 # the tones are the same in both to this share of their distance, of so many levels. What changes
-# does so by this share of the distance, for this share of its power: 0.8 to 0.9 of other digits, and
-# 0.5 of a watermark that shines through.
+# does so by this share of the distance, for this share of its power: 0.8 to 0.9 of other digits,
+# and 0.5 of a watermark that shines through.
 TWO_TONES, SAME_TONES, LEAST_CONTRAST, FULL_CHANGE, FULL_SHARE = 0.8, 0.2, 40.0, 0.75, 0.65
 
 # Regions that are measured at most, the largest ones.

@@ -168,9 +168,9 @@ def hues(of: Material) -> Made:
     for number in range(30):
         photo = of.photo(number)
         yield photo, f"{number}", "jpg"
-        hue, saturation, value = photo.convert("HSV").split()
-        if np.mean(saturation) < 30:  # gray in every hue
+        if np.ptp(np.asarray(photo), axis=2).mean() < 12:  # gray in every hue
             continue
+        hue, saturation, value = photo.convert("HSV").split()
         turn = int(of.rng.choice([64, 96, 128, 160]))
         hue = hue.point(lambda level, turn=turn: (level + turn) % 256)
         yield Image.merge("HSV", (hue, saturation, value)).convert("RGB"), f"{number}-hue", "jpg"
