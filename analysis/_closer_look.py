@@ -178,8 +178,8 @@ def _tone(values: np.ndarray, others: np.ndarray) -> tuple[np.ndarray, np.ndarra
     Returns:
         two (256,) float32; the spread is the larger distance of the median from a quartile
     """
-    level = np.clip(values[:, ::2, ::2], 0, 255).astype(np.int64).ravel() >> 3
-    others = others[:, ::2, ::2].ravel()
+    level = np.clip(values[:, ::3, ::3], 0, 255).astype(np.int64).ravel() >> 3
+    others = others[:, ::3, ::3].ravel()
     order = np.lexsort((others, level))
     others = others[order]
     count = np.bincount(level, minlength=len(LEVELS))

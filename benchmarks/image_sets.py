@@ -1,6 +1,6 @@
 """Sets of images that are made here, each with the right answer: what duplicates are, and are not.
 
-    python benchmarks/image_sets.py DATA [--sets forms chats] [--seed 0]
+    python benchmarks/image_sets.py DATA [--sets forms chats] [--seeds 0 7]
 
 DATA is the folder of the development sets; its photos of COCO are the material. A set says of each
 file which content it shows: files of one content are duplicates, all others are not. Told are pairs
@@ -465,30 +465,38 @@ def embeddings_of(files: list[str]) -> np.ndarray:
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--sets", nargs="*", default=list(SETS), choices=SETS)
+    parser.add_argument("--seeds", nargs="*", type=int, default=[0])
+    options = parser.parse_args()
+    photos = sorted((options.data / "coco128" / "data").glob("*.jpg"))
+    print_row("set", "seed", "files", "wrong pairs", "redundant", "found", "of")
+    all_wrong = 0
+    for name in options.sets:
+        for seed in options.seeds:
+            wrong, *facts = measured(name, photos, seed)
+            all_wrong += wrong
+            print_row(name, seed, facts[0], wrong, *facts[1:])
+    print_row("wrong pairs in all", all_wrong)
+
+
+def measured(name: str, photos: list[Path], seed: int) -> tuple[int, int, int, int, int]:
+    """Wrong pairs; files; redundant ones; those found with one of their content, and to find."""
     from duplicates import found_in, grouped_pairs
     from fiftyone_embedding_quality.pictures.small_pictures import Picture
 
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("data", type=Path)
-    parser.add_argument("--sets", nargs="*", default=list(SETS))
-    parser.add_argument("--seed", type=int, default=0)
-    options = parser.parse_args()
-    photos = sorted((options.data / "coco128" / "data").glob("*.jpg"))
-    print_row("set", "files", "wrong pairs", "redundant", "found", "of")
-    for name in options.sets:
-        with tempfile.TemporaryDirectory() as folder:
-            files = write_set(name, Path(folder), photos, options.seed)
-            paths, contents = map(list, zip(*files))
-            rows = embeddings_of(paths)
-            found = found_in([Picture(path) for path in paths], rows, neighbor_graph(rows))
-            pairs = grouped_pairs(found.group)
-            wrong = sum(contents[one] != contents[other] for one, other in pairs)
-            shown = Counter(contents)
-            right = {
-                row for pair in pairs if contents[pair[0]] == contents[pair[1]] for row in pair
-            }
-            several = sum(shown[content] > 1 for content in contents)
-            print_row(name, len(files), wrong, int((~found.keep).sum()), len(right), several)
+    with tempfile.TemporaryDirectory() as folder:
+        files = write_set(name, Path(folder), photos, seed)
+        paths, contents = map(list, zip(*files))
+        rows = embeddings_of(paths)
+        found = found_in([Picture(path) for path in paths], rows, neighbor_graph(rows))
+    pairs = grouped_pairs(found.group)
+    wrong = sum(contents[one] != contents[other] for one, other in pairs)
+    shown = Counter(contents)
+    right = {row for pair in pairs if contents[pair[0]] == contents[pair[1]] for row in pair}
+    several = sum(shown[content] > 1 for content in contents)
+    return wrong, len(files), int((~found.keep).sum()), len(right), several
 
 
 if __name__ == "__main__":
