@@ -19,6 +19,13 @@ REACH = 5
 # which a part of one is equal, beside the least misplacement.
 STRUCTURE, NOISE = 8.0, 9.0
 
+# What lies so near the edge of an image, as a share of the longer side, is none of it: a page that
+# lay askew on a scanner, a photo that was turned by half a degree.
+EDGE = 0.01
+
+# Share of a block that must lie within both images.
+LEAST_INSIDE = 0.5
+
 # Blocks that are equal as they lie, up to noise, are measured up to this many, and up to this many
 # for each other block: the tones of the images are read off them.
 EQUAL_BLOCKS, EQUAL_PER_OTHER = 64, 3
@@ -102,9 +109,20 @@ def overlaid(left: np.ndarray, right: np.ndarray, placed: np.ndarray, side: int)
         flags=cv2.INTER_LINEAR | inverse,
         borderMode=cv2.BORDER_REPLICATE,
     )
-    whole = np.full(small_right.shape[:2], 255, np.uint8)
-    inside = cv2.warpAffine(whole, between_small, size, flags=cv2.INTER_NEAREST | inverse) > 0
+    theirs_inside = cv2.warpAffine(
+        _within_edges(small_right.shape), between_small, size, flags=cv2.INTER_NEAREST | inverse
+    )
+    inside = (_within_edges(small_left.shape) & theirs_inside) > 0
     return Overlaid(small_left, moved, inside, placed, small_left.shape[1] / left.shape[1])
+
+
+def _within_edges(shape: tuple[int, ...]) -> np.ndarray:
+    """255 where an image shows something, 0 along its edges: (height, width) uint8."""
+    height, width = shape[:2]
+    edge = round(EDGE * max(height, width))
+    within = np.zeros((height, width), np.uint8)
+    within[edge : height - edge, edge : width - edge] = 255
+    return within
 
 
 def resizing(across: float, down: float) -> np.ndarray:
@@ -170,6 +188,8 @@ class Blocks:
 
     Attributes:
         mine, theirs: (n, 24, 24) float32 gray levels
+        lying: (n, 24, 24) float32, the second image's as they lie
+        inside: (n, 24, 24) bool, where there are both
         places: (n, 2) int64 row and column, in blocks
         moved: (n, 2) float32, by how many pixels to the right and down they fit best; NaN where
             nothing fits
@@ -178,6 +198,8 @@ class Blocks:
 
     mine: np.ndarray
     theirs: np.ndarray
+    lying: np.ndarray
+    inside: np.ndarray
     places: np.ndarray
     moved: np.ndarray
     equal: int
@@ -190,7 +212,8 @@ def _aligned_blocks(left: np.ndarray, right: np.ndarray, inside: np.ndarray) -> 
         cv2.copyMakeBorder(values, 0, below, 0, beside, cv2.BORDER_REPLICATE)
         for values in (left, right, inside.astype(np.uint8))
     )
-    whole = _parts(within, BLOCK).min(axis=(2, 3)) > 0
+    there = _parts(within, BLOCK)
+    whole = there.mean(axis=(2, 3)) > LEAST_INSIDE
     variance = np.maximum(_variances(left), _variances(right))
     margin = REACH + 1
     edges = cv2.copyMakeBorder(right, margin, margin, margin, margin, cv2.BORDER_REPLICATE)
@@ -219,7 +242,9 @@ def _aligned_blocks(left: np.ndarray, right: np.ndarray, inside: np.ndarray) -> 
     shape = (-1, BLOCK, BLOCK)
     one, other = (np.reshape(blocks, shape).astype(np.float32) for blocks in (mine, theirs))
     moves = np.array(moved, np.float32).reshape(-1, 2)
-    return Blocks(one, other, places, moves, int(holding.sum() - looked_at.sum()))
+    at = tuple(places.T)
+    lying, there = _parts(right, BLOCK)[at], there[at] > 0
+    return Blocks(one, other, lying, there, places, moves, int(holding.sum() - looked_at.sum()))
 
 
 def _without_most_equal(holding: np.ndarray, left: np.ndarray, right: np.ndarray) -> np.ndarray:

@@ -16,7 +16,7 @@ import numpy as np
 from ..pictures.small_pictures import SIDE
 from ._aligned_images import Blocks, Overlaid, correlations, overlaid, resizing
 from ._block_colors import color_agreement, surfaces_agree
-from ._local_differences import Differences, local_differences
+from ._local_differences import PART, Differences, local_differences, part_powers
 
 # The longer side at which images are compared as a whole. What differs in places is looked for once
 # more, as large as they are, and placed as this comparison says.
@@ -38,10 +38,10 @@ SAME_COLOR, SAME_DETAIL, SAME_BLOCKS, STRONG_BLOCKS = 0.75, 0.9, 0.82, 0.9
 # level comes from several; in whole at so many levels at either end, where all channels were.
 MOST_SPREAD, CLIPPED = 12.0, 6
 
-# The peak and the sum from which a region differs surely. The parts of copies of photos and of
-# scanned forms have a peak of 10 at most, where nothing was clipped; those of receipts that differ
-# in one digit 12 to 60; other words on photos have sums of thousands.
-SURE, SURE_IN_GRAPHICS = (20.0, 150.0), (12.0, 12.0)
+# The peak and the sum from which a region differs surely. The parts of scanned forms, pages and
+# receipts have a peak of 4 at most, and those of receipts that differ in one digit 12 to 60. Where
+# photos were clipped, some lie above; other words on photos have sums of thousands.
+SURE, SURE_IN_GRAPHICS = (20.0, 150.0), (8.0, 8.0)
 
 # In a photo, regions that differ are other words where so much of them is the same ink at other
 # places. In graphics every region that differs is other content.
@@ -138,15 +138,24 @@ def _in_places(seen: Overlaid, blocks: Blocks, graphic: bool) -> Differences:
         alike[:] = True
     tone, spread = _tone(theirs[alike], mine[alike])
     _, spread_back = _tone(mine[alike], theirs[alike])
-    level = np.clip(theirs, 0, 255).astype(np.uint8)
-    toned = tone[level] + (theirs - level) * np.diff(tone, append=tone[-1:])[level]
-    spread = np.maximum(
-        _bounded(spread)[level], _bounded(spread_back)[np.clip(mine, 0, 255).astype(np.uint8)]
-    )
+    # A block that holds the end of a stroke may fit beside its place: what agrees either way does.
+    fitting, lying = (_toned(blocks_of, tone) for blocks_of in (theirs, blocks.lying))
+    better = part_powers(mine - lying) < part_powers(mine - fitting)
+    pixels = better.repeat(PART, axis=1).repeat(PART, axis=2)
+    toned = np.where(pixels, lying, fitting)
+    level, mine_level = (np.clip(each, 0, 255).astype(np.uint8) for each in (theirs, mine))
+    spread = np.maximum(_bounded(spread)[level], _bounded(spread_back)[mine_level])
     if graphic:  # the tones between ink and ground lie on edges, which are counted as such
         spread[:] = 0
     surely = SURE_IN_GRAPHICS if graphic else SURE
+    toned = np.where(blocks.inside, toned, mine)
     return local_differences(mine, toned, spread, blocks.places, (seen.left, seen.moved), surely)
+
+
+def _toned(blocks: np.ndarray, tone: np.ndarray) -> np.ndarray:
+    """Blocks (n, 24, 24) in the tone of the other image, whose 256 levels are given."""
+    level = np.clip(blocks, 0, 255).astype(np.uint8)
+    return tone[level] + (blocks - level) * np.diff(tone, append=tone[-1:])[level]
 
 
 def _bounded(spread: np.ndarray) -> np.ndarray:
