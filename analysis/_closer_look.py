@@ -45,7 +45,7 @@ SURE, SURE_IN_GRAPHICS = (20.0, 150.0), (8.0, 8.0)
 
 # In a photo, regions that differ are other words where so much of them is the same ink at other
 # places. In graphics every region that differs is other content.
-SAME_INK = 0.45
+SAME_INK = 0.38
 
 
 @dataclass(frozen=True)
