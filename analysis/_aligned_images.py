@@ -74,9 +74,8 @@ class Overlaid:
         for _ in range(3):
             if kept.sum() < FEWEST_PLACED:
                 return self.placed
-            fitted = np.linalg.lstsq(points[kept].reshape(-1, 6), moved[kept].ravel(), rcond=None)[
-                0
-            ]
+            known = points[kept].reshape(-1, 6), moved[kept].ravel()
+            fitted = np.linalg.lstsq(*known, rcond=None)[0]
             off = np.hypot(*(moved - points @ fitted).T)
             kept = off <= max(FARTHEST * float(np.median(off)), 0.3)
         correction = np.eye(3)

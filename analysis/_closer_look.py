@@ -109,7 +109,7 @@ def look_closely(left: np.ndarray, right: np.ndarray, orientation: int, placed: 
     look = _as_a_whole(seen, blocks)
     if not look.alike:
         return look
-    seen = overlaid(left, right, seen.corrected(blocks), max(left.shape))
+    seen = overlaid(left, right, seen.corrected(blocks), max(*left.shape, *right.shape))
     blocks = seen.blocks()
     return replace(look, differences=_in_places(seen, blocks, look.graphic))
 
