@@ -26,9 +26,10 @@ WHOLE_SIDE = 512
 FEWEST_BLOCKS, FEWEST_STRONG = 6, 16
 
 # Gray levels around a tone that belong to it, and the share of the pixels in the commonest tone of
-# what lies on a plain ground. Graphics have this share in three tones: forms, screens and drawings
-# 0.85 to 0.98, photos 0.3 to 0.7.
-TONE_WIDTH, MOST_GROUND, FEW_TONES = 8, 0.6, 0.8
+# what lies on a plain ground. Graphics have such a share of pixels in three tones (forms, receipts,
+# screens, drawings 0.94 and more, photos 0.3 to 0.9), or one in the commonest one (pages of text
+# 0.8). From the last share in three tones on, surfaces must have the very color.
+TONE_WIDTH, MOST_GROUND, FEW_TONES, PAPER, SURFACES = 8, 0.6, 0.92, 0.78, 0.8
 
 # What a copy has in common with its original: colors, correlation, and blocks that match. A weak
 # pair, whose small images agree too little for this set, must match better.
@@ -117,13 +118,14 @@ def look_closely(left: np.ndarray, right: np.ndarray, orientation: int, placed: 
 def _as_a_whole(seen: Overlaid, blocks: Blocks) -> Look:
     ground, few = _commonest_tones(seen.left)
     color = color_agreement(seen.left, seen.moved, seen.inside, ground >= MOST_GROUND)
-    graphic = bool(few >= FEW_TONES)
-    if graphic and not surfaces_agree(seen.left, seen.moved, seen.inside):
+    graphic = few >= FEW_TONES or ground >= PAPER
+    if few >= SURFACES and not surfaces_agree(seen.left, seen.moved, seen.inside):
         color = 0.0
-    number = len(blocks.mine) + blocks.equal
-    if len(blocks.mine) < FEWEST_BLOCKS:
+    full = blocks.inside.all(axis=(1, 2))
+    number = int(full.sum()) + blocks.equal
+    if full.sum() < FEWEST_BLOCKS:
         return Look(number, 1.0, 1.0, color, graphic, Differences())
-    correlation = correlations(blocks.mine, blocks.theirs)
+    correlation = correlations(blocks.mine[full], blocks.theirs[full])
     matched = ((correlation > 0.6).sum() + blocks.equal) / number
     middle = float(np.median(np.append(correlation, np.ones(blocks.equal))))
     return Look(number, middle, float(matched), color, graphic, Differences())
