@@ -40,9 +40,9 @@ SAME_COLOR, SAME_DETAIL, SAME_BLOCKS, STRONG_BLOCKS = 0.75, 0.9, 0.82, 0.9
 MOST_SPREAD, CLIPPED = 12.0, 6
 
 # The peak and the sum from which a region differs surely. The parts of scanned forms, pages and
-# receipts have a peak of 4 at most, and those of receipts that differ in one digit 12 to 60. Where
+# receipts have a peak of 4 at most, and those of receipts that differ in one digit 7 to 60. Where
 # photos were clipped, some lie above; other words on photos have sums of thousands.
-SURE, SURE_IN_GRAPHICS = (20.0, 150.0), (8.0, 8.0)
+SURE, SURE_IN_GRAPHICS = (20.0, 150.0), (6.0, 6.0)
 
 # In a photo, regions that differ are other words where so much of them is the same ink at other
 # places. In graphics every region that differs is other content.
