@@ -68,7 +68,7 @@ def look_at_pairs(small: SmallPictures, pairs: np.ndarray, order: np.ndarray) ->
         looks = [look_closely(mine, theirs, *way) for mine, theirs in zip(left, right)]
         kind = kinds[place]
         if kind in ("recompression", "retouched"):
-            kind = "retouched" if any(one.different > 2 for one in looks) else kind
+            kind = "retouched" if any(one.differences.sure for one in looks) else kind
         same = all(one.same_content for one in looks)
         return same, same and looks[0].strong, kind
 

@@ -1,6 +1,6 @@
 """Sets of images that are made here, each with the right answer: what duplicates are, and are not.
 
-    python benchmarks/image_sets.py DATA [--sets forms chats] [--seed 0]
+    python benchmarks/image_sets.py DATA [--sets forms chats] [--seeds 0 7]
 
 DATA is the folder of the development sets; its photos of COCO are the material. A set says of each
 file which content it shows: files of one content are duplicates, all others are not. Told are pairs
@@ -168,9 +168,9 @@ def hues(of: Material) -> Made:
     for number in range(30):
         photo = of.photo(number)
         yield photo, f"{number}", "jpg"
-        hue, saturation, value = photo.convert("HSV").split()
-        if np.mean(saturation) < 30:  # gray in every hue
+        if np.ptp(np.asarray(photo), axis=2).mean() < 12:  # gray in every hue
             continue
+        hue, saturation, value = photo.convert("HSV").split()
         turn = int(of.rng.choice([64, 96, 128, 160]))
         hue = hue.point(lambda level, turn=turn: (level + turn) % 256)
         yield Image.merge("HSV", (hue, saturation, value)).convert("RGB"), f"{number}-hue", "jpg"
@@ -282,6 +282,102 @@ def animated(of: Material) -> Made:
         yield [first, *frames], str(number), ("gif", "webp", "png", "tif")[number % 4]
 
 
+def receipts(of: Material) -> Made:
+    """Receipts of one shop: other goods, or one digit of one sum; ten are scanned twice."""
+    font = of.font(15)
+    goods = [of.words(2) for _ in range(12)]
+    for number in range(20):
+        prices = [f"{price / 100:8.2f}" for price in of.rng.integers(100, 9999, 12)]
+        for other in range(2):
+            if other:  # in one digit
+                line, place = int(of.rng.integers(12)), int(of.rng.choice([4, 6, 7]))
+                price = list(prices[line])
+                price[place] = of.rng.choice([one for one in "0123456789" if one != price[place]])
+                prices[line] = "".join(price)
+            image = Image.new("L", (420, 560), 248)
+            draw = ImageDraw.Draw(image)
+            draw.text((120, 30), "CORNER SHOP", font=of.font(20), fill=10)
+            for row, (name, price) in enumerate(zip(goods, prices)):
+                draw.text((40, 90 + 32 * row), name[:16], font=font, fill=20)
+                draw.text((280, 90 + 32 * row), price, font=font, fill=20)
+            for _ in range(2 if number < 10 and not other else 1):
+                yield of.scan(image), f"{number}-{other}", "jpg"
+
+
+def signs(of: Material) -> Made:
+    """Road signs with other numbers before one view, half of them on a plain ground."""
+    view = ImageOps.fit(of.photo(3), (400, 400))
+    for number in range(30):
+        image = view.copy() if number % 2 else Image.new("RGB", (400, 400), (170, 200, 230))
+        draw = ImageDraw.Draw(image)
+        draw.rectangle([194, 300, 206, 400], fill=(120, 120, 120))
+        draw.ellipse([90, 90, 310, 310], fill=(200, 20, 30))
+        draw.ellipse([118, 118, 282, 282], fill="white")
+        text = str(10 + number // 2 * 5)
+        draw.text((200, 200), text, font=of.font(90), fill="black", anchor="mm")
+        yield of.noise(image, 3), str(number), "jpg"
+
+
+def covers(of: Material) -> Made:
+    """Books of one series: one layout and drawing, other titles and authors."""
+    top, bottom = of.color(60, 200), of.color(60, 200)
+    picture = ImageOps.fit(of.photo(5), (300, 200))
+    for number in range(30):
+        image = Image.new("RGB", (400, 600), top)
+        draw = ImageDraw.Draw(image)
+        draw.rectangle([0, 400, 400, 600], fill=bottom)
+        image.paste(picture, (50, 180))
+        draw.text((50, 50), of.words(2)[:18].title(), font=of.font(36), fill="white")
+        draw.text((50, 110), of.words(3)[:26].title(), font=of.font(22), fill="white")
+        draw.text((50, 520), of.words(2)[:18].upper(), font=of.font(26), fill="white")
+        yield image, str(number), "jpg"
+
+
+def plots(of: Material) -> Made:
+    """Plots with the same axes and other curves."""
+    for number in range(30):
+        image = Image.new("RGB", (480, 360), "white")
+        draw = ImageDraw.Draw(image)
+        draw.rectangle([60, 30, 440, 310], outline="black", width=2)
+        for k in range(6):
+            draw.text((30, 300 - 54 * k), str(20 * k), font=of.font(13), fill="black")
+            draw.text((60 + 74 * k, 318), str(k), font=of.font(13), fill="black")
+        for color in ("#1f77b4", "#ff7f0e")[: 1 + number % 2]:
+            steps = of.rng.normal(0, 12, 60).cumsum()
+            y = (170 + steps - steps.mean()).clip(40, 300)
+            draw.line([*zip(np.linspace(62, 438, 60), y)], fill=color, width=2)
+        yield image, str(number), "png"
+
+
+def plates(of: Material) -> Made:
+    """One car, drawn on a photo, with other license plates; each is photographed twice."""
+    view = ImageOps.fit(of.photo(8), (640, 480))
+    signs, digits = list("ABCDEFGHKLMNPRSTUVWXYZ"), list("0123456789")
+    for number in range(20):
+        image = view.copy()
+        draw = ImageDraw.Draw(image)
+        draw.rectangle([200, 330, 440, 400], fill=(245, 245, 240), outline="black", width=3)
+        text = "".join([*of.rng.choice(signs, 2), " ", *of.rng.choice(digits, 4)])
+        draw.text((320, 365), text, font=of.font(44), fill="black", anchor="mm")
+        for _ in range(2):
+            again = image.rotate(of.rng.normal() * 0.4, Image.Resampling.BICUBIC)
+            yield of.noise(again.crop((8, 8, 632, 472)), 4), str(number), "jpg"
+
+
+def packages(of: Material) -> Made:
+    """Packages of one brand in other flavors: a band of another color, and another word."""
+    for number in range(30):
+        image = Image.new("RGB", (400, 500), (250, 250, 250))
+        draw = ImageDraw.Draw(image)
+        draw.rectangle([70, 40, 330, 460], fill=(240, 220, 60), outline=(90, 80, 20), width=3)
+        draw.text((200, 110), "BRAND", font=of.font(48), fill=(160, 20, 20), anchor="mm")
+        draw.ellipse([130, 160, 270, 300], fill=(255, 250, 230))
+        draw.rectangle([70, 330, 330, 390], fill=of.color(40, 230))
+        draw.text((200, 360), of.words(1)[:9].title(), font=of.font(30), fill="white", anchor="mm")
+        draw.text((200, 430), f"{of.rng.integers(1, 9)}00 g", font=of.font(18), fill=0, anchor="mm")
+        yield of.noise(image, 2), str(number), "jpg"
+
+
 def edits(of: Material) -> Made:
     """Photos and one copy of each, changed in one of twelve ways, beside other photos."""
     changes = [change for _, change in CHANGES]
@@ -330,8 +426,9 @@ CHANGES: list[tuple[str, Callable[[Material, Image.Image], Image.Image]]] = [
 
 SETS = {
     make.__name__: make
-    for make in (screens, forms, chats, captions, shirts, bottles, hues, rescans, turned, cameras,
-                 bursts, tiles, transparent, deep, animated, edits)
+    for make in (screens, forms, chats, captions, shirts, bottles, receipts, signs, covers, plots,
+                 plates, packages, hues, rescans, turned, cameras, bursts, tiles, transparent, deep,
+                 animated, edits)
 }  # fmt: skip
 
 
@@ -368,30 +465,38 @@ def embeddings_of(files: list[str]) -> np.ndarray:
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--sets", nargs="*", default=list(SETS), choices=SETS)
+    parser.add_argument("--seeds", nargs="*", type=int, default=[0])
+    options = parser.parse_args()
+    photos = sorted((options.data / "coco128" / "data").glob("*.jpg"))
+    print_row("set", "seed", "files", "wrong pairs", "redundant", "found", "of")
+    all_wrong = 0
+    for name in options.sets:
+        for seed in options.seeds:
+            wrong, *facts = measured(name, photos, seed)
+            all_wrong += wrong
+            print_row(name, seed, facts[0], wrong, *facts[1:])
+    print_row("wrong pairs in all", all_wrong)
+
+
+def measured(name: str, photos: list[Path], seed: int) -> tuple[int, int, int, int, int]:
+    """Wrong pairs; files; redundant ones; those found with one of their content, and to find."""
     from duplicates import found_in, grouped_pairs
     from fiftyone_embedding_quality.pictures.small_pictures import Picture
 
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("data", type=Path)
-    parser.add_argument("--sets", nargs="*", default=list(SETS))
-    parser.add_argument("--seed", type=int, default=0)
-    options = parser.parse_args()
-    photos = sorted((options.data / "coco128" / "data").glob("*.jpg"))
-    print_row("set", "files", "wrong pairs", "redundant", "found", "of")
-    for name in options.sets:
-        with tempfile.TemporaryDirectory() as folder:
-            files = write_set(name, Path(folder), photos, options.seed)
-            paths, contents = map(list, zip(*files))
-            rows = embeddings_of(paths)
-            found = found_in([Picture(path) for path in paths], rows, neighbor_graph(rows))
-            pairs = grouped_pairs(found.group)
-            wrong = sum(contents[one] != contents[other] for one, other in pairs)
-            shown = Counter(contents)
-            right = {
-                row for pair in pairs if contents[pair[0]] == contents[pair[1]] for row in pair
-            }
-            several = sum(shown[content] > 1 for content in contents)
-            print_row(name, len(files), wrong, int((~found.keep).sum()), len(right), several)
+    with tempfile.TemporaryDirectory() as folder:
+        files = write_set(name, Path(folder), photos, seed)
+        paths, contents = map(list, zip(*files))
+        rows = embeddings_of(paths)
+        found = found_in([Picture(path) for path in paths], rows, neighbor_graph(rows))
+    pairs = grouped_pairs(found.group)
+    wrong = sum(contents[one] != contents[other] for one, other in pairs)
+    shown = Counter(contents)
+    right = {row for pair in pairs if contents[pair[0]] == contents[pair[1]] for row in pair}
+    several = sum(shown[content] > 1 for content in contents)
+    return wrong, len(files), int((~found.keep).sum()), len(right), several
 
 
 if __name__ == "__main__":

@@ -15,11 +15,12 @@ import numpy as np
 
 from .images import Box, UnreadableImageError, load_frames
 
-# The longer side in pixels. Text of 14 pixels on a screen of 1,920 is 4 pixels high then.
-CLOSER_SIDE = 512
+# The longer side in pixels. Text of 14 pixels on a screen of 1,920 is 11 pixels high then; at 512
+# pixels it is 4 high, and other digits are lost in what noise and resampling leave.
+CLOSER_SIDE = 1536
 
-# Images held at once: neighbors in the order of the pairs share them.
-MAX_HELD = 256
+# Bytes held at once: neighbors in the order of the pairs share images.
+MAX_HELD = 2**28
 
 
 @dataclass(frozen=True)
@@ -36,18 +37,19 @@ class Picture:
 
 
 class CloserPictures:
-    """Images at 512 pixels, read again from their files; a few are held."""
+    """Images at 1,536 pixels, read again from their files; a few are held."""
 
     def __init__(self, pictures: Sequence[Picture]) -> None:
         self._pictures = pictures
         self._held: OrderedDict[int, list[np.ndarray]] = OrderedDict()
+        self._num_bytes = 0
         self._lock = threading.Lock()
 
     def frames(self, row: int) -> list[np.ndarray]:
         """The first frame of an image, and of an animation the middle and last, too.
 
         Returns:
-            up to three (height, width, 3) uint8 with a longer side of at most 512; none where the
+            up to three (height, width, 3) uint8 with a longer side of at most 1,536; none where the
             file cannot be read any more
         """
         with self._lock:
@@ -56,9 +58,12 @@ class CloserPictures:
                 return self._held[row]
         found = self._read(self._pictures[row])
         with self._lock:
-            self._held[row] = found
-            while len(self._held) > MAX_HELD:
-                self._held.popitem(last=False)
+            if row not in self._held:  # by another thread
+                self._held[row] = found
+                self._num_bytes += sum(pixels.nbytes for pixels in found)
+            while self._num_bytes > MAX_HELD:
+                _, oldest = self._held.popitem(last=False)
+                self._num_bytes -= sum(pixels.nbytes for pixels in oldest)
         return found
 
     def _read(self, picture: Picture) -> list[np.ndarray]:
