@@ -73,7 +73,8 @@ def color_agreement(
     if duller < GRAY:
         tone = float(np.median(abs(_grays(left) - _grays(right))[within][colored]))
         return float(not plain or tone < GRAY_TONE or brighter < 2 * GRAY)
-    if _other_hues(mine, theirs, ((light > CLIPPED[0]) & (light < CLIPPED[1])).all(axis=0)):
+    clipped = np.logical_or.reduce((light < CLIPPED[0]) | (light > CLIPPED[1]), axis=0)
+    if _other_hues(mine, theirs, ~clipped):
         return 0.0
     scale, shift = _saturation_and_shift(mine, theirs)
     limit = PLAIN_SATURATION if plain else MOST_SATURATION
@@ -82,7 +83,6 @@ def color_agreement(
     gap = np.linalg.norm(theirs - scale * mine - shift, axis=1)
     expected = np.maximum(scale * strength[0], strength[1])
     agree = gap <= np.maximum(NEAR, near_share * expected)
-    clipped = ((light < CLIPPED[0]) | (light > CLIPPED[1])).any(axis=0)
     wrong = colored & ~clipped & ~agree
     if plain:
         wrong |= colored & _recolored(_grays(left)[within], _grays(right)[within], colored)

@@ -95,12 +95,12 @@ def local_differences(
     largest = sure[np.argsort(-total[sure], kind="stable")[:MOST_REGIONS]]
     one, other, apart = (_parts(blocks)[different] for blocks in (mine, toned, gap))
     down, right = rows[different], columns[different]
-    explained = whole = 0.0
+    rearranged = whole = 0.0
     for number in largest.tolist():
         at = region == number
         whole += total[number]
         if _same_ink(one[at].ravel(), other[at].ravel()):
-            explained += total[number]
+            rearranged += total[number]
             continue
         gray = abs(np.sort(one[at], axis=None) - np.sort(other[at], axis=None)).mean()
         # The gap has been freed of a difference of level, which is one of tones.
@@ -109,8 +109,8 @@ def local_differences(
             a, b = (_at_parts(image[..., plane], down[at], right[at]) for image in colors)
             gray += abs(np.sort(a) - np.sort(b)).mean()
             difference += abs(a - b).mean()
-        explained += total[number] * max(0.0, 1 - gray / max(difference, 1e-3))
-    return Differences(len(sure), float(explained / whole))
+        rearranged += total[number] * max(0.0, 1 - gray / max(difference, 1e-3))
+    return Differences(len(sure), float(rearranged / whole))
 
 
 def part_powers(gap: np.ndarray) -> np.ndarray:
