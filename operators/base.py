@@ -138,7 +138,7 @@ class QualityOperator(foo.Operator):
         try:
             result = self.run(samples, progress, **parameters)
             if (index := parameters.get("neighbors")) is not None:
-                result = {**result, "neighbors": told_of_index(samples._dataset, index)}
+                result = {**result, "neighbors": told_of_index(samples._root_dataset, index)}
             return result
         except UserError:
             raise
