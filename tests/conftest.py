@@ -61,9 +61,13 @@ def pytest_configure():
 
 
 def pytest_collection_modifyitems(items):
+    # Made by list_slow.py.
+    slow = set(Path(__file__).with_name("slow.txt").read_text().split("\n"))
     for item in items:
         if "app" in item.fixturenames:
             item.add_marker("browser")
+        if item.nodeid.partition("[")[0] in slow:
+            item.add_marker("slow")
 
 
 @pytest.fixture(scope="session", autouse=True)
