@@ -21,7 +21,6 @@ from ..storage.search_index import check_index_key
 from ..storage.target import Target
 from ..storage.targets import resolve_target
 from ..storage.text_states import edited_since
-from ..storage.texts import text_fields
 from .base import QualityOperator
 from .form_fields import (
     NOT_CHOSEN,
@@ -31,6 +30,7 @@ from .form_fields import (
     index_input,
     model_input,
     patches_input,
+    texts_input,
 )
 
 
@@ -137,16 +137,12 @@ class ComputeEmbeddings(QualityOperator):
             check_index_key(target, field, key)
         inputs.bool("more_options", default=False, label="More options", view=types.SwitchView())
         more = bool(ctx.params.get("more_options"))
-        texts = text_fields(target) if more or text_field or embeds_texts_only(model) else []
-        if texts:
-            choice_input(
+        if more or text_field or embeds_texts_only(model):
+            texts_input(
+                target,
                 inputs,
-                "text_field",
-                texts,
-                label="Texts",
-                description="Embed the texts of a field; the model is "
-                "text:<sentence-transformers name or folder>, words:<file>, clip "
-                "or open_clip:…",
+                "Embed the texts of a field; the model is text:<sentence-transformers name or "
+                "folder>, words:<file>, clip or open_clip:…",
                 none="None: embed the images",
             )
         if more:

@@ -11,10 +11,16 @@ from ..checks.parameters import checked_threshold
 from ..checks.progress import Progress, counted, duration
 from ..markup import code, markdown
 from ..storage.targets import resolve_target
-from ..storage.texts import text_fields
 from ..storage.vectors import vector_fields
 from .base import QualityOperator
-from .form_fields import choice_input, labels_input, patches_input, run_key_input, split_input
+from .form_fields import (
+    choice_input,
+    labels_input,
+    patches_input,
+    run_key_input,
+    split_input,
+    texts_input,
+)
 from .words import counted_of, skipped_lines
 
 # For the forecast in the form: images read per second by two cores, and the time to start.
@@ -150,17 +156,12 @@ class FindDuplicates(QualityOperator):
             description="Which sample represents its group; samples of the test split always "
             "come first",
         )
-        texts = text_fields(target)
-        if texts:
-            choice_input(
-                inputs,
-                "text_field",
-                texts,
-                label="Texts",
-                description="Compare the texts of a field instead of images; not needed for "
-                "embeddings of texts",
-                none="None, or the texts that were embedded",
-            )
+        texts_input(
+            target,
+            inputs,
+            "Compare the texts of a field instead of images; not needed for embeddings of texts",
+            none="None, or the texts that were embedded",
+        )
         params = self._parameters(ctx.params, from_form=True)
         checked_threshold(params["threshold"])
         chosen = params["embeddings"] if params["embeddings"] in fields else None

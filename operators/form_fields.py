@@ -20,6 +20,7 @@ from ..storage.runs import read_run
 from ..storage.search_index import default_index_key
 from ..storage.target import Target
 from ..storage.targets import resolve_target
+from ..storage.texts import text_fields
 from ..storage.vectors import vector_fields
 
 # For the forecast of embeddings: what loading torch and a model takes, and images per second on two
@@ -244,6 +245,12 @@ def model_input(inputs: types.Object, description: str) -> None:
     models.add_choice("clip", label="clip", description="OpenCLIP ViT-B-32, 512 dimensions")
     models.add_choice("cnn", label="cnn", description="EfficientNet-Lite0, small and fast")
     inputs.str("model", default="clip", view=models, label="Model", description=description)
+
+
+def texts_input(target: Target, inputs: types.Object, description: str, *, none: str) -> None:
+    """The form's choice of a field of texts, where there is one."""
+    if texts := text_fields(target):
+        choice_input(inputs, "text_field", texts, label="Texts", description=description, none=none)
 
 
 def embedding_seconds(model: str, count: int, rate: float | None = None) -> float:

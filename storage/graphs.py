@@ -16,7 +16,7 @@ import numpy as np
 from ..analysis.found_neighbors import graph_of_found
 from ..analysis.neighbors import NeighborGraph, neighbor_graph
 from .arrays import decode, encode
-from .index_search import check_index, check_recall, find_in_index, open_index
+from .index_search import check_recall, find_in_index, open_index
 from .locks import guard, writing
 from .references import delete_run
 from .runs import (
@@ -85,7 +85,7 @@ def get_graph(
         if neighbors is None:
             graph = neighbor_graph(vectors.matrix, wanted, seed=seed, progress=progress)
         else:
-            graph = _graph_of_index(target, embeddings, vectors, wanted, seed, progress, neighbors)
+            graph = _graph_of_index(target, vectors, wanted, seed, progress, neighbors)
         _store_graph(target, key, embeddings, vectors, graph, seed, neighbors)
         _forget_oldest(target.dataset, prefix)
     return graph, False
@@ -100,14 +100,12 @@ def _of_source(fingerprint: str, neighbors: str | None) -> str:
 
 def _graph_of_index(
     target: Target,
-    embeddings: str,
     vectors: VectorSet,
     k: int,
     seed: int | None,
     progress: Callable[[float], None] | None,
     brain_key: str,
 ) -> NeighborGraph:
-    check_index(target, embeddings, brain_key)
     index = open_index(target, brain_key)
     found = find_in_index(index, target, vectors, min(k, len(vectors.ids) - 1), progress)
     graph = graph_of_found(vectors.matrix, found, k, index.config.method, seed)

@@ -105,6 +105,14 @@ def test_what_is_found_is_the_same(numbers, find_outliers, backend):
     assert "from the similarity index `theirs`" in str(text)
 
 
+def test_what_reads_no_neighbors_says_nothing_of_them(numbers, backend):
+    visualize = foo.get_operator("@embedding/quality/compute_visualization")
+    index_of(numbers, backend)
+    result = visualize(numbers, embeddings="pixels", method="pca", neighbors="theirs")
+    assert result["num_points"] == COUNT and result["neighbors"] is None
+    assert "similarity index" not in str(visualize._output(result).to_json())
+
+
 def test_a_view_has_neighbors_of_its_own(numbers, find_outliers, backend):
     view = index_of(numbers, backend).match_labels(filter=fo.ViewField("label") < "3")
     result = find_outliers(view, neighbors="theirs")
