@@ -20,7 +20,7 @@ from .locks import guard, writing
 from .names import check_name, check_unclaimed, free_view_name, own_views, owns_field
 from .ownership import MARK, mark, view_description
 from .paths import check_writable, delete_field
-from .references import delete_view
+from .references import delete_view, save_view
 from .runs import Run, RunFacts, read_run, write_results, write_run
 from .target import Target
 
@@ -282,7 +282,7 @@ def _save_views(dataset: fo.Dataset, run: Run, views: Views) -> tuple[str, ...]:
     written = []
     for what, (view, shows) in views.items():
         name = free_view_name(dataset, f"{run.key}: {what}")
-        dataset.save_view(name, view, view_description(shows, run.operator, run.key))
+        save_view(dataset, name, view, view_description(shows, run.operator, run.key))
         written.append(name)
     return tuple(written)
 

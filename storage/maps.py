@@ -10,10 +10,10 @@ import numpy as np
 
 from ..errors import UserError
 from .arrays import decode, encode
-from .locks import writing
+from .locks import guard, writing
 from .names import is_used
 from .ownership import MARK
-from .references import delete_brain_run, replace_brain_run, sweep
+from .references import delete_brain_run, reload_brain_runs, replace_brain_run, sweep
 from .runs import Run, RunFacts
 from .target import About, Target
 from .vectors import VectorSet
@@ -198,6 +198,8 @@ def write_map(
     brain_method = config.build()
     with writing(dataset, brain_key) as lock:
         sweep(dataset, brain_key)
+        with guard:
+            reload_brain_runs(dataset)
         if dataset.has_brain_run(brain_key):
             before = begin_removal(dataset, brain_key)
             before.build().cleanup(dataset, brain_key)

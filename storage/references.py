@@ -25,6 +25,32 @@ logger = logging.getLogger(__name__)
 RUNS, BRAIN_RUNS = "runs", "brain_methods"
 
 
+def save_view(dataset: fo.Dataset, name: str, view: fo.DatasetView, description: str) -> None:
+    """Saves a view under a name that is free, as ``dataset.save_view`` does.
+
+    That one writes the list of all saved views as it has just read it, and with it takes away
+    what another process saves in that moment, and brings back what another deletes.
+    """
+    now = datetime.datetime.now(datetime.timezone.utc)
+    stages = view._serialize(include_uuids=False)
+    document = foo.SavedViewDocument(
+        dataset_id=dataset._doc.id,
+        name=name,
+        slug=dataset._validate_saved_view_name(name),
+        description=description,
+        view_stages=[json_util.dumps(one) for one in stages],
+        created_at=now,
+        last_modified_at=now,
+    )
+    document.save(upsert=True)
+    _update(dataset, {"$push": {"saved_views": document.id}})
+    dataset._doc.reload("saved_views")
+    view._set_name(name)
+    if view._is_generated:  # the patches that a view is made of stay with it
+        view._dataset._doc.persistent = True
+        view._dataset.save()
+
+
 def delete_view(dataset: fo.Dataset, name: str) -> None:
     """Deletes a saved view that the dataset has."""
     document = next(one for one in dataset._doc.get_saved_views() if one.name == name)
@@ -51,6 +77,12 @@ def delete_brain_run(dataset: fo.Dataset, key: str) -> None:
     _forget_run(dataset, BRAIN_RUNS, key)
     dataset._brain_cache.pop(key, None)
     _discard_run(document)
+
+
+def reload_brain_runs(dataset: fo.Dataset) -> None:
+    """Reads which brain runs there are: another process may have deleted or stored some."""
+    dataset._doc.reload(BRAIN_RUNS)
+    dataset._brain_cache.clear()
 
 
 def replace_brain_run(dataset: fo.Dataset, view: Any, key: str, brain_method: Any) -> None:

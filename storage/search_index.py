@@ -7,15 +7,17 @@ What the plugin keeps is its mark in the configuration of FiftyOne's run.
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import fiftyone as fo
 import numpy as np
 
 from ..embedding.weights import reported_loading
 from ..errors import UserError
+from .locks import guard, writing
 from .names import check_name
 from .ownership import MARK
-from .references import delete_brain_run, sweep
+from .references import delete_brain_run, reload_brain_runs, sweep
 from .runs import Run, RunFacts
 from .target import About, Target
 from .vectors import read_vectors
@@ -134,8 +136,6 @@ def create_index(
     Raises:
         UserError: if the embeddings cannot be searched, or the tower cannot be loaded
     """
-    import fiftyone.brain as fob
-
     check_searchable(target, embeddings)
     # With the mark from the beginning: FiftyOne registers a run before it computes it.
     options = {
@@ -147,24 +147,38 @@ def create_index(
         MARK: {"embeddings": target.dataset_path(embeddings)},
     }
     samples = target.view if target.is_frames else target.dataset
-    sweep(target.dataset, brain_key)
-    if target.dataset.has_brain_run(brain_key):
-        delete_brain_run(target.dataset, brain_key)
-    try:
-        if tower is None:
-            fob.compute_similarity(samples, **options)
-            return
-        settings = {"clip_model": tower.architecture, "pretrained": tower.pretrained}
-        weights = tower.pretrained if os.path.isfile(tower.pretrained) else None
-        with reported_loading(f"open_clip:{tower.architecture}", weights):
-            index = fob.compute_similarity(
-                samples, model="open-clip-torch", model_kwargs=settings, **options
-            )
-        _check_tower(index, tower)
-    except BaseException:
+    with writing(target.dataset, brain_key):
+        sweep(target.dataset, brain_key)
+        with guard:
+            reload_brain_runs(target.dataset)
         if target.dataset.has_brain_run(brain_key):
             delete_brain_run(target.dataset, brain_key)
-        raise
+        try:
+            _compute_index(samples, tower, options)
+        except BaseException:
+            if target.dataset.has_brain_run(brain_key):
+                delete_brain_run(target.dataset, brain_key)
+            raise
+
+
+def _compute_index(
+    samples: fo.core.collections.SampleCollection,
+    tower: TextTowerNames | None,
+    options: dict[str, Any],
+) -> None:
+    """Has FiftyOne compute an index, with a tower for prompts if there is one."""
+    import fiftyone.brain as fob
+
+    if tower is None:
+        fob.compute_similarity(samples, **options)
+        return
+    settings = {"clip_model": tower.architecture, "pretrained": tower.pretrained}
+    weights = tower.pretrained if os.path.isfile(tower.pretrained) else None
+    with reported_loading(f"open_clip:{tower.architecture}", weights):
+        index = fob.compute_similarity(
+            samples, model="open-clip-torch", model_kwargs=settings, **options
+        )
+    _check_tower(index, tower)
 
 
 def _check_tower(index: fo.core.brain.BrainResults, tower: TextTowerNames) -> None:

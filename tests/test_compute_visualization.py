@@ -10,6 +10,10 @@ import fiftyone.core.odm as odm
 import fiftyone.operators as foo
 import numpy as np
 import pytest
+from fiftyone_embedding_quality.checks import visualization
+from fiftyone_embedding_quality.checks.inputs import Inputs
+from fiftyone_embedding_quality.checks.progress import Progress
+from fiftyone_embedding_quality.checks.visualization import Layout
 from fiftyone_embedding_quality.storage import vectors as storage_vectors
 from fiftyone_embedding_quality.storage.targets import resolve_target
 from fiftyone_embedding_quality.storage.vectors import read_vectors
@@ -404,3 +408,31 @@ def test_a_plot_whose_points_another_process_has_deleted_is_listed(
     # The same call again puts it right.
     result = compute_visualization(clustered, embeddings="vectors", method="pca", brain_key="plot")
     assert result["num_points"] == len(clustered.load_brain_results("plot").points)
+
+
+@pytest.mark.parametrize("rivals", ["delete", "delete and store", "store"])
+def test_another_process_works_on_the_same_plot(clustered, rivals):
+    """This process has read the dataset before, and knows nothing of it."""
+
+    def meanwhile(share, text):
+        if text.startswith("Storing"):
+            fo.Dataset._instances.pop(clustered.name)
+            theirs = fo.load_dataset(clustered.name)
+            fo.Dataset._instances[clustered.name] = clustered
+            if "delete" in rivals:
+                foo.get_operator("@embedding/quality/delete_run")(theirs, run_key="plot")
+            if "store" in rivals:
+                lay_out(theirs, Progress())
+
+    def lay_out(dataset, progress):
+        inputs = Inputs(resolve_target(dataset), progress, embeddings="vectors")
+        visualization.compute_visualization(inputs, Layout("pca"), brain_key="plot")
+
+    if "delete" in rivals:
+        lay_out(clustered, Progress())
+    lay_out(clustered, Progress(meanwhile))
+    clustered.reload()
+    assert clustered.list_brain_runs() == ["plot"]
+    assert len(_points(clustered, "plot")) == 80
+    runs = odm.get_db_conn().runs
+    assert runs.count_documents({"_dataset_id": clustered._doc.id, "key": "plot"}) == 1

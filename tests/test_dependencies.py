@@ -41,7 +41,7 @@ PRIVATE = {
     "_changed_fields": ("dataset document", "storage/runs.py"),
     "_conv_forward": ("torch.nn.Conv2d", "embedding/precision.py"),
     "_convolution_pointwise": ("torch.ops.mkldnn", "embedding/precision.py"),
-    "_dataset": ("view", "storage/target.py storage/vectors.py"),
+    "_dataset": ("view", "storage/references.py storage/target.py storage/vectors.py"),
     "_doc": (
         "dataset",
         "checks/queues.py checks/thresholds.py panels/_open_sample.py storage/locks.py "
@@ -57,7 +57,10 @@ PRIVATE = {
     "_int_mm": ("torch", "analysis/_exact_search.py"),
     "_is_dynamic_groups": ("view", "operators/base.py storage/targets.py"),
     "_is_frames": ("view", "storage/others.py"),
-    "_is_generated": ("view", "checks/report.py panels/_open_sample.py storage/targets.py"),
+    "_is_generated": (
+        "view",
+        "checks/report.py panels/_open_sample.py storage/references.py storage/targets.py",
+    ),
     "_LABEL_LIST_FIELD": ("fiftyone.Detections", "storage/labels.py storage/paths.py"),
     "_linear_pointwise": ("torch.ops.mkldnn", "embedding/precision.py"),
     "_kneighbors": ("fiftyone.brain.SimilarityIndex", "storage/index_search.py"),
@@ -77,7 +80,9 @@ PRIVATE = {
         "storage/findings.py storage/locks.py storage/names.py storage/paths.py storage/vectors.py",
     ),
     "_serialize": ("view", "storage/references.py storage/separability.py"),
+    "_set_name": ("view", "storage/references.py"),
     "_source_collection": ("patches view", "storage/targets.py"),
+    "_validate_saved_view_name": ("dataset", "storage/references.py"),
 }
 
 

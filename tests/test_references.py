@@ -1,10 +1,13 @@
 """Half a saved view, or half a run, as a process that was killed leaves them."""
 
+import threading
+
 import fiftyone as fo
 import fiftyone.core.odm as foo
 import fiftyone.operators as foops
 import numpy as np
 import pytest
+from fiftyone_embedding_quality.storage.references import delete_view, save_view
 
 
 def operator(name):
@@ -136,3 +139,28 @@ def test_a_run_that_is_being_deleted_says_so(labeled, monkeypatch):
     find_outliers(dataset)
     (row,) = (r for r in operator("list_runs")(dataset)["runs"] if r["run_key"] == "outliers")
     assert row["finished"] and not row["stale"]
+
+
+def test_views_that_are_saved_at_once_are_all_kept(dataset):
+    """FiftyOne's own call loses some of them, and brings back what another process deletes."""
+    ROUNDS = 25
+    faults = []
+
+    def work(own, number):
+        try:
+            for round_ in range(ROUNDS):
+                save_view(own, f"view {number} of {round_}", own.limit(round_ + 1), "")
+                if round_ % 2:
+                    delete_view(own, f"view {number} of {round_}")
+        except Exception as error:
+            faults.append(error)
+
+    threads = [threading.Thread(target=work, args=(afresh(dataset), i)) for i in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not faults
+    kept = {f"view {number} of {round_}" for number in range(4) for round_ in range(0, ROUNDS, 2)}
+    assert set(afresh(dataset).list_saved_views()) == kept
+    assert len(stored(dataset)["saved_views"]) == len(kept)
