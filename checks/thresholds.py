@@ -22,7 +22,7 @@ from ..storage.kept import Kept
 from ..storage.labels import read_labels
 from ..storage.locks import writing
 from ..storage.reviews import TYPICAL, under_review
-from ..storage.runs import Run, read_results, read_run
+from ..storage.runs import Run, read_run, required_results
 from ..storage.staleness import last_touched
 from ..storage.target import Target
 from ..storage.targets import about_of
@@ -172,7 +172,7 @@ def _of_label_issues(target: Target, run: Run, names: list[str]) -> Scores:
     # Of patches, the suggestion is a name; labels without one suit better than any other.
     suggested = f"{run.key}_suggested" + ("" if target.patches_field else ".label")
     read = _columns(target, [*names, suggested])
-    results = read_results(target.dataset, run.key)
+    results = required_results(target.dataset, run)
     flagged = np.unpackbits(decode(results.flags)).astype(bool).tolist()
     own = {id_ for id_, flag in zip(results.ids.split(), flagged) if flag}
     now = np.array(read[names[1]], bool)

@@ -67,6 +67,8 @@ def write_reducer(
 def read_reducer(dataset: fo.Dataset, run: Run) -> StoredReducer | None:
     """The reducer of a run; None if there is none, or another one than the run names."""
     results = read_results(dataset, run.key)
+    if results is None:
+        return None
     fingerprint = getattr(results, "fingerprint", None)
     if fingerprint is None or fingerprint != run.facts.special.get("reducer"):
         return None

@@ -59,6 +59,37 @@ def delete_view(dataset: fo.Dataset, name: str) -> None:
     _discard_view(dataset, document)
 
 
+def stored_document(dataset: fo.Dataset, key: str) -> foo.RunDocument | None:
+    """The document of a custom run as it is in the database; None where there is none.
+
+    FiftyOne hands all threads of a process one object of a dataset, and its server reloads that at
+    each of the App's requests: what is written through it meanwhile would be lost, and an object
+    of our own would read all that the dataset has.
+    """
+    stored = foo.get_db_conn().datasets.find_one({"_id": dataset._doc.id}, {f"{RUNS}.{key}": True})
+    id_ = ((stored or {}).get(RUNS) or {}).get(key)
+    return foo.RunDocument.objects(id=id_).first() if id_ is not None else None
+
+
+def store_config(dataset: fo.Dataset, key: str, config: fo.RunConfig) -> foo.RunDocument:
+    """Stores the configuration of a custom run, of a new one or in place of an earlier one."""
+    document = stored_document(dataset, key)
+    if document is not None:
+        document.config = config.serialize()
+        document.save()
+        return document
+    document = foo.RunDocument(
+        dataset_id=dataset._doc.id,
+        key=key,
+        version=foc.VERSION,
+        timestamp=datetime.datetime.utcnow(),
+        config=config.serialize(),
+    )
+    document.save(upsert=True)
+    _update(dataset, {"$set": {f"{RUNS}.{key}": document.id}})
+    return document
+
+
 def delete_run(dataset: fo.Dataset, key: str) -> None:
     """Deletes a custom run that the dataset has, with its results."""
     document = dataset._doc.runs[key]
@@ -177,8 +208,9 @@ def _update(
     dataset: fo.Dataset, change: dict[str, Any], also: dict[str, Any] | None = None
 ) -> None:
     now = datetime.datetime.now(datetime.timezone.utc)
+    sets = {**change.pop("$set", {}), "last_modified_at": now}
     foo.get_db_conn().datasets.update_one(
-        {"_id": dataset._doc.id, **(also or {})}, {**change, "$set": {"last_modified_at": now}}
+        {"_id": dataset._doc.id, **(also or {})}, {**change, "$set": sets}
     )
 
 

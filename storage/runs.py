@@ -11,14 +11,16 @@ import logging
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from types import SimpleNamespace
 from typing import Any
 
 import fiftyone as fo
+from bson import json_util
 
 from ..errors import UserError
 from .locks import guard
 from .ownership import METHOD_PREFIX
-from .references import forget_results, sweep
+from .references import forget_results, store_config, stored_document, sweep
 from .target import About, Target
 
 # What a run says while it is being deleted.
@@ -285,16 +287,28 @@ def model_of(target: Target, embeddings: str | None) -> str | None:
     return next((run.facts.model for run in runs if run is not None), None)
 
 
-def read_results(dataset: fo.Dataset, key: str) -> Any:
+def read_results(dataset: fo.Dataset, key: str) -> SimpleNamespace | None:
     """The results of a run, with their values as attributes; None if there are none to read."""
-    own = own_object(dataset)
-    if not own.has_run(key):
-        return None
     try:
-        return own.load_run_results(key, cache=False)
+        document = stored_document(dataset, key)
+        if document is None or not document.results:
+            return None
+        return SimpleNamespace(**json_util.loads(document.results.read().decode()))
     except Exception:  # half deleted by a process that was killed, say
         logger.debug("The results of the run %r cannot be read", key, exc_info=True)
         return None
+
+
+def required_results(dataset: fo.Dataset, run: Run) -> SimpleNamespace:
+    """The results of a run.
+
+    Raises:
+        UserError: if there are none to read
+    """
+    results = read_results(dataset, run.key)
+    if results is None:
+        raise UserError(f"The run {run.key!r} has no results; run it again")
+    return results
 
 
 def evaluated_ids(dataset: fo.Dataset, run: Run) -> tuple[str, ...] | None:
@@ -312,8 +326,7 @@ def write_run(dataset: fo.Dataset, run: Run, written_at: str | None = None) -> N
     with guard:
         if not run.finished:
             sweep(dataset, run.key)
-        own = own_object(dataset)
-        config = own.init_run(
+        config = dataset.init_run(
             method=METHOD_PREFIX + run.operator,
             fields=list(run.fields),
             facts=run.facts.as_dict(),
@@ -321,40 +334,31 @@ def write_run(dataset: fo.Dataset, run: Run, written_at: str | None = None) -> N
             views=list(run.views),
             written_at=written_at or now,
         )
-        # has_run() would read all runs that the dataset has.
-        if run.key in own._doc.runs:
-            own.update_run_config(run.key, config)
-        else:
-            own.register_run(run.key, config)
-        _hand_over(own, dataset, run.key)
+        _hand_over(store_config(dataset, run.key, config), dataset, run.key)
 
 
 def write_results(dataset: fo.Dataset, key: str, **values: Any) -> None:
     """Stores what is too large for the facts of a run, as JSON types."""
-    own = own_object(dataset)
-    forget_results(own._doc.runs[key])
-    own.save_run_results(key, own.init_run_results(key, **values), overwrite=True, cache=False)
+    document = stored_document(dataset, key)
+    if document is None:
+        raise UserError(f"The run {key!r} was deleted while its results were stored; run it again")
+    forget_results(document)
+    results = fo.RunResults(dataset, None, key, **values)
+    text = json_util.dumps(results.serialize()).encode()
+    document.results.put(text, content_type="application/json")
+    document.save()
     with guard:
-        _hand_over(own, dataset, key)
+        _hand_over(document, dataset, key)
 
 
-def own_object(dataset: fo.Dataset) -> fo.Dataset:
-    """An object of the dataset that no other thread has.
-
-    FiftyOne hands all threads of a process the same object, and its server reloads that at each
-    of the App's requests, without our lock: a run that is stored meanwhile would be lost.
-    """
-    return fo.Dataset._make_instance(name=dataset.name, _create=False)
-
-
-def _hand_over(own: fo.Dataset, dataset: fo.Dataset, key: str) -> None:
+def _hand_over(stored: Any, dataset: fo.Dataset, key: str) -> None:
     """Makes a stored run known to the object that all threads have.
 
     To reload that would take a query for each sample that the caller holds, and what the caller
     has changed in them and not saved yet.
     """
     document = dataset._doc
-    document.runs[key] = own._doc.runs[key]
+    document.runs[key] = stored
     # It is stored already: a later dataset.save() must not write what others have replaced since.
     document._changed_fields = [
         name for name in document._changed_fields if name.partition(".")[0] != "runs"

@@ -22,7 +22,7 @@ from .kept import Kept
 from .labels import LabelField, label_field_of, label_fields
 from .maps import latest_trust
 from .paths import patches_fields
-from .runs import Run, plugin_runs, read_results
+from .runs import Run, plugin_runs, required_results
 from .staleness import Reader, last_touched, stale_reasons
 from .target import Target
 from .targets import about_of, resolve_target
@@ -136,9 +136,7 @@ def read_separability(dataset: fo.Dataset, run: Run) -> StoredSeparability:
 
 
 def _read_report(dataset: fo.Dataset, run: Run) -> StoredSeparability:
-    results = read_results(dataset, run.key)
-    if results is None:
-        raise UserError(f"The run {run.key!r} has no results; run it again")
+    results = required_results(dataset, run)
     ids = tuple(results.ids.split())
     codes = getattr(results, "codes", None)
     return StoredSeparability(

@@ -27,6 +27,8 @@ os.environ |= {
     "FIFTYONE_DATABASE_NAME": f"quality-tests-{uuid.uuid4().hex[:8]}",
     "FIFTYONE_PLUGINS_DIR": str(_plugins),
     "FIFTYONE_DEFAULT_DATASET_DIR": str(Path(_home.name) / "datasets"),
+    # Else FiftyOne reads the definitions of all plugins anew for each call and each click.
+    "FIFTYONE_PLUGINS_CACHE_ENABLED": "true",
     "FIFTYONE_DO_NOT_TRACK": "true",
     "FIFTYONE_SHOW_PROGRESS_BARS": "false",
 }

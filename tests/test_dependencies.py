@@ -64,7 +64,6 @@ PRIVATE = {
     "_LABEL_LIST_FIELD": ("fiftyone.Detections", "storage/labels.py storage/paths.py"),
     "_linear_pointwise": ("torch.ops.mkldnn", "embedding/precision.py"),
     "_kneighbors": ("fiftyone.brain.SimilarityIndex", "storage/index_search.py"),
-    "_make_instance": ("fiftyone.Dataset", "storage/runs.py"),
     "_model": ("zoo model", "embedding/networks.py"),
     "_reload_docs": ("fiftyone.Sample", "storage/findings.py"),
     "_reorder_linear_weight": ("torch.ops.mkldnn", "embedding/precision.py"),
