@@ -15,7 +15,6 @@ from ._figures import CONFIG, history
 from ._measures import percent
 from ._state import get_state
 from ._tables import compact_table, wrapping_row
-from ._threshold import OPEN, draw_threshold
 
 if TYPE_CHECKING:
     from .dataset_quality import DatasetQuality
@@ -133,8 +132,6 @@ def _card(
     if not card.solved:
         _pictures(panel, ctx, number, card)
     _actions(panel, ctx, events, number, card)
-    if found.kind not in WHOLE and has_threshold(card.run):
-        draw_threshold(panel, ctx, events, number, card.run)
 
 
 def _pictures(panel: types.Object, ctx: Any, number: int, card: Card) -> None:
@@ -184,8 +181,7 @@ def _actions(
     if found.check == DUPLICATES.name and card.run.facts.about.patches_field is None:
         action("groups", "Groups", "filter_none", events.on_groups)
     if decides and has_threshold(card.run):
-        is_open = get_state(ctx, OPEN) == card.run.key
-        action("threshold", "Threshold", "tune", events.on_threshold, open=not is_open)
+        action("threshold", "Threshold", "tune", events.on_threshold, open=True)
     if found.check == DUPLICATES.name and decides:
         action("remove", "Remove…", "delete_sweep", events.on_remove)
     if found.check == SEPARABILITY.name:

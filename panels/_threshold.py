@@ -1,10 +1,14 @@
-"""The threshold of a card of "Dataset quality": a histogram, a slider with a live count, Apply."""
+"""The threshold of a finding of "Dataset quality": a histogram, a slider with a live count, Apply.
+
+While it is open the panel shows nothing else: FiftyOne's App draws the whole panel for each move.
+"""
 
 from typing import TYPE_CHECKING, Any
 
 import fiftyone.operators.types as types
 
 from ..checks.thresholds import STEPS, Scores, read_scores
+from ..markup import code
 from ..storage.runs import Run
 from ._figures import BLUE, CONFIG, GRAY, ORANGE, Figure
 from ._state import get_state
@@ -22,12 +26,29 @@ def new_slider(ctx: Any) -> dict[str, int]:
     return {SLIDERS: int(get_state(ctx, SLIDERS) or 0) + 1}
 
 
-def draw_threshold(
-    panel: types.Object, ctx: Any, events: "DatasetQuality", number: int, run: Run
-) -> None:
-    """Adds histogram, slider and buttons, if the run's threshold is open."""
-    if get_state(ctx, OPEN) != run.key:
-        return
+def draw_threshold(panel: types.Object, ctx: Any, events: "DatasetQuality", run: Run) -> None:
+    """Adds histogram, slider and buttons, and nothing else: each move draws all of it anew."""
+    panel.md(f"**Threshold of {code(run.key)}**", name="threshold_of_run")
+    row = panel.h_stack("threshold_head", gap=1, componentsProps=wrapping_row())
+    of_run = {"run_key": run.key}
+    row.btn(
+        "all_findings",
+        "All findings",
+        icon="arrow_back",
+        variant="outlined",
+        on_click=events.on_threshold,
+        params={**of_run, "open": False},
+    )
+    flagged = f"{run.key}: flagged"
+    if flagged in run.views:
+        row.btn(
+            "show_flagged",
+            "Show",
+            icon="visibility",
+            variant="outlined",
+            on_click=events.on_show,
+            params={**of_run, "view": flagged},
+        )
     scores = read_scores(ctx.dataset, run)
     # The slider knows no 0: with less than its least value, it would report a change of its own.
     own = min(max(round(scores.nearest() * STEPS), 1), STEPS - 1)
@@ -36,7 +57,7 @@ def draw_threshold(
     slider = f"slider{get_state(ctx, SLIDERS)}"
     chosen = round(get_state(ctx, slider) or own)
     data, layout = _histogram(scores, chosen)
-    panel.plot(f"histogram{number}", data=data, layout=layout, config=CONFIG)
+    panel.plot("histogram", data=data, layout=layout, config=CONFIG)
     panel.float(
         slider,
         label="Quality" if scores.low else "Score",
@@ -46,11 +67,11 @@ def draw_threshold(
         view=types.SliderView(value_label_display="off"),  # it would say 1.000000
         on_change=events.on_slide,
     )
-    panel.md(_forecast(scores, chosen / STEPS), name=f"above{number}")
-    row = panel.h_stack(f"thresholds{number}", gap=1, componentsProps=wrapping_row())
-    apply = {"run_key": run.key, "threshold": chosen / STEPS}
+    panel.md(_forecast(scores, chosen / STEPS), name="above")
+    row = panel.h_stack("thresholds", gap=1, componentsProps=wrapping_row())
+    apply = {**of_run, "threshold": chosen / STEPS}
     row.btn(
-        f"apply{number}",
+        "apply",
         f"Flag {'up to' if scores.low else 'from'} {chosen / STEPS:.2f}",
         icon="done",
         variant="contained",
@@ -60,7 +81,7 @@ def draw_threshold(
     )
     if scores.moved:
         row.btn(
-            f"reset{number}",
+            "reset",
             "Reset",
             icon="undo",
             variant="outlined",

@@ -14,16 +14,16 @@ import fiftyone.operators.types as types
 
 from ..checks.card_actions import groups_view, mark_solved, shown_fields, tag_view
 from ..checks.overview import read_cards
-from ..checks.thresholds import move_threshold
+from ..checks.thresholds import has_threshold, move_threshold
 from ..checks.update import repeatable, stale_runs
 from ..errors import UserError
 from ..storage.locks import guard
 from ..storage.runs import DESCRIBING, Run, plugin_runs, read_run
 from ._open_sample import open_queue, show_view
 from ._overview import TAGGED, draw_nothing, draw_overview
-from ._state import set_state
+from ._state import get_state, set_state
 from ._tables import fitted
-from ._threshold import OPEN, new_slider
+from ._threshold import OPEN, draw_threshold, new_slider
 
 logger = logging.getLogger(__name__)
 
@@ -88,6 +88,7 @@ class DatasetQuality(foo.Panel):
 
     @guarded
     def on_refresh(self, ctx: Any) -> None:
+        set_state(ctx, {OPEN: None})
         self._ask(ctx)
 
     @guarded
@@ -127,7 +128,7 @@ class DatasetQuality(foo.Panel):
 
     @guarded
     def on_threshold(self, ctx: Any) -> None:
-        """Opens the threshold of a finding, or closes it, as the button was drawn to do."""
+        """Shows the threshold of a finding, or all findings again."""
         key = ctx.params["run_key"] if ctx.params["open"] else None
         set_state(ctx, {OPEN: key, **new_slider(ctx)})
 
@@ -203,6 +204,11 @@ class DatasetQuality(foo.Panel):
     def _render(self, ctx: Any, panel: types.Object) -> None:
         if ctx.dataset is None:
             panel.md("Open a dataset first", name="hint")
+            return
+        key = get_state(ctx, OPEN)
+        opened = None if key is None else read_run(ctx.dataset, key)
+        if opened is not None and has_threshold(opened):
+            draw_threshold(panel, ctx, self, opened)
             return
         runs, cards = _runs(ctx), read_cards(ctx.dataset)
         if not runs:

@@ -214,5 +214,5 @@ def test_a_threshold_is_moved_and_put_back(app, digits_with_copies):
         dataset.reload()
         assert len(dataset.load_saved_view(view)) == own
         app.settle()  # an event that is answered later than it draws the panel as it was
-        buttons.nth(place).click()
+        panel.get_by_role("button", name="All findings").click()
         expect(thumb).to_have_count(0)
