@@ -11,6 +11,7 @@ ROOMS := analysis checks demo embedding operators panels pictures report storage
 # The demo's FiftyOne sees this checkout as its only plugin, whatever else is installed.
 export FIFTYONE_PLUGINS_DIR := $(CURDIR)/$(VENV)/plugins
 export FIFTYONE_DO_NOT_TRACK := true
+export FIFTYONE_PLUGINS_CACHE_ENABLED := true
 
 # Tests run in one process more than there are cores, up to four, each file in one of them: those of
 # the App wait for a browser.
