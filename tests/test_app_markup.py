@@ -18,6 +18,9 @@ CLASSES = (
 )  # fmt: skip
 PANEL = "class_separability"
 
+# Those whose card is opened; all stand in the table and the figures.
+OPENED = ("![x]", "<b>", "`tick`", "# head", "1. one", "$x$", " lead", "long ", "[a](")
+
 
 @pytest.fixture
 def named(digit_files):
@@ -45,7 +48,11 @@ def test_the_panel_shows_names_as_they_are(app, named):
     app.screenshot("markup-table")
     shown = [row["label"] for row in named.load_run_results("separability").report["classes"]][:15]
     for number, label in enumerate(shown):
-        panel.locator("table").last.locator("tbody tr").nth(number).locator("td").first.click()
+        name = panel.locator("table").last.locator("tbody tr").nth(number).locator("td").first
+        expect(name).to_contain_text(label[:9].strip())
+        if not label.startswith(OPENED):
+            continue
+        name.click()
         expect(panel.locator("strong").first).to_have_text(_as_text(label))
         assert panel.locator("strong img, strong a, h1, ol, .katex").count() == 0
         app.screenshot(f"markup-card-{CLASSES.index(label):02}")
