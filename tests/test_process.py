@@ -24,6 +24,7 @@ def _torch_threads_of_a_new_thread() -> int:
 
 def _settings() -> dict:
     from huggingface_hub import constants
+    from huggingface_hub.utils import logging as _hub_logging  # noqa: F401  (sets a level)
 
     loggers = [logging.getLogger(), *map(logging.getLogger, ("huggingface_hub", "open_clip"))]
     return {
@@ -244,6 +245,25 @@ def test_two_loads_without_a_hub_leave_no_trace(monkeypatch, unusual, caplog):
     assert len(levels) == 1
     assert not [record for record in caplog.records if "download" in record.message.lower()]
     assert _settings() == unusual
+
+
+FIRST_LOADS = """
+from concurrent.futures import ThreadPoolExecutor
+from fiftyone_embedding_quality.embedding.registry import load_model
+from huggingface_hub import constants
+
+constants.ENDPOINT, constants.HF_HUB_CACHE = "http://127.0.0.1:9", "/nonexistent"
+with ThreadPoolExecutor(2) as pool:
+    loads = [pool.submit(load_model, name) for name in ("clip", "timm:resnet18.a1_in1k")]
+    print(*(type(load.exception()).__name__ for load in loads))
+"""
+
+
+@pytest.mark.slow
+def test_libraries_that_two_threads_import_at_once():
+    """In a process in which nobody has imported them."""
+    done = subprocess.run([sys.executable, "-c", FIRST_LOADS], capture_output=True, text=True)
+    assert done.stdout.split() == ["UserError", "UserError"], done.stderr
 
 
 def test_messages_are_dropped_in_this_thread_only(caplog):
