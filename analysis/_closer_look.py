@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import cv2
 import numpy as np
 
-from ..pictures.small_pictures import SIDE
+from ..pictures.small_images import SIDE
 from ._aligned_images import Blocks, Overlaid, correlations, overlaid, resizing
 from ._block_colors import color_agreement, surfaces_agree
 from ._local_differences import PART, Differences, local_differences, part_powers

@@ -9,8 +9,8 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from ..pictures.small_pictures import SIDE, SmallPictures
-from ._picture_pairs import MIN_OTHER_OVERLAP, agreement_of, align, contrast, details_of, threads
+from ..pictures.small_images import SIDE, SmallImages
+from ._image_pairs import MIN_OTHER_OVERLAP, agreement_of, align, contrast, details_of, threads
 
 # Rings, the outermost as a share of the shorter half side, and angles on each: 5 degrees apart.
 RINGS, OUTERMOST, ANGLES = 14, 0.95, 72
@@ -19,7 +19,7 @@ RINGS, OUTERMOST, ANGLES = 14, 0.95, 72
 RING_GATE, TASK = 0.6, 64
 
 
-def compare_turned(small: SmallPictures, pairs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def compare_turned(small: SmallImages, pairs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Compares pairs (m, 2) that may be turned against each other.
 
     Returns:

@@ -259,7 +259,7 @@ def test_the_closed_form_is_what_walks_count():
     assert np.isnan(found[6]).all() and np.allclose(found[:6], rows, atol=1e-5)
 
 
-def test_pictures_that_share_albums_are_alike(dataset):
+def test_images_that_share_albums_are_alike(dataset):
     module = example("graph_embeddings")
     random = np.random.default_rng(51)
     shelves = {"coast": ["dunes", "piers", "gulls"], "peak": ["huts", "glaciers", "ravens"]}

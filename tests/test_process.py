@@ -1,5 +1,6 @@
 """Settings of the process are restored exactly, whoever leaves last; quotas of containers count."""
 
+import functools
 import itertools
 import logging
 import os
@@ -207,7 +208,7 @@ def test_many_threads_overlap_at_random(unusual):
 
 
 def test_two_operators_that_overlap_restore_everything(digits, photos, compute_embeddings, unusual):
-    """Embedding with a real model and comparing pictures, twice each at once."""
+    """Embedding with a real model and comparing images, twice each at once."""
     import fiftyone.operators as foo
 
     find_duplicates = foo.get_operator("@embedding/quality/find_duplicates")
@@ -396,9 +397,11 @@ def test_what_the_machine_lacks_is_told_by_the_operator(words, digits, monkeypat
     import fiftyone.operators as foo
 
     operator = foo.get_operator("@embedding/quality/list_runs")
-    monkeypatch.setattr(type(operator), "run", lambda *_, **__: FAULTS[words]())
+    # What is remembered of its signature is that of the real one, for the tests that follow.
+    like_run = functools.wraps(type(operator).run)
+    monkeypatch.setattr(type(operator), "run", like_run(lambda *_, **__: FAULTS[words]()))
     with pytest.raises(ValueError, match=f"list_runs was interrupted: .*{words}.*run it again"):
         operator(digits)
-    monkeypatch.setattr(type(operator), "run", lambda *_, **__: {}["a defect"])
+    monkeypatch.setattr(type(operator), "run", like_run(lambda *_, **__: {}["a defect"]))
     with pytest.raises(KeyError):
         operator(digits)

@@ -74,9 +74,9 @@ def add_sounds(dataset: fo.Dataset, files: dict[Path, str], folder: Path) -> Non
     samples = []
     for recording, label in files.items():
         sound = read_sound(recording)
-        picture = folder / f"{recording.stem}.png"
-        draw_spectrogram(picture, sound)
-        sample = fo.Sample(str(picture), recording=str(recording), mfcc=embed_sound(sound))
+        image = folder / f"{recording.stem}.png"
+        draw_spectrogram(image, sound)
+        sample = fo.Sample(str(image), recording=str(recording), mfcc=embed_sound(sound))
         sample["instrument"] = fo.Classification(label=label)
         samples.append(sample)
     dataset.add_samples(samples)

@@ -66,7 +66,7 @@ def links_by_field(dataset: fo.Dataset, field: str) -> tuple[list[str], csr_matr
 
     Args:
         dataset: the dataset
-        field: of texts, or lists of texts: an album, the people on a picture, tags
+        field: of texts, or lists of texts: an album, the people in an image, tags
     """
     ids, values = dataset.values(["id", field])
     holders = defaultdict(list)
