@@ -1,4 +1,4 @@
-"""Properties of images that go with errors or with a label, as ``find_clusters`` reports them."""
+"""Properties of images associated with errors or a label, as ``find_clusters`` reports them."""
 
 import math
 from collections import Counter
@@ -49,12 +49,12 @@ class ImageSlices:
 
 
 def image_slices(inputs: Inputs, check_pictures: bool, by: str | None) -> ImageSlices:
-    """Asks which properties of images go with errors, and which with a label.
+    """Tests which properties of images are associated with errors, and which with a label.
 
     Args:
         inputs: with labels of at least two classes, or nothing is found
         check_pictures: whether the pixels are looked at
-        by: a field whose values are looked at as well, or None
+        by: a field whose values are tested as well, or None
 
     Raises:
         UserError: if ``by`` names no field with several values

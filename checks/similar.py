@@ -28,7 +28,7 @@ SIMILAR = Check(
         Column("duplicate", fo.BooleanField, "Whether it shows the same as the image file"),
     ),
     views={
-        "nearest": "What is most like the image file, the most similar first",
+        "nearest": "The samples most similar to the image file, most similar first",
         "duplicates": "What shows the same as the image file",
     },
     finding=FindingFields(

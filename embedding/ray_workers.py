@@ -159,7 +159,7 @@ def _connected() -> Iterator[None]:
     except Exception as error:
         raise UserError(
             f"engine='ray': no cluster could be reached or started: {_last_line(error)}. "
-            "RAY_ADDRESS names the address of a cluster"
+            "Set RAY_ADDRESS to the address of a cluster"
         ) from error
     try:
         yield
@@ -174,7 +174,7 @@ def _workers(num_blocks: int) -> tuple[int, dict[str, int], int]:
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     cores = [int(node["CPU"]) for node in nodes if node.get("CPU", 0) >= 1]
     if not cores:
-        raise UserError("engine='ray': the cluster has no CPU that is free to be used")
+        raise UserError("engine='ray': the cluster has no free CPU")
     if with_gpus := [node for node in nodes if node.get("GPU", 0) >= 1 and node.get("CPU", 0) >= 1]:
         gpus = sum(int(node["GPU"]) for node in with_gpus)
         each = max(1, min(int(node["CPU"] // node["GPU"]) for node in with_gpus))

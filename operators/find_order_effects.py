@@ -97,7 +97,7 @@ class FindOrderEffects(QualityOperator):
         if result["differ"]:
             lines = [
                 f"**{order.capitalize()} matters**: {nearby}",
-                "- split by chance or by what was recorded together, not by this order",
+                "- split at random, or by what was recorded together, not by this order",
             ]
             if apart := [str(row["part"]) for row in result["parts"] if row["apart"]]:
                 lines.append(
@@ -108,7 +108,7 @@ class FindOrderEffects(QualityOperator):
             lines = [f"**No effect of {order}** beyond chance among {result['judged']:,} {noun}"]
             lines.append(f"- {nearby}")
         if result["duplicates"] is None:
-            lines.append("- duplicates in a row count as well until `find_duplicates` was run")
+            lines.append("- consecutive duplicates count as well until `find_duplicates` has run")
         lines += skipped_lines(result)
         lines.append(f"- {duration(result['seconds'])} in all")
         return "\n".join(lines)

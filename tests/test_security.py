@@ -97,7 +97,7 @@ def _places(folder) -> dict[str, str]:
         "endless": "not a file",
         "loop": "symbolic",
     }
-    said |= {"program": "PostScript", "nothing": "empty", "absent": "not found", "\0": "zero byte"}
+    said |= {"program": "PostScript", "nothing": "empty", "absent": "not found", "\0": "null byte"}
     return {str(folder / f"{name}.png"): words for name, words in said.items()}
 
 
