@@ -194,7 +194,7 @@ def _tone(values: np.ndarray, others: np.ndarray) -> tuple[np.ndarray, np.ndarra
     order = np.lexsort((others, level))
     others = others[order]
     count = np.bincount(level, minlength=len(LEVELS))
-    known = np.flatnonzero(count > min(8, count.max() - 1))
+    known = np.flatnonzero(count > min(8, int(count.max()) - 1))
     start, count = (np.cumsum(count) - count)[known], count[known]
     low, middle, high = (others[start + count * quarter // 4] for quarter in (1, 2, 3))
     spread = np.maximum(high - middle, middle - low)

@@ -54,7 +54,7 @@ def _turned(
     # All turns at once: the correlation theorem, ring by ring.
     spectrum = np.fft.rfft(mine, axis=1).conj() * np.fft.rfft(theirs, axis=1)
     fits = np.fft.irfft(spectrum.sum(axis=0), ANGLES)
-    fits /= max(np.linalg.norm(mine) * np.linalg.norm(theirs), 1e-6)
+    fits /= max(float(np.linalg.norm(mine) * np.linalg.norm(theirs)), 1e-6)
     best = int(fits.argmax())
     if fits[best] < RING_GATE or best in (0, 1, ANGLES - 1):
         return None

@@ -155,7 +155,8 @@ def _near_links(
     """Pairs (m, 2) of texts that are alike: among neighbors, then with representatives."""
     pairs = np.concatenate([near_candidates(graph, copies).pairs, _same_sentences(words, copies)])
     pairs = np.unique(pairs, axis=0)
-    links = compared = np.empty((0, 2), np.int64)
+    links: np.ndarray = np.empty((0, 2), np.int64)
+    compared = links
     forbidden = set(map(tuple, np.sort(apart, axis=1).tolist()))
     for round_ in range(REPRESENTATIVE_ROUNDS + 1):
         step = None if round_ else part_of(progress, 0.0, 0.9)
@@ -219,5 +220,6 @@ def _evidence(
     similarity = np.full(len(pairs), np.nan, np.float32)
     if rows is not None:
         similarity = np.einsum("ij,ij->i", rows[array[:, 0]], rows[array[:, 1]])
-    agreement = np.array([text_set.agreement(*pair) for pair in compared], np.float32)
-    return PairEvidence(array, similarity, agreement, tuple(change_of(*pair) for pair in compared))
+    agreement = np.array([text_set.agreement(one, two) for one, two in compared], np.float32)
+    changes = tuple(change_of(one, two) for one, two in compared)
+    return PairEvidence(array, similarity, agreement, changes)

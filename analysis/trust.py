@@ -69,7 +69,7 @@ def plot_trust(
     if k < 1:
         return PlotTrust(1.0, 1.0, 0, num_rows)
 
-    sampled = np.arange(num_rows)
+    sampled: np.ndarray = np.arange(num_rows)
     if num_rows > sample:
         sampled = np.sort(np.random.default_rng(seed).choice(num_rows, sample, replace=False))
     # Rounding moves ranks by a few, which matters only where all rows are evaluated.

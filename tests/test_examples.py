@@ -179,7 +179,7 @@ def test_captions_go_through_a_service(paragraphs, connect, capsys):
 
     result = module.find_wrong_labels(paragraphs, "sense", model, "about")
     assert result["balanced_accuracy"] >= 0.8
-    assert "text-embedding-3-small: the classes are told" in capsys.readouterr().out
+    assert "text-embedding-3-small: the classes are recognized" in capsys.readouterr().out
 
 
 # A joint space
@@ -225,7 +225,7 @@ def test_friendships_tell_the_factions_of_the_karate_club(dataset, tmp_path, cap
     separability = result["compute_separability"]
     assert separability["model"] == "deepwalk of friendships" and separability["judged"] == 34
     assert separability["overall"]["balanced_accuracy"] >= 0.85
-    assert "faction is told by friends" in capsys.readouterr().out
+    assert "faction is predicted by friends" in capsys.readouterr().out
     assert operator("compute_visualization")(dataset, embeddings="friends", method="pca")
 
 
@@ -305,7 +305,7 @@ def test_sounds_are_told_by_their_instrument(dataset, tmp_path, capsys):
     assert set(sorted(quality, key=quality.get)[:3]) == wrong
     (row,) = [row for row in operator("list_runs")(dataset)["runs"] if row["run_key"] == "mfcc"]
     assert row["parameters"]["of"] == "audio"
-    assert "instruments are told" in capsys.readouterr().out
+    assert "instruments are recognized" in capsys.readouterr().out
 
 
 def test_the_coefficients_are_those_of_the_definition():
