@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Sequence
+from typing import cast
 
 import numpy as np
 
@@ -215,7 +216,9 @@ def _evidence(
     pairs = sorted(
         tuple(sorted((kept[int(group[row])], row))) for row in np.flatnonzero(~keep).tolist()
     )
-    compared = [(words[one], words[other]) for one, other in pairs]
+    # Only texts with words are in groups.
+    known = cast(Sequence[Words], words)
+    compared = [(known[one], known[other]) for one, other in pairs]
     array = np.array(pairs, np.int64).reshape(-1, 2)
     similarity = np.full(len(pairs), np.nan, np.float32)
     if rows is not None:
