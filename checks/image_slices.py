@@ -11,7 +11,7 @@ import numpy as np
 from ..storage.findings import Views
 from ..storage.metadata import read_slices
 from .inputs import Inputs
-from .progress import counted_notes
+from .progress import counted_notes, percent
 
 if TYPE_CHECKING:
     from ..analysis.properties import Slice
@@ -132,6 +132,6 @@ def _slice_as_dict(one: "Slice", names: tuple[str, ...]) -> dict[str, Any]:
 
 def _shows(row: Mapping[str, Any]) -> str:
     return (
-        f"Held-out predictions and labels disagree on {row['share']:.0%} of these, "
-        f"{row['rest']:.0%} of the rest; those that disagree first"
+        f"Held-out predictions and labels disagree on {percent(row['share'])} of these, "
+        f"{percent(row['rest'])} of the rest; those that disagree first"
     )

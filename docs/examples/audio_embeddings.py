@@ -90,7 +90,7 @@ def find_odd_sounds(dataset: fo.Dataset) -> dict:
     separability = foo.get_operator("@embedding/quality/compute_separability")(dataset, **call)
     issues = foo.get_operator("@embedding/quality/find_label_issues")(dataset, **call)
     accuracy = separability["overall"]["balanced_accuracy"]
-    print(f"instruments are recognized with a balanced accuracy of {accuracy:.0%};")
+    print(f"instruments are recognized with a balanced accuracy of {100 * accuracy:.0f} %;")
     print(f"{issues['flagged']} labels look wrong: saved view 'label_issues: flagged'")
     return {"balanced_accuracy": accuracy, "flagged": issues["flagged"]}
 

@@ -103,7 +103,9 @@ def what_the_graph_tells(dataset: fo.Dataset, field: str, label_field: str) -> d
         more = {"names": "labels", "min_size": 3} if name == "find_clusters" else {}
         result[name] = foo.get_operator(f"@embedding/quality/{name}")(dataset, **call, **more)
     accuracy = result["compute_separability"]["overall"]["balanced_accuracy"]
-    print(f"{label_field} is predicted by {field} with a balanced accuracy of {accuracy:.0%},")
+    print(
+        f"{label_field} is predicted by {field} with a balanced accuracy of {100 * accuracy:.0f} %,"
+    )
     print(f"{result['find_label_issues']['flagged']} labels look wrong, and there are")
     print(f"{result['find_clusters']['num_clusters']} clusters")
     return result
