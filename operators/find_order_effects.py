@@ -91,7 +91,7 @@ class FindOrderEffects(QualityOperator):
         noun, field = result["things"], result["parameters"]["order_by"]
         order = "the order of import" if field is None else f"the order of {code(field)}"
         nearby = (
-            f"{100 * result['nearby']:.1f} % of the nearest neighbors are within a hundredth of it, "
+            f"{100 * result['nearby']:.1f} % of nearest neighbors are within a hundredth of it, "
             f"{100 * result['nearby_expected']:.1f} % by chance (p = {result['p_value']:.3f})"
         )
         if result["differ"]:

@@ -179,7 +179,7 @@ def test_captions_go_through_a_service(paragraphs, connect, capsys):
 
     result = module.find_wrong_labels(paragraphs, "sense", model, "about")
     assert result["balanced_accuracy"] >= 0.8
-    assert "text-embedding-3-small: the classes are recognized" in capsys.readouterr().out
+    assert "text-embedding-3-small: balanced accuracy" in capsys.readouterr().out
 
 
 # A joint space

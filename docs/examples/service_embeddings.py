@@ -108,9 +108,7 @@ def find_wrong_labels(
         samples, embeddings=embeddings, label_field=label_field
     )
     accuracy = separability["overall"]["balanced_accuracy"]
-    print(
-        f"{issues['model']}: the classes are recognized with a balanced accuracy of {100 * accuracy:.0f} %"
-    )
+    print(f"{issues['model']}: balanced accuracy {100 * accuracy:.0f} %")
     print(f"{issues['flagged']} labels look wrong: saved view 'label_issues: flagged'")
     return {"balanced_accuracy": accuracy, "flagged": issues["flagged"]}
 
