@@ -58,6 +58,11 @@ def test_no_text_has_a_banned_word(room):
     assert paths and not found, "\n".join(found)
 
 
+def test_the_manifest_has_none_either():
+    text = (ROOT / "fiftyone.yml").read_text()
+    assert "label issues" in text and not banned(text)
+
+
 def test_the_report_has_none_either():
     page = (ROOT / "report" / "template.html").read_text()
     text = re.sub(r"<script>.*?</script>|\{[{%#].*?[}%#]\}|<[^>]*>", " ", page, flags=re.DOTALL)
