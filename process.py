@@ -8,6 +8,7 @@ thread's own, as torch's number of threads, no other thread sees a change at all
 
 import contextlib
 import errno
+import importlib
 import logging
 import re
 import sys
@@ -145,6 +146,16 @@ def _in_new_thread(function: Callable[[], T]) -> T:
     thread.start()
     thread.join()
     return results[0]
+
+
+def import_alone(name: str) -> Any:
+    """Imports a library that imports torchvision, while no other thread of ours imports one.
+
+    Two threads that import timm and open_clip for the first time at once both fail: the modules of
+    torchvision import each other in a circle, which only one thread at a time can walk.
+    """
+    with _shared.setdefault("imports", threading.Lock()):
+        return importlib.import_module(name)
 
 
 @contextlib.contextmanager

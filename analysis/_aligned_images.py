@@ -62,7 +62,7 @@ class Overlaid:
         mine, theirs = blocks.mine, blocks.theirs
         well = np.isfinite(blocks.moved[:, 0]) & (correlations(mine, theirs) > WELL_PLACED)
         middle = blocks.places[well][:, ::-1] * BLOCK + (BLOCK - 1) / 2
-        points = np.zeros((len(middle), 2, 6))
+        points: np.ndarray = np.zeros((len(middle), 2, 6))
         for axis in range(2):
             points[:, axis, 3 * axis : 3 * axis + 2] = middle
             points[:, axis, 3 * axis + 2] = 1

@@ -126,7 +126,7 @@ def measure_pairs(
         binomial_tail(edges_once.totals_of(found), independent[label], expected),
     )
     # Pairs that never occur have p = 1 and need not be held to be corrected for.
-    tests = (independent >= 2).sum() * (np.count_nonzero(count) - 1)
+    tests = int((independent >= 2).sum() * (np.count_nonzero(count) - 1))
     p_value = adjusted_p_values(np.minimum(p_value, 1), tests)
     predicted = _tally(codes, None).totals_of(found)
     of_class = edges.codes // max(num_classes, 1)

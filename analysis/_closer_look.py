@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import cv2
 import numpy as np
 
-from ..pictures.small_pictures import SIDE
+from ..pictures.small_images import SIDE
 from ._aligned_images import Blocks, Overlaid, correlations, overlaid, resizing
 from ._block_colors import color_agreement, surfaces_agree
 from ._local_differences import PART, Differences, local_differences, part_powers
@@ -194,7 +194,7 @@ def _tone(values: np.ndarray, others: np.ndarray) -> tuple[np.ndarray, np.ndarra
     order = np.lexsort((others, level))
     others = others[order]
     count = np.bincount(level, minlength=len(LEVELS))
-    known = np.flatnonzero(count > min(8, count.max() - 1))
+    known = np.flatnonzero(count > min(8, int(count.max()) - 1))
     start, count = (np.cumsum(count) - count)[known], count[known]
     low, middle, high = (others[start + count * quarter // 4] for quarter in (1, 2, 3))
     spread = np.maximum(high - middle, middle - low)

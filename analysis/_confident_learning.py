@@ -110,7 +110,7 @@ def _count_in_blocks(labels: np.ndarray, probabilities: LikelyClasses, joint: np
         for other in others:
             margin = block[:, label] - block[:, other]
             pruned[np.argsort(margin, kind="stable")[: joint[label, other]]] = True
-        wrong += np.count_nonzero(pruned & (block[:, label] < block.max(axis=1) - 1e-8))
+        wrong += int(np.count_nonzero(pruned & (block[:, label] < block.max(axis=1) - 1e-8)))
     return wrong
 
 

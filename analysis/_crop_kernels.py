@@ -12,9 +12,9 @@ from ._parallel import compiled
 
 
 @compiled
-def _shrink(picture, side, out):
+def _shrink(image, side, out):
     """Bilinear samples of a square image at (side, side), with mean 0 and length 1."""
-    size = picture.shape[0]
+    size = image.shape[0]
     step = np.float32(size / side)
     total = np.float32(0)
     for i in range(side):
@@ -25,12 +25,8 @@ def _shrink(picture, side, out):
             x = min((j + np.float32(0.5)) * step - np.float32(0.5), np.float32(size - 1))
             left = min(int(x), size - 2)
             right = x - left
-            value = (1 - below) * (
-                (1 - right) * picture[top, left] + right * picture[top, left + 1]
-            )
-            value += below * (
-                (1 - right) * picture[top + 1, left] + right * picture[top + 1, left + 1]
-            )
+            value = (1 - below) * ((1 - right) * image[top, left] + right * image[top, left + 1])
+            value += below * ((1 - right) * image[top + 1, left] + right * image[top + 1, left + 1])
             out[i, j] = value
             total += value
     mean = total / (side * side)
@@ -47,15 +43,15 @@ def _shrink(picture, side, out):
 
 
 @compiled
-def _add_up(picture, sums, squares):
+def _add_up(image, sums, squares):
     """Sums of all values, and of their squares, above and left of each pixel."""
-    size = picture.shape[0]
+    size = image.shape[0]
     for i in range(size):
         total = np.float32(0)
         square = np.float32(0)
         for j in range(size):
-            total += picture[i, j]
-            square += picture[i, j] * picture[i, j]
+            total += image[i, j]
+            square += image[i, j] * image[i, j]
             sums[i + 1, j + 1] = sums[i, j + 1] + total
             squares[i + 1, j + 1] = squares[i, j + 1] + square
 

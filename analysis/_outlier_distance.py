@@ -219,7 +219,7 @@ def _nearest_outside(
         part = slice(first, first + BLOCK_CENTERS)
         for start in range(0, len(rows), BLOCK_ROWS):
             block = slice(start, start + BLOCK_ROWS)
-            measured = np.empty((len(centers[part]), len(rows[block])), np.float32)
+            measured: np.ndarray = np.empty((len(centers[part]), len(rows[block])), np.float32)
             product(centers[part], rows[block].T, out=measured)
             measured = 1 - measured
             member = np.flatnonzero((own[block] >= first) & (own[block] < part.stop))

@@ -9,8 +9,8 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from ..pictures.small_pictures import SIDE, SmallPictures
-from ._picture_pairs import MIN_OTHER_OVERLAP, agreement_of, align, contrast, details_of, threads
+from ..pictures.small_images import SIDE, SmallImages
+from ._image_pairs import MIN_OTHER_OVERLAP, agreement_of, align, contrast, details_of, threads
 
 # Rings, the outermost as a share of the shorter half side, and angles on each: 5 degrees apart.
 RINGS, OUTERMOST, ANGLES = 14, 0.95, 72
@@ -19,7 +19,7 @@ RINGS, OUTERMOST, ANGLES = 14, 0.95, 72
 RING_GATE, TASK = 0.6, 64
 
 
-def compare_turned(small: SmallPictures, pairs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def compare_turned(small: SmallImages, pairs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Compares pairs (m, 2) that may be turned against each other.
 
     Returns:
@@ -54,7 +54,7 @@ def _turned(
     # All turns at once: the correlation theorem, ring by ring.
     spectrum = np.fft.rfft(mine, axis=1).conj() * np.fft.rfft(theirs, axis=1)
     fits = np.fft.irfft(spectrum.sum(axis=0), ANGLES)
-    fits /= max(np.linalg.norm(mine) * np.linalg.norm(theirs), 1e-6)
+    fits /= max(float(np.linalg.norm(mine) * np.linalg.norm(theirs)), 1e-6)
     best = int(fits.argmax())
     if fits[best] < RING_GATE or best in (0, 1, ANGLES - 1):
         return None

@@ -153,10 +153,10 @@ def _fit_scores(
 def _fit_score(left: np.ndarray, right: np.ndarray, of_caption: bool) -> _FitScore:
     mine, all_others = (right, left) if of_caption else (left, right)
     mean = all_others.mean(axis=0, dtype=np.float64).astype(np.float32)
-    covariance = np.zeros((len(mean), len(mean)))
+    covariance: np.ndarray = np.zeros((len(mean), len(mean)))
     for start in range(0, len(all_others), BLOCK):
-        part = all_others[start : start + BLOCK] - mean
-        covariance += part.T @ part
+        centered = all_others[start : start + BLOCK] - mean
+        covariance += centered.T @ centered
     covariance = (covariance / len(all_others)).astype(np.float32)
     center, spread = np.empty(len(mine)), np.empty(len(mine))
     for start in range(0, len(mine), BLOCK):
@@ -235,7 +235,8 @@ def _mean_of_neighbors(
         num_around = sizes[number] - own_sizes[own_number]
         around = (sums[number] - of_own[own_number]) / np.maximum(num_around, 1)[:, None]
     total, count = np.zeros_like(rows), np.zeros(len(rows), np.int64)
-    for column in neighbors.T.astype(np.int64):
+    columns: np.ndarray = neighbors.T.astype(np.int64)
+    for column in columns:
         among = number[column] == number
         asked = (count < ASKED) & (own[column] != own) & (~among | (num_around > 0))
         value = np.where(among[asked, None], around[asked], equal[number[column[asked]]])

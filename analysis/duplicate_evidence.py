@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..pictures.small_pictures import Picture, SmallPictures
+from ..pictures.small_images import ImageOrPatch, SmallImages
 from ..steps import ProgressCallback
 from .duplicate_candidates import Candidates, entities
 from .neighbors import NeighborGraph
@@ -40,7 +40,7 @@ CHANCE_BOUNDS = (0.82, 0.95)
 DEFAULT_AGREEMENT = 0.86
 
 # In smaller sets the tenth neighbor says little, and DEFAULT_AGREEMENT holds.
-MIN_CHANCE_PICTURES = 100
+MIN_CHANCE_IMAGES = 100
 
 # Overlap (intersection over union) of two boxes of one image that are one object, labeled alike or
 # not known; and where they are labeled differently.
@@ -99,12 +99,12 @@ def directed(pairs: np.ndarray, order: np.ndarray) -> np.ndarray:
     return np.where(worse_first[:, None], pairs[:, ::-1], pairs)
 
 
-def chance_agreement(small: SmallPictures, graph: NeighborGraph) -> float:
+def chance_agreement(small: SmallImages, graph: NeighborGraph) -> float:
     """The agreement from which images of this set are the same, read off their neighbors."""
     readable = np.flatnonzero(small.readable)
-    if len(readable) < MIN_CHANCE_PICTURES or graph.k == 0:
+    if len(readable) < MIN_CHANCE_IMAGES or graph.k == 0:
         return DEFAULT_AGREEMENT
-    from ._picture_pairs import compare_pairs
+    from ._image_pairs import compare_pairs
 
     # By a hash of what they show: a random choice that depends neither on the order of the rows nor
     # on where the files lie.
@@ -119,7 +119,7 @@ def chance_agreement(small: SmallPictures, graph: NeighborGraph) -> float:
 
 
 def confirm_pairs(
-    small: SmallPictures,
+    small: SmallImages,
     candidates: Candidates,
     order: np.ndarray,
     threshold: float,
@@ -142,7 +142,7 @@ def confirm_pairs(
     Returns:
         the pairs that are the same; and weak ones, of kind ``UNCLEAR``, that must be looked at
     """
-    from ._picture_pairs import kinds_of_change
+    from ._image_pairs import kinds_of_change
 
     pairs, relative = candidates.pairs, candidates.relative_distance
     readable = small.readable[pairs].all(axis=1)
@@ -167,7 +167,7 @@ def confirm_pairs(
 
 
 def compare_upright_and_turned(
-    small: SmallPictures,
+    small: SmallImages,
     pairs: np.ndarray,
     turnable: np.ndarray | None = None,
     progress: ProgressCallback | None = None,
@@ -177,7 +177,7 @@ def compare_upright_and_turned(
     Args:
         turnable: (m,) bool, the pairs that are compared turned; None for all
     """
-    from ._picture_pairs import compare_pairs
+    from ._image_pairs import compare_pairs
     from ._turned_pairs import compare_turned
 
     found = compare_pairs(small.gray, pairs, not small.whole, progress)
@@ -193,22 +193,22 @@ def compare_upright_and_turned(
 
 
 def same_boxes(
-    pictures: Sequence[Picture], rows: np.ndarray | None, labels: np.ndarray | None
+    images: Sequence[ImageOrPatch], rows: np.ndarray | None, labels: np.ndarray | None
 ) -> PairEvidence:
     """Pairs of boxes in one image that hold the same object, by their overlap.
 
     Objects without a box (an empty tuple) overlap with nothing.
     """
-    images = image_numbers(pictures)
-    assert images is not None, "boxes are compared"
-    order = np.argsort(images, kind="stable")
-    order = order[[pictures[row].box is None or len(pictures[row].box) > 0 for row in order]]
-    parts = np.split(order, np.flatnonzero(np.diff(images[order])) + 1)
+    numbers = image_numbers(images)
+    assert numbers is not None, "boxes are compared"
+    order = np.argsort(numbers, kind="stable")
+    order = order[[images[row].box is None or len(images[row].box) > 0 for row in order]]
+    parts = np.split(order, np.flatnonzero(np.diff(numbers[order])) + 1)
     found: list[tuple[int, int]] = []
     for part in parts:
         if len(part) < 2:
             continue
-        boxes = np.array([pictures[row].box or (0, 0, 1, 1) for row in part], float)
+        boxes = np.array([images[row].box or (0, 0, 1, 1) for row in part], float)
         for place in range(len(part) - 1):
             overlap = _overlap(boxes[place], boxes[place + 1 :])
             others = part[place + 1 :]
@@ -223,7 +223,7 @@ def same_boxes(
 
 
 def copy_evidence(
-    copies: np.ndarray, small: SmallPictures, rows: np.ndarray | None = None
+    copies: np.ndarray, small: SmallImages, rows: np.ndarray | None = None
 ) -> PairEvidence:
     """Exact copies as pairs, each with the first of its set."""
     entity = entities(copies)
@@ -278,12 +278,12 @@ def copies_apart(copies: np.ndarray, apart: np.ndarray) -> np.ndarray:
     return copies
 
 
-def image_numbers(pictures: Sequence[Picture]) -> np.ndarray | None:
+def image_numbers(images: Sequence[ImageOrPatch]) -> np.ndarray | None:
     """The image of each object as a number; None for whole images."""
-    if all(picture.box is None for picture in pictures):
+    if all(image.box is None for image in images):
         return None
     numbers: dict[str, int] = {}
-    return np.array([numbers.setdefault(picture.path, len(numbers)) for picture in pictures])
+    return np.array([numbers.setdefault(image.path, len(numbers)) for image in images])
 
 
 def _overlap(box: np.ndarray, others: np.ndarray) -> np.ndarray:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ..pictures.small_pictures import SmallPictures
+from ..pictures.small_images import SmallImages
 from .duplicate_candidates import entities
 
 # Splits whose member of a group stays, the first one first; others follow in alphabetical order.
@@ -19,7 +19,7 @@ SPLIT_ORDER = ("test", "testing", "val", "valid", "validation")
 
 
 def keep_order(
-    small: SmallPictures,
+    small: SmallImages,
     labels: np.ndarray | None = None,
     splits: Sequence[str | None] | None = None,
     preference: np.ndarray | None = None,
@@ -35,7 +35,7 @@ def keep_order(
         labels, splits: as of ``find_duplicates``
         preference: (n,) floats, the lowest ones are kept; NaN comes last; None: none
     """
-    names = [(picture.path, picture.box or ()) for picture in small.pictures]
+    names = [(image.path, image.box or ()) for image in small.images]
     sizes = (-small.num_bytes, -small.num_pixels)
     return order_by(names, sizes, labels, splits, preference)
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ..pictures.small_pictures import SmallPictures
+from ..pictures.small_images import SmallImages
 from .duplicate_candidates import entities
 from .duplicate_evidence import (
     BY_EMBEDDING,
@@ -41,10 +41,10 @@ class Verdict:
     kind: list[str]
 
 
-def look_at_pairs(small: SmallPictures, pairs: np.ndarray, order: np.ndarray) -> Verdict:
+def look_at_pairs(small: SmallImages, pairs: np.ndarray, order: np.ndarray) -> Verdict:
     """Looks at pairs (m, 2), the better image of each as the original."""
     from ._closer_look import look_closely
-    from ._picture_pairs import kinds_of_change, threads
+    from ._image_pairs import kinds_of_change, threads
 
     pairs = directed(pairs, order)
     readable = small.readable[pairs].all(axis=1)
@@ -79,7 +79,7 @@ def look_at_pairs(small: SmallPictures, pairs: np.ndarray, order: np.ndarray) ->
 
 
 def settled(
-    small: SmallPictures,
+    small: SmallImages,
     known: PairEvidence,
     near: PairEvidence,
     copies: np.ndarray,

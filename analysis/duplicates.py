@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..pictures.small_pictures import SmallPictures
+from ..pictures.small_images import SmallImages
 from ..steps import ProgressCallback, part_of
 from .duplicate_candidates import (
     alike_candidates,
@@ -69,7 +69,7 @@ class Duplicates:
 
 
 def find_duplicates(
-    small: SmallPictures,
+    small: SmallImages,
     copies: np.ndarray,
     rows: np.ndarray | None = None,
     graph: NeighborGraph | None = None,
@@ -84,7 +84,7 @@ def find_duplicates(
     """Finds exact and near-duplicates.
 
     Args:
-        small: n images, or n objects, as ``read_small_pictures`` reads them
+        small: n images, or n objects, as ``read_small_images`` reads them
         copies: (n,) int64 number of the set of exact copies, -1 in none: ``exact_copies(small)``
         rows: (n, dim) float32 unit rows; None finds exact copies only
         graph: their neighbor graph
@@ -100,13 +100,13 @@ def find_duplicates(
     Raises:
         ValueError: if the arguments do not match, or threshold is out of range
     """
-    _check(len(small.pictures), copies, rows, graph, threshold, labels, splits, preference)
+    _check(len(small.images), copies, rows, graph, threshold, labels, splits, preference)
     order = keep_order(small, labels, splits, preference)
     apart = np.empty((0, 2), np.int64) if apart is None else apart
     copies = copies_apart(copies, apart)
     parts = [copy_evidence(copies, small, rows)]
     if not small.whole:
-        parts.append(same_boxes(small.pictures, rows, labels))
+        parts.append(same_boxes(small.images, rows, labels))
     base = threshold or DEFAULT_AGREEMENT
     if rows is not None and graph is not None and graph.k > 0:
         if threshold is None:
@@ -132,7 +132,7 @@ def find_duplicates(
 
 
 def _near_evidence(
-    small: SmallPictures,
+    small: SmallImages,
     copies: np.ndarray,
     rows: np.ndarray,
     graph: NeighborGraph,
@@ -150,7 +150,7 @@ def _near_evidence(
         known: what speaks for other pairs
         apart: (m, 2) int64 pairs that are no duplicates
     """
-    candidates = near_candidates(graph, copies, image_numbers(small.pictures))
+    candidates = near_candidates(graph, copies, image_numbers(small.images))
     if small.whole:
         alone = small.readable & (entities(copies) == np.arange(len(copies)))
         others = alike_candidates(small.gray, alone, candidates.pairs)
@@ -178,15 +178,15 @@ def _near_evidence(
     return [near]
 
 
-def _check(num_pictures, copies, rows, graph, threshold, labels, splits, preference) -> None:
+def _check(num_images, copies, rows, graph, threshold, labels, splits, preference) -> None:
     given = {"copies": copies, "rows": rows, "labels": labels, "splits": splits}
     given["preference"] = preference
     for name, value in given.items():
-        if value is not None and len(value) != num_pictures:
-            raise ValueError(f"{num_pictures} images, but {len(value)} {name}")
+        if value is not None and len(value) != num_images:
+            raise ValueError(f"{num_images} images, but {len(value)} {name}")
     if (rows is None) != (graph is None):
         raise ValueError("rows and graph come together: pass both or none")
-    if graph is not None and graph.num_rows != num_pictures:
-        raise ValueError(f"{num_pictures} images, but a graph of {graph.num_rows} rows")
+    if graph is not None and graph.num_rows != num_images:
+        raise ValueError(f"{num_images} images, but a graph of {graph.num_rows} rows")
     if threshold is not None and not 0 < threshold < 1:
         raise ValueError(f"threshold must lie between 0 and 1, not be {threshold}")

@@ -178,7 +178,7 @@ def find_label_issues(
     )
 
     flagged = _spread(flags.flagged, labeled, num_rows, False)
-    quality = _spread(standing.quality, labeled, num_rows, np.float32(np.nan))
+    quality = _spread(standing.quality, labeled, num_rows, np.nan)
     against = _against(labels, neighbors_suggested, graph, groups)
     if num_classes > 1:
         neighbors_suggested[neighbors_confidence <= 1.0001 / num_classes] = -1
@@ -186,7 +186,7 @@ def find_label_issues(
         quality=quality,
         flagged=flagged,
         suggested=_spread(standing.suggested, labeled, num_rows, -1),
-        confidence=_spread(standing.confidence, labeled, num_rows, np.float32(np.nan)),
+        confidence=_spread(standing.confidence, labeled, num_rows, np.nan),
         probe_suggested=probe_suggested,
         probe_confidence=probe_confidence,
         neighbors_suggested=neighbors_suggested,

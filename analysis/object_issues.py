@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 # cleanlab measures distances in pixels; boxes are scaled to images of this size.
-PICTURE_SIZE = 640
+IMAGE_SIZE = 640
 
 # Boxes that overlap less have nothing to do with each other.
 LEAST_OVERLAP = 0.1
@@ -37,13 +37,13 @@ class Boxes:
     """Boxes on several images.
 
     Attributes:
-        picture: (n,) int64, the image of each
+        image: (n,) int64, the image of each
         corners: (n, 4) float64 in [0, 1], left, top, right and bottom
         labels: (n,) int64, class numbers
         confidence: (n,) float64 in [0, 1], of predicted ones; None for given ones
     """
 
-    picture: np.ndarray
+    image: np.ndarray
     corners: np.ndarray
     labels: np.ndarray
     confidence: np.ndarray | None = None
@@ -125,14 +125,14 @@ def _pairs(
 ) -> dict[str, list]:
     """Pairs of boxes as cleanlab wants them, one in each image; class 0 is that of the label."""
     assert predicted.confidence is not None, "checked before"
-    table = np.column_stack([predicted.corners * PICTURE_SIZE, predicted.confidence])[columns]
+    table = np.column_stack([predicted.corners * IMAGE_SIZE, predicted.confidence])[columns]
     nothing, predictions = np.zeros((0, 5)), []
     for row, same in zip(table[:, None], given.labels[rows] == predicted.labels[columns]):
         of_classes = np.empty(2, object)
         of_classes[:] = (row, nothing) if same else (nothing, row)
         predictions.append(of_classes)
     label = np.zeros(1, np.int64)
-    corners = given.corners[rows, None] * PICTURE_SIZE
+    corners = given.corners[rows, None] * IMAGE_SIZE
     return {
         "labels": [{"bboxes": box, "labels": label} for box in corners],
         "predictions": predictions,
@@ -169,11 +169,11 @@ def _covered(given: Boxes, predicted: Boxes) -> np.ndarray:
 def _overlaps(boxes: Boxes, others: Boxes) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
     """The rows of both on each image that has some of both, and their overlaps."""
     parts = []
-    shared = np.intersect1d(boxes.picture, others.picture)
+    shared = np.intersect1d(boxes.image, others.image)
     for some in (boxes, others):
-        order = np.argsort(some.picture, kind="stable")
-        starts = np.searchsorted(some.picture[order], shared)
-        stops = np.searchsorted(some.picture[order], shared, side="right")
+        order = np.argsort(some.image, kind="stable")
+        starts = np.searchsorted(some.image[order], shared)
+        stops = np.searchsorted(some.image[order], shared, side="right")
         parts.append([order[start:stop] for start, stop in zip(starts, stops)])
     return [
         (rows, columns, iou(boxes.corners[rows], others.corners[columns]))

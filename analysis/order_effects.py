@@ -89,7 +89,9 @@ def find_order_effects(
     rank = _mean_ranks(places[first])
     one, other = _pairs(graph, of_row, groups, random)
     if len(one) == 0:
-        raise ValueError("all nearest neighbors are of one sample, or duplicates of each other")
+        raise ValueError(
+            "all nearest neighbors belong to one sample or are duplicates of each other"
+        )
     part_of_rank = np.minimum((PARTS * rank).astype(np.int64), PARTS - 1)
 
     def measured(order: np.ndarray) -> tuple[float, float, np.ndarray]:

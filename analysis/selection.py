@@ -134,7 +134,7 @@ def select_rows(
         # Of what is like the same rows, averages would hardly differ.
         space = neighbors.averaged if around is None else rows
         worth = worth * neighbors.typicality
-    distances = np.ones(len(rows), np.float32)
+    distances: np.ndarray = np.ones(len(rows), np.float32)
     if start.any():
         distances = nearest_rows(space, space[start], 1).distances[:, 0]
     order = _chosen(space, worth, distances, allowed, num_chosen, by, start)
@@ -250,7 +250,7 @@ def _covered(
 ) -> Selection:
     """Measures the coverage in the rows as they are."""
     radius = float(np.median(graph.distances[:, min(NEIGHBORS, graph.k) - 1])) if graph.k else 0.0
-    distance = np.ones(len(rows), np.float32)
+    distance: np.ndarray = np.ones(len(rows), np.float32)
     if start.any():
         distance = nearest_rows(rows, rows[start], 1).distances[:, 0].copy()
     curve, done = [], 0

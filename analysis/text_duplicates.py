@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Sequence
+from typing import cast
 
 import numpy as np
 
@@ -155,7 +156,8 @@ def _near_links(
     """Pairs (m, 2) of texts that are alike: among neighbors, then with representatives."""
     pairs = np.concatenate([near_candidates(graph, copies).pairs, _same_sentences(words, copies)])
     pairs = np.unique(pairs, axis=0)
-    links = compared = np.empty((0, 2), np.int64)
+    links: np.ndarray = np.empty((0, 2), np.int64)
+    compared = links
     forbidden = set(map(tuple, np.sort(apart, axis=1).tolist()))
     for round_ in range(REPRESENTATIVE_ROUNDS + 1):
         step = None if round_ else part_of(progress, 0.0, 0.9)
@@ -214,10 +216,13 @@ def _evidence(
     pairs = sorted(
         tuple(sorted((kept[int(group[row])], row))) for row in np.flatnonzero(~keep).tolist()
     )
-    compared = [(words[one], words[other]) for one, other in pairs]
+    # Only texts with words are in groups.
+    known = cast(Sequence[Words], words)
+    compared = [(known[one], known[other]) for one, other in pairs]
     array = np.array(pairs, np.int64).reshape(-1, 2)
     similarity = np.full(len(pairs), np.nan, np.float32)
     if rows is not None:
         similarity = np.einsum("ij,ij->i", rows[array[:, 0]], rows[array[:, 1]])
-    agreement = np.array([text_set.agreement(*pair) for pair in compared], np.float32)
-    return PairEvidence(array, similarity, agreement, tuple(change_of(*pair) for pair in compared))
+    agreement = np.array([text_set.agreement(one, two) for one, two in compared], np.float32)
+    changes = tuple(change_of(one, two) for one, two in compared)
+    return PairEvidence(array, similarity, agreement, changes)

@@ -18,7 +18,7 @@ BUFFER_VALUES = 2**24
 
 
 @dataclass(frozen=True)
-class MapTrust:
+class PlotTrust:
     """Agreement of a plot with the embeddings that it shows.
 
     Attributes:
@@ -37,13 +37,13 @@ class MapTrust:
     num_sampled: int
 
 
-def map_trust(
+def plot_trust(
     vectors: np.ndarray,
     points: np.ndarray,
     k: int = 15,
     sample: int = 1000,
     seed: int | None = 51,
-) -> MapTrust:
+) -> PlotTrust:
     """Measures the trustworthiness and the neighbor preservation of a plot.
 
     Args:
@@ -67,9 +67,9 @@ def map_trust(
         raise ValueError(f"k and sample must be at least 1, not {k} and {sample}")
     k = min(k, (num_rows - 1) // 2)
     if k < 1:
-        return MapTrust(1.0, 1.0, 0, num_rows)
+        return PlotTrust(1.0, 1.0, 0, num_rows)
 
-    sampled = np.arange(num_rows)
+    sampled: np.ndarray = np.arange(num_rows)
     if num_rows > sample:
         sampled = np.sort(np.random.default_rng(seed).choice(num_rows, sample, replace=False))
     # Rounding moves ranks by a few, which matters only where all rows are evaluated.
@@ -87,7 +87,7 @@ def map_trust(
     ranks = _ranks(rows, sampled, nearby)
     worst = k * (2 * num_rows - 3 * k - 1) / 2
     penalty = np.maximum(ranks - k, 0).sum(axis=1)
-    return MapTrust(
+    return PlotTrust(
         trustworthiness=float(1 - penalty.mean() / worst),
         neighbor_preservation=float((ranks <= k).mean()),
         k=k,

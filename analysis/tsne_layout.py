@@ -10,9 +10,9 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 
 from ..cores import num_cores
-from .map_layout import MapLayout
 from .neighbors import NeighborGraph
 from .pca_layout import pca_layout
+from .plot_layout import PlotLayout
 from .vectors import order_of_content, unit_rows
 
 # Neighbors that t-SNE needs for a perplexity (van der Maaten, 2014).
@@ -36,7 +36,7 @@ def tsne_layout(
     num_dims: int = 2,
     perplexity: float = 30,
     seed: int | None = 51,
-) -> MapLayout:
+) -> PlotLayout:
     """Lays embeddings out by t-SNE.
 
     Deterministic but for the seed, which only separates equal embeddings: it costs nothing.
@@ -64,7 +64,7 @@ def tsne_layout(
     start, graph = pca_layout(units.rows[order], num_dims), graph.reordered(order)
     # Less than two neighbors have nothing to weigh against each other.
     if graph.k < 2:
-        return MapLayout(
+        return PlotLayout(
             start.points[np.argsort(order)],
             ("Too few samples for t-SNE: placed by PCA.", *start.notes),
         )
@@ -83,7 +83,7 @@ def tsne_layout(
     points += 1e-3 * points.std() * np.random.default_rng(seed).standard_normal(points.shape)
     # Kobak and Berens, "The art of using t-SNE" (2019): start small, by PCA.
     points *= 1e-4 / max(points[:, 0].std(), 1e-12)
-    return MapLayout(_optimized(points, graph, k, perplexity)[np.argsort(order)], notes)
+    return PlotLayout(_optimized(points, graph, k, perplexity)[np.argsort(order)], notes)
 
 
 def _optimized(points: np.ndarray, graph: NeighborGraph, k: int, perplexity: float) -> np.ndarray:

@@ -19,9 +19,9 @@ import numpy as np
 
 from ..cores import num_cores
 from ._parallel import in_parts
-from .map_layout import MapLayout
 from .neighbors import NeighborGraph, nearest_rows
 from .pca_layout import pca_layout
+from .plot_layout import PlotLayout
 from .vectors import order_of_content, unit_rows
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def umap_layout(
     seed: int | None = 51,
     labels: np.ndarray | None = None,
     num_epochs: int | None = None,
-) -> MapLayout:
+) -> PlotLayout:
     """Lays embeddings out by UMAP.
 
     The same embeddings, in whatever order, and seed give the same plot on the same machine, bit for
@@ -99,7 +99,7 @@ def umap_layout(
         points = _optimize(points, None, edges, num_epochs, min_dist, seed)
     placed = np.empty((num_rows, num_dims), np.float32)
     placed[order] = points[:, :num_dims]
-    return MapLayout(placed, notes)
+    return PlotLayout(placed, notes)
 
 
 def umap_transform(

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from .map_layout import MapLayout
 from .neighbors import NeighborGraph
+from .plot_layout import PlotLayout
 from .vectors import unit_rows
 
 # What the parameters of the operator say already.
@@ -46,7 +46,7 @@ def umap_learn_layout(
     seed: int | None = 51,
     labels: np.ndarray | None = None,
     options: Mapping[str, Any] | None = None,
-) -> MapLayout:
+) -> PlotLayout:
     """Lays embeddings out by umap-learn; the arguments are those of ``umap_layout``.
 
     Args:
@@ -85,4 +85,4 @@ def umap_learn_layout(
     )
     target = None if labels is None else np.where(labels < 0, -1, labels)
     points = np.asarray(model.fit_transform(rows, target), np.float32)
-    return MapLayout(points, notes)
+    return PlotLayout(points, notes)

@@ -37,7 +37,7 @@ BLURRED_BELOW = 0.22
 QUARTILE_DISTANCES, SMALLEST_FACTOR = 3.0, 2.0
 
 # Quartiles and shares of fewer images say nothing.
-FEWEST_PICTURES = 10
+FEWEST_IMAGES = 10
 
 # What holds for more of the images than this is how the set was made: enlarged, at night, …
 COMMON_SHARE = 0.2
@@ -69,11 +69,11 @@ def find_uninformative(measures: FileMeasures) -> Uninformative:
     common = tuple(
         reason
         for reason, count in Counter(filter(None, reasons)).most_common()
-        if num_measured >= FEWEST_PICTURES and count > COMMON_SHARE * num_measured
+        if num_measured >= FEWEST_IMAGES and count > COMMON_SHARE * num_measured
     )
     reasons = [None if reason in common else reason for reason in reasons]
     whole = np.flatnonzero(measures.whole & measures.measured)
-    if len(whole) >= FEWEST_PICTURES:
+    if len(whole) >= FEWEST_IMAGES:
         width = measures.width[whole].astype(float)
         height = measures.height[whole].astype(float)
         for reason, odd in (

@@ -62,7 +62,7 @@ def unit_rows(vectors: np.ndarray) -> UnitRows:
     broken = np.zeros(num_rows, bool)
     for start in range(0, num_rows, BLOCK_ROWS):
         part = slice(start, start + BLOCK_ROWS)
-        block = vectors[part].astype(np.float64 if wide else np.float32)
+        block: np.ndarray = vectors[part].astype(np.float64 if wide else np.float32)
         # The largest value is divided out first: squares of very large or small ones would
         # overflow or vanish.
         largest = np.abs(block).max(axis=1)

@@ -3,7 +3,7 @@
     pip install -e ".[bench]"
     python benchmarks/audit.py [--size 50000] [--repetitions 3] [--no-peers] [--database] [--cold]
 
-Vectors of 512 dimensions in 100 classes with a tenth of wrong labels; no pictures are read, so
+Vectors of 512 dimensions in 100 classes with a tenth of wrong labels; no images are read, so
 near-duplicates are candidates that the vectors propose.
 
 - ours: neighbor graph, near-duplicates, outliers, held-out labels and label issues, separability,
@@ -60,7 +60,7 @@ def ours(vectors: np.ndarray, labels: np.ndarray) -> dict[str, float]:
     from fiftyone_embedding_quality.analysis.neighbors import neighbor_graph
     from fiftyone_embedding_quality.analysis.outliers import find_outliers
     from fiftyone_embedding_quality.analysis.separability import class_separability
-    from fiftyone_embedding_quality.analysis.trust import map_trust
+    from fiftyone_embedding_quality.analysis.trust import plot_trust
     from fiftyone_embedding_quality.analysis.umap_layout import umap_layout
     from fiftyone_embedding_quality.analysis.vectors import unit_rows
 
@@ -89,7 +89,7 @@ def ours(vectors: np.ndarray, labels: np.ndarray) -> dict[str, float]:
     with step("UMAP"):
         points = umap_layout(vectors, graph).points
     with step("trust of the map"):
-        map_trust(vectors, points)
+        plot_trust(vectors, points)
     return steps
 
 

@@ -28,15 +28,15 @@ from duplicates import (
     table,
 )
 from fiftyone_embedding_quality.analysis import (
-    _picture_pairs,
+    _image_pairs,
     duplicate_candidates,
     duplicate_evidence,
 )
 from fiftyone_embedding_quality.analysis import duplicates as finder
-from fiftyone_embedding_quality.analysis._picture_pairs import IDENTITY, compare_pairs
+from fiftyone_embedding_quality.analysis._image_pairs import IDENTITY, compare_pairs
 from fiftyone_embedding_quality.analysis.neighbors import neighbor_graph
 from fiftyone_embedding_quality.pictures.file_copies import exact_copies
-from fiftyone_embedding_quality.pictures.small_pictures import read_small_pictures
+from fiftyone_embedding_quality.pictures.small_images import read_small_images
 
 # Values around the present ones.
 TRIED = {
@@ -49,7 +49,7 @@ TRIED = {
     "CHANCE_REACH": (3.0, 3.5, 4.0, 4.5, 5.0),
     "CHANCE_BOUNDS": ((0.74, 0.95), (0.78, 0.95), (0.82, 0.95), (0.84, 0.95), (0.86, 0.95)),
 }
-# Agreements that would hold for every set, in place of the one that is read off its pictures.
+# Agreements that would hold for every set, in place of the one that is read off its images.
 FIXED = tuple((agreement, agreement) for agreement in np.linspace(0.78, 0.94, 9).round(2).tolist())
 
 # Scores that differ by less are called the same.
@@ -57,26 +57,26 @@ SAME_SCORE = 0.01
 
 
 class MeasuredSet:
-    """A set of which each picture is read and each pair compared only once."""
+    """A set of which each image is read and each pair compared only once."""
 
     def __init__(self, judged: JudgedSet) -> None:
         self.judged = judged
         self.graph = neighbor_graph(judged.rows)
-        self.small = read_small_pictures(judged.pictures)
+        self.small = read_small_images(judged.images)
         self.copies = exact_copies(self.small)
         self.agreement: dict[tuple[int, int], float] = {}
 
     def f1(self, **constants: object) -> float:
         """The score with other values of the finder's constants."""
         with contextlib.ExitStack() as changed:
-            changed.enter_context(patch.object(_picture_pairs, "compare_pairs", self.compare))
+            changed.enter_context(patch.object(_image_pairs, "compare_pairs", self.compare))
             for name, value in constants.items():
                 changed.enter_context(patch.object(_holder(name), name, value))
             found = finder.find_duplicates(self.small, self.copies, self.judged.rows, self.graph)
         return self.judged.scores(grouped_pairs(found.group))[0]
 
     def compare(self, gray: np.ndarray, pairs: np.ndarray, *_) -> tuple[np.ndarray, ...]:
-        """Stands in for ``compare_pairs``. How the pictures lie only names the change."""
+        """Stands in for ``compare_pairs``. How the images lie only names the change."""
         wanted = list(map(tuple, pairs.tolist()))
         new = [pair for pair in wanted if pair not in self.agreement]
         agreement, *_ = compare_pairs(gray, np.array(new, np.int64).reshape(-1, 2))

@@ -341,7 +341,7 @@ def duplicates(data: Path, seeds: int) -> None:
     """Caltech-101 with 208 planted copies: what they do to training, and to a score."""
     from fiftyone_embedding_quality.analysis.duplicates import find_duplicates
     from fiftyone_embedding_quality.pictures.file_copies import exact_copies
-    from fiftyone_embedding_quality.pictures.small_pictures import Picture, read_small_pictures
+    from fiftyone_embedding_quality.pictures.small_images import ImageOrPatch, read_small_images
 
     folder = data / "caltech101"
     samples = [one for one in read_rows(folder / "qa_samples.csv") if one["issue"] != "outlier"]
@@ -352,7 +352,7 @@ def duplicates(data: Path, seeds: int) -> None:
         files=tuple(one["file"] for one in samples),
         read=lambda file: Image.open(folder / file),
     )
-    small = read_small_pictures([Picture(str(folder / file)) for file in every.files])
+    small = read_small_images([ImageOrPatch(str(folder / file)) for file in every.files])
     found = find_duplicates(small, exact_copies(small), every.rows, neighbor_graph(every.rows))
     group, keep = found.group, found.keep
     told = []

@@ -29,10 +29,10 @@ from fiftyone_embedding_quality.analysis.duplicates import Duplicates, find_dupl
 from fiftyone_embedding_quality.analysis.neighbors import NeighborGraph, neighbor_graph
 from fiftyone_embedding_quality.analysis.vectors import unit_rows
 from fiftyone_embedding_quality.pictures.file_copies import exact_copies
-from fiftyone_embedding_quality.pictures.small_pictures import (
-    Picture,
-    SmallPictures,
-    read_small_pictures,
+from fiftyone_embedding_quality.pictures.small_images import (
+    ImageOrPatch,
+    SmallImages,
+    read_small_images,
 )
 
 Pairs = set[tuple[int, int]]
@@ -56,10 +56,10 @@ def main() -> None:
 
 @dataclass(frozen=True)
 class JudgedSet:
-    """Pictures, and pairs of them of which people know what they are.
+    """Images, and pairs of them of which people know what they are.
 
     Attributes:
-        pictures: n pictures
+        images: n images
         rows: (n, dim) float32 unit vectors
         same: pairs that show the same photo
         similar: pairs that look alike and are two photos, or may be
@@ -67,7 +67,7 @@ class JudgedSet:
             others as neither, and the similar ones as wrong
     """
 
-    pictures: list[Picture]
+    images: list[ImageOrPatch]
     rows: np.ndarray
     same: Pairs
     similar: Pairs
@@ -82,9 +82,9 @@ class JudgedSet:
         return 2 * right / (right + wrong + len(self.same)), precision, recall
 
 
-def found_in(pictures: list[Picture], rows: np.ndarray, graph: NeighborGraph) -> Duplicates:
+def found_in(images: list[ImageOrPatch], rows: np.ndarray, graph: NeighborGraph) -> Duplicates:
     """What is found in files, reading them included."""
-    small = read_small_pictures(pictures)
+    small = read_small_images(images)
     return find_duplicates(small, exact_copies(small), rows, graph)
 
 
@@ -93,7 +93,7 @@ def caltech(root: Path) -> None:
     judged, copied = injected_caltech(root)
     graph = neighbor_graph(judged.rows)
     start = time.perf_counter()
-    found = found_in(judged.pictures, judged.rows, graph)
+    found = found_in(judged.images, judged.rows, graph)
     seconds = time.perf_counter() - start
     print_row("caltech101, pairs", "F1", "precision", "recall", "found", "seconds")
     results = {
@@ -115,7 +115,7 @@ def cifar(root: Path, folder: Path) -> None:
     rows = judged.rows
     graph = neighbor_graph(rows)
     start = time.perf_counter()
-    found = found_in(judged.pictures, rows, graph)
+    found = found_in(judged.images, rows, graph)
     seconds = time.perf_counter() - start
     nearest = np.sort(np.stack([np.arange(len(rows)), graph.indices[:, 0]], axis=1), axis=1)
     print_row("cifar10n, judged pairs", "F1", "precision", "recall", "found", "seconds")
@@ -146,7 +146,7 @@ def judged_caltech(root: Path, names: list[str]) -> JudgedSet:
     """The named photos, with the duplicates that are in Caltech-101 by nature."""
     judged = _judged(root / "natural_near_duplicates.csv", names)
     rows = _stored(root / "embeddings_efficientnet_lite0.npz", names)
-    return JudgedSet([Picture(str(root / name)) for name in names], rows, *judged, True)
+    return JudgedSet([ImageOrPatch(str(root / name)) for name in names], rows, *judged, True)
 
 
 def judged_cifar(root: Path, folder: Path) -> JudgedSet:
@@ -156,17 +156,17 @@ def judged_cifar(root: Path, folder: Path) -> JudgedSet:
     path = root / "embeddings_efficientnet_lite0_pca256.npz"
     names = np.load(path)["files"].tolist()
     judged = _judged(root / "near_duplicates.csv", names)
-    pictures = [Picture(str(folder / name)) for name in names]
-    return JudgedSet(pictures, _stored(path, names), *judged, False)
+    images = [ImageOrPatch(str(folder / name)) for name in names]
+    return JudgedSet(images, _stored(path, names), *judged, False)
 
 
 def cost(num_rows: int) -> None:
-    """From the vectors with the graph given; comparing pictures is timed by pair."""
+    """From the vectors with the graph given; comparing images is timed by pair."""
     rows = clustered_vectors(num_rows)
     graph = neighbor_graph(rows)
-    pictures = [Picture(f"{row:06}.jpg") for row in range(num_rows)]
+    images = [ImageOrPatch(f"{row:06}.jpg") for row in range(num_rows)]
     facts = np.ones(num_rows, np.int64)
-    small = SmallPictures(pictures, np.empty((0, 0, 0), np.uint8), facts, facts, facts, {})
+    small = SmallImages(images, np.empty((0, 0, 0), np.uint8), facts, facts, facts, {})
     copies = np.full(num_rows, -1)
 
     def ours() -> int:
@@ -187,17 +187,17 @@ def cost(num_rows: int) -> None:
     print_row("FiftyOne Brain, graph included", brain_pairs(rows)[1])
 
 
-def milliseconds_per_pair(num_pictures: int = 2000) -> float:
+def milliseconds_per_pair(num_images: int = 2000) -> float:
     """Smooth noise, and shifted, darker copies of it; a quarter of the pairs are copies."""
-    from fiftyone_embedding_quality.analysis._picture_pairs import compare_pairs
+    from fiftyone_embedding_quality.analysis._image_pairs import compare_pairs
     from scipy.ndimage import gaussian_filter
 
     rng = np.random.default_rng(0)
-    noise = gaussian_filter(rng.standard_normal((num_pictures, 68, 64)), (0, 3, 3))
+    noise = gaussian_filter(rng.standard_normal((num_images, 68, 64)), (0, 3, 3))
     noise = (noise - noise.min()) / np.ptp(noise) * 255
     gray = np.concatenate([noise[:, :64], 0.8 * noise[:, 4:]]).astype(np.uint8)
-    copies = np.stack([np.arange(num_pictures), num_pictures + np.arange(num_pictures)], axis=1)
-    pairs = np.concatenate([copies, rng.integers(0, 2 * num_pictures, (3 * num_pictures, 2))])
+    copies = np.stack([np.arange(num_images), num_images + np.arange(num_images)], axis=1)
+    pairs = np.concatenate([copies, rng.integers(0, 2 * num_images, (3 * num_images, 2))])
     compare_pairs(gray, pairs[:10])
     start = time.perf_counter()
     compare_pairs(gray, pairs)

@@ -151,7 +151,7 @@ def memory(folder: Path, number: int = 64) -> None:
     for count in (number // 4, number):
         run = partial(operator, dataset[:count], model="cnn", overwrite=True)
         cost = interleaved({"": run}, 1)[""]
-        print_row(f"{count} pictures", round(cost.peak_mib), cost.result["images_per_second"])
+        print_row(f"{count} images", round(cost.peak_mib), cost.result["images_per_second"])
     dataset.delete()
 
 

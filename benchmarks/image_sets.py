@@ -321,12 +321,12 @@ def signs(of: Material) -> Made:
 def covers(of: Material) -> Made:
     """Books of one series: one layout and drawing, other titles and authors."""
     top, bottom = of.color(60, 200), of.color(60, 200)
-    picture = ImageOps.fit(of.photo(5), (300, 200))
+    photo = ImageOps.fit(of.photo(5), (300, 200))
     for number in range(30):
         image = Image.new("RGB", (400, 600), top)
         draw = ImageDraw.Draw(image)
         draw.rectangle([0, 400, 400, 600], fill=bottom)
-        image.paste(picture, (50, 180))
+        image.paste(photo, (50, 180))
         draw.text((50, 50), of.words(2)[:18].title(), font=of.font(36), fill="white")
         draw.text((50, 110), of.words(3)[:26].title(), font=of.font(22), fill="white")
         draw.text((50, 520), of.words(2)[:18].upper(), font=of.font(26), fill="white")
@@ -454,12 +454,12 @@ def _model():
 
 def embeddings_of(files: list[str]) -> np.ndarray:
     """Unit embeddings of ``cnn``: (num_files, dim)."""
-    from fiftyone_embedding_quality.embedding.pipeline import embed_pictures
+    from fiftyone_embedding_quality.embedding.pipeline import embed_images
     from fiftyone_embedding_quality.storage.target import Item
 
     items = [Item(file, file, (file,), None) for file in files]
     vectors: dict[str, np.ndarray] = {}
-    for batch in embed_pictures(_model(), items):
+    for batch in embed_images(_model(), items):
         vectors |= batch.vectors
     return unit_rows(np.stack([vectors[file] for file in files])).rows
 
@@ -484,13 +484,13 @@ def main() -> None:
 def measured(name: str, photos: list[Path], seed: int) -> tuple[int, int, int, int, int]:
     """Wrong pairs; files; redundant ones; those found with one of their content, and to find."""
     from duplicates import found_in, grouped_pairs
-    from fiftyone_embedding_quality.pictures.small_pictures import Picture
+    from fiftyone_embedding_quality.pictures.small_images import ImageOrPatch
 
     with tempfile.TemporaryDirectory() as folder:
         files = write_set(name, Path(folder), photos, seed)
         paths, contents = map(list, zip(*files))
         rows = embeddings_of(paths)
-        found = found_in([Picture(path) for path in paths], rows, neighbor_graph(rows))
+        found = found_in([ImageOrPatch(path) for path in paths], rows, neighbor_graph(rows))
     pairs = grouped_pairs(found.group)
     wrong = sum(contents[one] != contents[other] for one, other in pairs)
     shown = Counter(contents)

@@ -2,7 +2,7 @@
 
     python benchmarks/label_issues.py DATA [--size 50000] [--repetitions 3] [--no-peers]
 
-DATA is the folder that holds the ground truth: ``caltech101`` and ``cifar10n``. Pictures of clutter
+DATA is the folder that holds the ground truth: ``caltech101`` and ``cifar10n``. Images of clutter
 in Caltech-101 have no right label, so they count neither for nor against; in the strict precision,
 flagging them is wrong.
 """
@@ -105,7 +105,7 @@ def beside(labeled: LabelSet, other: LabelSet) -> LabelSet:
 
 
 def copied(labeled: LabelSet, times: int = 2) -> LabelSet:
-    """Every wrongly labeled picture copied, each with its copies in a group of its own."""
+    """Every wrongly labeled image copied, each with its copies in a group of its own."""
     which = np.r_[np.arange(len(labeled.labels)), np.repeat(np.flatnonzero(labeled.wrong), times)]
     groups = labeled.groups.copy()
     alone = np.flatnonzero(labeled.wrong & (groups < 0))
@@ -249,7 +249,7 @@ def main() -> None:
                 print_found("  Datalab, features only", labeled, peer_datalab(labeled))
             else:
                 print_row("  Datalab, features only", "needs pip install cleanlab[datalab]")
-    print("caltech101, every flipped picture copied twice")
+    print("caltech101, every flipped image copied twice")
     labeled = copied(sets["caltech101 label flips"])
     graph = neighbor_graph(labeled.rows)
     print_found("  ours, groups held out", labeled, ours(labeled, graph, labeled.groups))

@@ -3,7 +3,7 @@
     python benchmarks/panel.py --images FOLDER [--samples 100000] [--classes 1000] [--clicks 10]
 
 Times are taken in the page itself, at every frame from the mouse button's release on: until the
-panel says what is shown, and until the first of the new pictures stands in the grid. Beside them
+panel says what is shown, and until the first of the new images stands in the grid. Beside them
 the App alone: a saved view of 100 samples that is chosen from its own list, with its own
 Histograms panel open. Of "Dataset quality" and "Why this sample?": opening, moving a threshold, and
 a decision until the next sample is on the screen. Animations are off: without a graphics card they
@@ -33,18 +33,18 @@ PANEL = "class_separability"
 REST = 3500
 
 WATCH = """() => {
-  const pictures = () => [...document.querySelectorAll('[data-cy=looker]')];
+  const images = () => [...document.querySelectorAll('[data-cy=looker]')];
   const shown = () => [...document.querySelectorAll('p')].map(p => p.textContent)
     .find(text => text.includes('Shown:'));
   window.addEventListener('pointerup', () => {
     const seen = window.seen = {}, start = performance.now();
-    const before = new Set(pictures()), said = shown(), opened = document.querySelector('table');
+    const before = new Set(images()), said = shown(), opened = document.querySelector('table');
     const look = () => {
       const time = performance.now() - start;
       if (seen.panel === undefined && shown() !== said) seen.panel = time;
       if (seen.table === undefined && !opened && document.querySelector('td')) seen.table = time;
-      if (seen.pictures === undefined && pictures().some(one => !before.has(one)))
-        seen.pictures = time;
+      if (seen.images === undefined && images().some(one => !before.has(one)))
+        seen.images = time;
       if (time < 3000) requestAnimationFrame(look);
     };
     requestAnimationFrame(look);
@@ -62,7 +62,7 @@ def main() -> None:
     dataset = measured_dataset(arguments.images, arguments.samples, arguments.classes)
     try:
         with browser.opened_app() as app:
-            print_row("seconds, median (most)", "panel", "first picture")
+            print_row("seconds, median (most)", "panel", "first image")
             app_alone(app, dataset, arguments.clicks)
             panel_clicks(app, dataset, arguments.clicks)
             print_row("seconds, median (most)", "told", "next sample")
@@ -180,7 +180,7 @@ WATCH_QUALITY = """() => {
     const look = () => {
       const time = performance.now() - start;
       if (seen.panel === undefined && said() !== told) seen.panel = time;
-      if (seen.pictures === undefined && sample() !== shown) seen.pictures = time;
+      if (seen.images === undefined && sample() !== shown) seen.images = time;
       if (time < 3000) requestAnimationFrame(look);
     };
     requestAnimationFrame(look);
@@ -229,7 +229,7 @@ def report(name: str, page: Page, click: Callable[[int], None], clicks: int) -> 
         page.wait_for_timeout(REST)
         seen.append(page.evaluate("window.seen"))
     cells = []
-    for what in ("panel", "pictures"):
+    for what in ("panel", "images"):
         seconds = [times[what] / 1000 for times in seen if what in times]
         cells.append(summary(seconds) if seconds else "")
     print_row(name, *cells)

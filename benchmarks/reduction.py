@@ -79,7 +79,7 @@ def cast_images(data: Path, per_class: int, folder: Path) -> tuple[list[Path], n
 
 
 def print_camera(data: Path, per_class: int) -> None:
-    from fiftyone_embedding_quality.embedding.pipeline import embed_pictures
+    from fiftyone_embedding_quality.embedding.pipeline import embed_images
     from fiftyone_embedding_quality.embedding.registry import load_model
     from fiftyone_embedding_quality.storage.target import Item
 
@@ -87,7 +87,7 @@ def print_camera(data: Path, per_class: int) -> None:
         files, cast, classes = cast_images(data, per_class, Path(folder))
         items = [Item(str(n), str(file), (str(n),), None) for n, file in enumerate(files)]
         found: dict[str, np.ndarray] = {}
-        for batch in embed_pictures(load_model("cnn"), items, None):
+        for batch in embed_images(load_model("cnn"), items, None):
             found |= batch.vectors
     rows = unit_rows(np.stack([found[item.sample_id] for item in items])).rows
     labels = np.unique(classes, return_inverse=True)[1]

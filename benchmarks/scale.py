@@ -135,9 +135,9 @@ def umap(folder: Path, size: int, classes: int, options: argparse.Namespace) -> 
 
 
 def trust(folder: Path, size: int, classes: int, options: argparse.Namespace) -> dict:
-    from fiftyone_embedding_quality.analysis.trust import map_trust
+    from fiftyone_embedding_quality.analysis.trust import plot_trust
 
-    told = map_trust(np.load(folder / "vectors.npy", "r"), np.load(folder / "points.npy"))
+    told = plot_trust(np.load(folder / "vectors.npy", "r"), np.load(folder / "points.npy"))
     return {"trustworthiness": round(told.trustworthiness, 4)}
 
 

@@ -77,7 +77,7 @@ METHODS = {
 
 
 def warm(sizes: list[int], methods: list[str], repetitions: int, peer_repetitions: int) -> None:
-    from fiftyone_embedding_quality.analysis.trust import map_trust
+    from fiftyone_embedding_quality.analysis.trust import plot_trust
 
     small = clustered_vectors(5000)
     for method in methods:
@@ -95,7 +95,7 @@ def warm(sizes: list[int], methods: list[str], repetitions: int, peer_repetition
             if repetitions > peer_repetitions:
                 costs |= interleaved({"ours": calls["ours"]}, repetitions)
             for name, cost in costs.items():
-                trust = map_trust(vectors, cost.result)
+                trust = plot_trust(vectors, cost.result)
                 print_row(
                     f"{size:,} {method} {name}",
                     cost.seconds,

@@ -114,7 +114,7 @@ def find_clusters(
     if names == "labels" and inputs.label_field is None:
         raise UserError("names='labels' needs label_field=")
     if by is not None and inputs.label_field in (None, by):
-        raise UserError(f"by={by!r} is looked at beside labels: pass another field as label_field=")
+        raise UserError(f"by={by!r} is compared with labels: pass another field as label_field=")
     # Embeddings of texts say nothing of images, and without labels there are no errors.
     check_pictures &= inputs.text_field is None and inputs.label_field is not None
     run = plan_findings(target, CLUSTERS.name, run_key, columns_of(target), [*CLUSTERS.views])

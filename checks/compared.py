@@ -15,7 +15,7 @@ from .progress import counted_notes
 
 if TYPE_CHECKING:
     from ..analysis.duplicates import Duplicates
-    from ..pictures.small_pictures import SmallPictures
+    from ..pictures.small_images import SmallImages
 
 
 def compared_texts(inputs: Inputs, text_field: str | None, keep: str) -> str | None:
@@ -117,15 +117,15 @@ def compare_images(
     """
     from ..analysis.duplicates import find_duplicates as duplicates_of
     from ..pictures.file_copies import exact_copies
-    from ..pictures.small_pictures import Picture, read_small_pictures
+    from ..pictures.small_images import ImageOrPatch, read_small_images
 
     _, files, boxes = zip(*inputs.items)
     splits, labels = _splits_and_labels(inputs, split)
     rows, graph = (inputs.rows, inputs.graph) if inputs.embeddings else (None, None)
-    images = [Picture(file, box) for file, box in zip(files, boxes)]
+    images = [ImageOrPatch(file, box) for file, box in zip(files, boxes)]
     noun = inputs.target.noun
     with inputs.progress.share("Comparing the images", len(images), noun) as report:
-        small = read_small_pictures(images, part_of(report, 0.0, 0.6))
+        small = read_small_images(images, part_of(report, 0.0, 0.6))
         copies = exact_copies(small, part_of(report, 0.6, 0.7))
         preference, undated = _preference(keep, small, files)
         found = duplicates_of(
@@ -144,7 +144,7 @@ def compare_images(
 
 
 def _preference(
-    keep: str, small: "SmallPictures", files: Sequence[str]
+    keep: str, small: "SmallImages", files: Sequence[str]
 ) -> tuple[np.ndarray | None, list[str]]:
     """What is preferred, the lowest first, ``(n,)`` or None, and notes on that."""
     from ..pictures.dates import taken_at

@@ -156,15 +156,15 @@ def _duplicates(
     from ..analysis.neighbors import neighbor_graph
     from ..analysis.vectors import unit_rows
     from ..pictures.file_copies import exact_copies
-    from ..pictures.small_pictures import Picture, read_small_pictures
+    from ..pictures.small_images import ImageOrPatch, read_small_images
 
     near = np.unique(found.nearest[:, :CANDIDATES])
     theirs = Inputs(of_other, inputs.progress, embeddings=inputs.embeddings, seed=inputs.seed)
     theirs.vectors = vectors.take(np.isin(np.arange(len(vectors.ids)), near))
-    images = [Picture(path, box) for _, path, box in (*inputs.items, *theirs.items)]
+    images = [ImageOrPatch(path, box) for _, path, box in (*inputs.items, *theirs.items)]
     rows = unit_rows(np.concatenate([inputs.vectors.matrix, theirs.vectors.matrix])).rows
     with inputs.progress.share("Comparing the images", len(images), inputs.target.noun) as report:
-        small = read_small_pictures(images, part_of(report, 0.0, 0.6))
+        small = read_small_images(images, part_of(report, 0.0, 0.6))
         copies = exact_copies(small, part_of(report, 0.6, 0.7))
         same = find_duplicates(
             small, copies, rows, neighbor_graph(rows), progress=part_of(report, 0.7, 1.0)

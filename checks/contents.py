@@ -86,7 +86,7 @@ class ReportedRun:
 
 
 @dataclass(frozen=True)
-class ReportedMap:
+class ReportedVisualization:
     """A plot of embeddings.
 
     Attributes:
@@ -119,7 +119,7 @@ class Contents:
         num_samples: the samples of the view
         num_total: the samples of the dataset
         runs: the finished runs, in the order in which they are to be read
-        maps: the plots
+        visualizations: the plots
         left_out: why a run or a plot is not reported, by its key
         stale: why a run or a plot that is reported is out of date, by its key
         folder: the folder that all files of the dataset share, or None
@@ -129,7 +129,7 @@ class Contents:
     num_samples: int
     num_total: int
     runs: tuple[ReportedRun, ...]
-    maps: tuple[ReportedMap, ...] = ()
+    visualizations: tuple[ReportedVisualization, ...] = ()
     left_out: dict[str, str] = field(default_factory=dict)
     stale: dict[str, list[str]] = field(default_factory=dict)
     folder: str | None = None

@@ -81,5 +81,5 @@ def _unlabeled_boxes(boxes: ReadBoxes, missing: np.ndarray) -> dict[str, fo.Dete
             bounding_box=[left, top, right - left, bottom - top],
             confidence=None if confidence is None else float(confidence[box]),
         )
-        of_sample.setdefault(boxes.sample_ids[predicted.picture[box]], []).append(detection)
+        of_sample.setdefault(boxes.sample_ids[predicted.image[box]], []).append(detection)
     return {id_: fo.Detections(detections=found) for id_, found in of_sample.items()}

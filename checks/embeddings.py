@@ -136,7 +136,7 @@ def compute_embeddings(
         UserError: if the input is at fault; what was finished before stays
     """
     # Imported here: torch takes seconds, and FiftyOne imports this file to list operators.
-    from ..embedding.pipeline import embed_pictures
+    from ..embedding.pipeline import embed_images
     from ..embedding.ray_workers import ModelRequest, check_engine, embed_with_ray
     from ..embedding.registry import load_model
     from ..embedding.texts import embed_texts, load_text_model
@@ -177,7 +177,7 @@ def compute_embeddings(
             wanted, edited = _with_edited(target, plan, texts, wanted)
         items = list(target.items(wanted))
         if texts is None and engine is None:
-            batches = embed_pictures(network, items, batch_size)
+            batches = embed_images(network, items, batch_size)
         elif texts is None:
             request = ModelRequest(model, weights, device, network.identity.weights_hash)
             batches = embed_with_ray(request, items, batch_size)

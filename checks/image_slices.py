@@ -1,4 +1,4 @@
-"""Properties of images that go with errors or with a label, as ``find_clusters`` reports them."""
+"""Properties of images associated with errors or a label, as ``find_clusters`` reports them."""
 
 import math
 from collections import Counter
@@ -11,7 +11,7 @@ import numpy as np
 from ..storage.findings import Views
 from ..storage.metadata import read_slices
 from .inputs import Inputs
-from .progress import counted_notes
+from .progress import counted_notes, percent
 
 if TYPE_CHECKING:
     from ..analysis.properties import Slice
@@ -49,12 +49,12 @@ class ImageSlices:
 
 
 def image_slices(inputs: Inputs, check_pictures: bool, by: str | None) -> ImageSlices:
-    """Asks which properties of images go with errors, and which with a label.
+    """Tests which properties of images are associated with errors, and which with a label.
 
     Args:
         inputs: with labels of at least two classes, or nothing is found
         check_pictures: whether the pixels are looked at
-        by: a field whose values are looked at as well, or None
+        by: a field whose values are tested as well, or None
 
     Raises:
         UserError: if ``by`` names no field with several values
@@ -132,6 +132,6 @@ def _slice_as_dict(one: "Slice", names: tuple[str, ...]) -> dict[str, Any]:
 
 def _shows(row: Mapping[str, Any]) -> str:
     return (
-        f"Held-out predictions and labels disagree on {row['share']:.0%} of these, "
-        f"{row['rest']:.0%} of the rest; those that disagree first"
+        f"Held-out predictions and labels disagree on {percent(row['share'])} of these, "
+        f"{percent(row['rest'])} of the rest; those that disagree first"
     )

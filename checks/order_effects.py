@@ -23,7 +23,7 @@ ORDER_EFFECTS = Check(
         Column(
             "apart",
             fo.BooleanField,
-            "Whether what stands beside it in the order is more alike than chance explains",
+            "Whether its neighbors in the order are more similar to it than chance explains",
         ),
     ),
     views={"apart": "Tenths of the order that keep to themselves, in the order"},

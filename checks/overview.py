@@ -28,7 +28,7 @@ from .separability import SEPARABILITY, weak_classes
 COUNTED = (DUPLICATES, LABEL_ISSUES, CAPTION_ISSUES, OUTLIERS)
 
 # Weakest classes that a finding names, and images that stand for one.
-NAMED, PICTURES = 3, 5
+NAMED, IMAGES = 3, 5
 
 # What a run says of findings that a person has marked as solved.
 SOLVED = "solved"
@@ -343,18 +343,18 @@ def _result(dataset: fo.Dataset, run: Run) -> dict[str, Any]:
     return result
 
 
-def pictures_of(dataset: fo.Dataset, card: Card) -> list[tuple[str, Any]]:
+def images_of(dataset: fo.Dataset, card: Card) -> list[tuple[str, Any]]:
     """The files, and the boxes of patches, of a few of what was found, undecided ones first."""
     if card.queue is None:
-        return _pictures_of_ids(dataset, card.run, _first_of_view(dataset, card))
+        return _images_of_ids(dataset, card.run, _first_of_view(dataset, card))
     kinds = {"exact": "exact", "near": "near"}
     queue = card.queue
     if card.found.kind in kinds:
         kind = {f"{card.run.key}_kind": [kinds[card.found.kind]]}
         of_kind = {id_ for (id_,) in rows_where(dataset, card.run.facts.about, kind)}
         queue = dataclasses.replace(queue, ids=tuple(id_ for id_ in queue.ids if id_ in of_kind))
-    chosen = [id_ for id_ in queue.ids if id_ not in queue.decided][:PICTURES]
-    return _pictures_of_ids(dataset, card.run, chosen)
+    chosen = [id_ for id_ in queue.ids if id_ not in queue.decided][:IMAGES]
+    return _images_of_ids(dataset, card.run, chosen)
 
 
 def _first_of_view(dataset: fo.Dataset, card: Card) -> list[str]:
@@ -362,10 +362,10 @@ def _first_of_view(dataset: fo.Dataset, card: Card) -> list[str]:
     about, view = card.run.facts.about, card.found.view
     if card.found.kind not in WHOLE or view is None or about.patches_field or about.frames:
         return []
-    return dataset.load_saved_view(view).limit(PICTURES).values("id")
+    return dataset.load_saved_view(view).limit(IMAGES).values("id")
 
 
-def _pictures_of_ids(dataset: fo.Dataset, run: Run, ids: list[str]) -> list[tuple[str, Any]]:
+def _images_of_ids(dataset: fo.Dataset, run: Run, ids: list[str]) -> list[tuple[str, Any]]:
     if not ids:
         return []
     target = few(dataset, run.facts.about, ids)

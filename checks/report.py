@@ -16,7 +16,6 @@ from fiftyone import ViewField as F
 
 from ..errors import UserError
 from ..storage.labels import label_fields, read_label_texts, shown_text
-from ..storage.maps import read_map, stored_maps
 from ..storage.metadata import read_splits
 from ..storage.paths import common_folder
 from ..storage.runs import Run, evaluated_ids, plugin_runs
@@ -24,7 +23,8 @@ from ..storage.separability import StoredSeparability, read_separability
 from ..storage.staleness import Reader, stale_reasons
 from ..storage.target import About, Target
 from ..storage.targets import resolve_target
-from .contents import SPLIT, Contents, Finding, ReportedMap, ReportedRun
+from ..storage.visualizations import read_visualization, stored_visualizations
+from .contents import SPLIT, Contents, Finding, ReportedRun, ReportedVisualization
 from .contract import FindingFields
 from .description import DESCRIPTION
 from .duplicates import DUPLICATES
@@ -52,8 +52,12 @@ def reportable(dataset: fo.Dataset) -> tuple[list[Run], list[Run]]:
         if run.operator in order and (run.finished or run.unreadable)
     ]
     runs.sort(key=lambda run: (order[run.operator], run.key))
-    maps = [run for run in stored_maps(dataset) if run.finished or run.unreadable]
-    return runs, sorted(maps, key=lambda run: (run.written_at or "", run.key), reverse=True)
+    visualizations = [
+        run for run in stored_visualizations(dataset) if run.finished or run.unreadable
+    ]
+    return runs, sorted(
+        visualizations, key=lambda run: (run.written_at or "", run.key), reverse=True
+    )
 
 
 def plan_report(dataset: fo.Dataset, run_keys: Sequence[str] | None) -> tuple[list[Run], list[Run]]:
@@ -67,9 +71,9 @@ def plan_report(dataset: fo.Dataset, run_keys: Sequence[str] | None) -> tuple[li
     Raises:
         UserError: if a key is not that of a finished run or a plot, or there is nothing to report
     """
-    runs, maps = reportable(dataset)
-    names = [run.key for run in [*runs, *maps]]
-    found = [run.key for run in [*runs, *maps] if run.operator not in WITHOUT_FINDINGS]
+    runs, visualizations = reportable(dataset)
+    names = [run.key for run in [*runs, *visualizations]]
+    found = [run.key for run in [*runs, *visualizations] if run.operator not in WITHOUT_FINDINGS]
     if not found:
         operators = [check.name for check in CHECKS if check.would_find]
         raise UserError(
@@ -88,19 +92,19 @@ def plan_report(dataset: fo.Dataset, run_keys: Sequence[str] | None) -> tuple[li
                 f"{', '.join(found)}"
             )
         runs = [run for run in runs if run.key in run_keys]
-        maps = [run for run in maps if run.key in run_keys]
+        visualizations = [run for run in visualizations if run.key in run_keys]
     else:
         latest: dict[About, Run] = {}
-        for run in maps:
+        for run in visualizations:
             latest.setdefault(run.facts.about, run)
-        maps = list(latest.values())
-    return runs, maps
+        visualizations = list(latest.values())
+    return runs, visualizations
 
 
 # Reading
 
 
-def read_contents(samples: Any, runs: Sequence[Run], maps: Sequence[Run]) -> Contents:
+def read_contents(samples: Any, runs: Sequence[Run], visualizations: Sequence[Run]) -> Contents:
     """Reads what runs found in a dataset or view, and plots.
 
     Raises:
@@ -110,16 +114,16 @@ def read_contents(samples: Any, runs: Sequence[Run], maps: Sequence[Run]) -> Con
     if not len(samples):
         raise UserError("There are no samples in this view; choose another one, or the dataset")
     reported: list[ReportedRun] = []
-    plots: list[ReportedMap] = []
+    plots: list[ReportedVisualization] = []
     left_out: dict[str, str] = {}
     reader = Reader(dataset)
-    for run in (*runs, *maps):
+    for run in (*runs, *visualizations):
         try:
             if run.unreadable:
                 raise UserError(stale_reasons(run, reader)[0])
             target = _target_of(samples, run.facts.about)
             if run.operator == VISUALIZATION.name:
-                plots.append(_read_map(target, run, reported))
+                plots.append(_read_visualization(target, run, reported))
             else:
                 reported.append(_read_run(target, run))
         except UserError as error:
@@ -127,7 +131,7 @@ def read_contents(samples: Any, runs: Sequence[Run], maps: Sequence[Run]) -> Con
     if not plots and not any(one.run.operator not in WITHOUT_FINDINGS for one in reported):
         why = "; ".join(f"{key}: {reason}" for key, reason in left_out.items())
         raise UserError(f"There is nothing to report for this view ({why}); pass the dataset")
-    reported_runs = [run for run in (*runs, *maps) if run.key not in left_out]
+    reported_runs = [run for run in (*runs, *visualizations) if run.key not in left_out]
     stale = {run.key: reasons for run in reported_runs if (reasons := stale_reasons(run, reader))}
     return Contents(
         dataset.name,
@@ -279,8 +283,10 @@ def _leaking(target: Target, run: Run) -> frozenset[int]:
     return frozenset(group for group in groups if group is not None)
 
 
-def _read_map(target: Target, run: Run, reported: Sequence[ReportedRun]) -> ReportedMap:
-    stored = read_map(target, run.key)
+def _read_visualization(
+    target: Target, run: Run, reported: Sequence[ReportedRun]
+) -> ReportedVisualization:
+    stored = read_visualization(target, run.key)
     if stored is None:
         raise UserError("its points no longer exist")
     present = target.sample_ids
@@ -301,7 +307,7 @@ def _read_map(target: Target, run: Run, reported: Sequence[ReportedRun]) -> Repo
     shown = target.only([stored.ids[row] for row in rows])
     labels = _labels(shown, label_field, [stored.ids[row] for row in rows])
     facts = {name: value for name, value in run.facts.as_dict().items() if name != "projection"}
-    return ReportedMap(
+    return ReportedVisualization(
         run.key,
         run.written_at or "",
         target.noun,

@@ -12,9 +12,9 @@ from ..storage import fingerprints
 from ..storage.arrays import encode
 from ..storage.class_flags import with_flags
 from ..storage.findings import plan_findings, store_findings
-from ..storage.maps import latest_trust
 from ..storage.metadata import read_slices
 from ..storage.runs import RunFacts
+from ..storage.visualizations import latest_trust
 from .contract import EMBEDDINGS, LABELS, Check
 from .inputs import Inputs, restrict_to_common
 from .verdicts import (

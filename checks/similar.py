@@ -28,7 +28,7 @@ SIMILAR = Check(
         Column("duplicate", fo.BooleanField, "Whether it shows the same as the image file"),
     ),
     views={
-        "nearest": "What is most like the image file, the most similar first",
+        "nearest": "The samples most similar to the image file, most similar first",
         "duplicates": "What shows the same as the image file",
     },
     finding=FindingFields(
@@ -128,7 +128,7 @@ def checked_file(similar_to: str) -> str:
 
 def _embedded(inputs: Inputs, path: str, similar_to: str) -> np.ndarray:
     """The embedding of the file by the model that computed those it is compared with."""
-    from ..embedding.pipeline import embed_pictures
+    from ..embedding.pipeline import embed_images
     from ..embedding.registry import load_model
 
     name = inputs.required_embeddings
@@ -148,7 +148,7 @@ def _embedded(inputs: Inputs, path: str, similar_to: str) -> np.ndarray:
             f"embeddings={name!r}: the model {model} has other weights now than when they were "
             "computed; recompute them with compute_embeddings(overwrite=True)"
         )
-    for batch in embed_pictures(network, [Item(path, path, (path,), None)]):
+    for batch in embed_images(network, [Item(path, path, (path,), None)]):
         if path in batch.failures:
             raise UserError(f"similar_to={similar_to!r}: {batch.failures[path]}")
     return batch.vectors[path]
@@ -159,11 +159,11 @@ def _same(inputs: Inputs, path: str, query: np.ndarray, rows: list[int]) -> list
     from ..analysis.duplicates import find_duplicates
     from ..analysis.neighbors import neighbor_graph
     from ..pictures.file_copies import exact_copies
-    from ..pictures.small_pictures import Picture, read_small_pictures
+    from ..pictures.small_images import ImageOrPatch, read_small_images
 
     inputs.progress.say("Comparing the images")
     images = [(path, None), *(inputs.items[row][1:] for row in rows)]
-    small = read_small_pictures([Picture(*image) for image in images])
+    small = read_small_images([ImageOrPatch(*image) for image in images])
     vectors = np.concatenate([query, inputs.rows[rows]])
     group = find_duplicates(small, exact_copies(small), vectors, neighbor_graph(vectors)).group
     return [row for row, other in zip(rows, group[1:]) if other >= 0 and other == group[0]]

@@ -8,11 +8,11 @@ from typing import Any
 import fiftyone as fo
 
 from ..errors import UserError
-from ..storage.maps import read_map, stored_maps
 from ..storage.runs import Run, plugin_runs
 from ..storage.staleness import Reader, run_ids, stale_reasons
 from ..storage.target import Target
 from ..storage.targets import about_of
+from ..storage.visualizations import read_visualization, stored_visualizations
 from .caption_issues import CAPTION_ISSUES, find_caption_issues
 from .clusters import CLUSTERS, find_clusters
 from .comparison import COMPARISON, compare_datasets
@@ -41,7 +41,7 @@ ORDER = (
 def repeatable(dataset: fo.Dataset) -> list[Run]:
     """The runs that can be repeated, in the order in which that is done."""
     order = {check.name: place for place, check in enumerate(ORDER)}
-    runs = [*plugin_runs(dataset), *stored_maps(dataset)]
+    runs = [*plugin_runs(dataset), *stored_visualizations(dataset)]
     found = {run.key: run for run in runs if run.operator in order and run.unreadable is None}
     return sorted(found.values(), key=lambda run: (order[run.operator], run.key))
 
@@ -205,7 +205,7 @@ def _again_separability(dataset: fo.Dataset, run: Run, shared: _Shared) -> dict[
 
 def _again_visualization(dataset: fo.Dataset, run: Run, shared: _Shared) -> dict[str, Any]:
     inputs = shared.inputs(dataset, run, _first(run))
-    before = read_map(inputs.target, run.key)
+    before = read_visualization(inputs.target, run.key)
     if before is None:
         raise UserError("it no longer exists")
     return compute_visualization(inputs, layout_of(before), brain_key=run.key)

@@ -6,14 +6,14 @@ from typing import Any
 
 import numpy as np
 
-from ..analysis.trust import MapTrust, map_trust
+from ..analysis.trust import PlotTrust, plot_trust
 from ..errors import UserError
 from ..storage.labels import class_codes, read_labels
-from ..storage.maps import StoredMap, read_map, write_map
 from ..storage.names import check_name
 from ..storage.runs import embeddings_key
 from ..storage.target import Target
 from ..storage.vectors import VectorSet
+from ..storage.visualizations import StoredVisualization, read_visualization, write_visualization
 from .contract import EMBEDDINGS, Check
 from .inputs import Inputs
 from .progress import percent
@@ -107,7 +107,7 @@ def compute_visualization(
         inputs.target, inputs.required_embeddings, layout.method
     )
     check_name("brain_key", brain_key)
-    before = read_map(inputs.target, brain_key)
+    before = read_visualization(inputs.target, brain_key)
     if update:
         before = _extendable(inputs, brain_key, before)
         inputs = _widened(inputs, before)
@@ -116,7 +116,7 @@ def compute_visualization(
     else:
         points, special = _lay_out(inputs, layout)
     inputs.progress.say("Measuring how far the plot can be trusted")
-    trust = map_trust(inputs.vectors.matrix, points)
+    trust = plot_trust(inputs.vectors.matrix, points)
     parameters = dataclasses.asdict(layout)
     parameters.pop("num_dims")
     if inputs.neighbors is not None:
@@ -142,13 +142,13 @@ def compute_visualization(
         },
     )
     inputs.progress.say("Storing the visualization")
-    write_map(inputs.target, brain_key, inputs.vectors, points, facts, spatial_index)
+    write_visualization(inputs.target, brain_key, inputs.vectors, points, facts, spatial_index)
     result = {"brain_key": brain_key, **facts.as_dict()}
     result.pop("projection", None)
     return result
 
 
-def layout_of(before: StoredMap) -> Layout:
+def layout_of(before: StoredVisualization) -> Layout:
     """The layout of a stored visualization."""
     names = {one.name for one in dataclasses.fields(Layout)} - {"num_dims"}
     stored = before.facts.parameters
@@ -212,7 +212,9 @@ def _principal_components(inputs: Inputs, num_dims: int) -> tuple[np.ndarray, di
 # Placing new samples
 
 
-def _extendable(inputs: Inputs, brain_key: str, before: StoredMap | None) -> StoredMap:
+def _extendable(
+    inputs: Inputs, brain_key: str, before: StoredVisualization | None
+) -> StoredVisualization:
     """The stored visualization, beside whose points new ones can be placed.
 
     Raises:
@@ -233,7 +235,7 @@ def _extendable(inputs: Inputs, brain_key: str, before: StoredMap | None) -> Sto
     return before
 
 
-def _widened(inputs: Inputs, before: StoredMap) -> Inputs:
+def _widened(inputs: Inputs, before: StoredVisualization) -> Inputs:
     """What is shown already together with what must be placed beside it."""
     target = inputs.target
     left = [id_ for id_ in before.ids if id_ in target.everything.sample_ids]
@@ -247,7 +249,7 @@ def _widened(inputs: Inputs, before: StoredMap) -> Inputs:
     )
 
 
-def _place(inputs: Inputs, before: StoredMap) -> tuple[np.ndarray, dict[str, Any]]:
+def _place(inputs: Inputs, before: StoredVisualization) -> tuple[np.ndarray, dict[str, Any]]:
     """The points that are shown, where they were, and new ones; and what there is to say."""
     vectors = inputs.vectors
     inputs.progress.say("Adding the new samples")
@@ -273,7 +275,7 @@ def _place(inputs: Inputs, before: StoredMap) -> tuple[np.ndarray, dict[str, Any
 
 
 def _new_points(
-    vectors: VectorSet, old: np.ndarray, old_points: np.ndarray, before: StoredMap
+    vectors: VectorSet, old: np.ndarray, old_points: np.ndarray, before: StoredVisualization
 ) -> np.ndarray:
     parameters = before.facts.parameters
     if parameters["method"] == "pca":
@@ -292,7 +294,7 @@ def _new_points(
     )
 
 
-def trust_verdict(trust: MapTrust) -> str:
+def trust_verdict(trust: PlotTrust) -> str:
     """What the two figures mean, in a sentence."""
     if trust.k == 0:
         return "too few points to evaluate"

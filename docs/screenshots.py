@@ -106,13 +106,13 @@ def queue(app: browser.App, dataset: fo.Dataset) -> None:
         expect(panel.get_by_text(f"{place + 1} of {len(suggestions)}")).to_be_visible()
         app.settle()
         accept = panel.get_by_role("button", name=f"Accept {suggestions[place]}")
-        frames.append(picture(app.page))
+        frames.append(image(app.page))
         accept.hover()
-        frames.append(picture(app.page))
+        frames.append(image(app.page))
         times += [BEFORE, AFTER]
         accept.click()
     app.settle()
-    frames.append(picture(app.page))
+    frames.append(image(app.page))
     first, *others = frames
     first.save(
         DOCS / "queue.gif",
@@ -124,7 +124,7 @@ def queue(app: browser.App, dataset: fo.Dataset) -> None:
     )
 
 
-def picture(page: Page) -> Image.Image:
+def image(page: Page) -> Image.Image:
     browser.drawn(page)
     shown = Image.open(io.BytesIO(page.screenshot())).convert("RGB")
     small = shown.resize((WIDTH, shown.height * WIDTH // shown.width), Image.Resampling.LANCZOS)

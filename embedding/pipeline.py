@@ -57,9 +57,9 @@ class EmbeddedBatch:
     notes: dict[str, str] = field(default_factory=dict)
 
 
-def embed_pictures(
+def embed_images(
     model: EmbeddingModel,
-    pictures: Iterable[ImageInput],
+    images: Iterable[ImageInput],
     batch_size: int | None = None,
     num_threads: int | None = None,
 ) -> Iterator[EmbeddedBatch]:
@@ -71,7 +71,7 @@ def embed_pictures(
 
     Args:
         model: the model
-        pictures: the files, in any order
+        images: the files, in any order
         batch_size (None): how many inputs the model takes at once; by default what suits it
         num_threads (None): by default one for each core
 
@@ -80,13 +80,13 @@ def embed_pictures(
     """
     batch_size = batch_size or model.batch_size
     with short_turns():
-        yield from _embedded(model, pictures, batch_size, num_threads or num_cores())
+        yield from _embedded(model, images, batch_size, num_threads or num_cores())
 
 
 def _embedded(
-    model: EmbeddingModel, pictures: Iterable[ImageInput], batch_size: int, num_threads: int
+    model: EmbeddingModel, images: Iterable[ImageInput], batch_size: int, num_threads: int
 ) -> Iterator[EmbeddedBatch]:
-    shared = _Shared(iter(pictures), queue.Queue(2 * num_threads))
+    shared = _Shared(iter(images), queue.Queue(2 * num_threads))
     workers = [
         threading.Thread(target=_work, args=(model, shared, batch_size), name="embed", daemon=True)
         for _ in range(num_threads)
@@ -115,7 +115,7 @@ def _embedded(
 class _Shared:
     """What the threads take images from and put results into."""
 
-    pictures: Iterator[ImageInput]
+    images: Iterator[ImageInput]
     results: queue.Queue
     lock: threading.Lock = field(default_factory=threading.Lock)
     turn: threading.Lock = field(default_factory=threading.Lock)
@@ -126,10 +126,10 @@ class _Shared:
         taken: list[ImageInput] = []
         with self.lock:
             while number > 0 and not self.stop.is_set():
-                if (picture := next(self.pictures, None)) is None:
+                if (image := next(self.images, None)) is None:
                     break
-                taken.append(picture)
-                number -= len(picture.ids)
+                taken.append(image)
+                number -= len(image.ids)
         return taken
 
 
@@ -145,9 +145,9 @@ def _work(model: EmbeddingModel, shared: _Shared, batch_size: int) -> None:
 
     try:
         waiting: list[tuple[str, np.ndarray]] = []
-        while pictures := shared.take(batch_size - len(waiting)):
-            for picture in pictures:
-                prepared, besides = _prepare(model, picture)
+        while images := shared.take(batch_size - len(waiting)):
+            for image in images:
+                prepared, besides = _prepare(model, image)
                 if besides != EmbeddedBatch():
                     shared.results.put(besides)
                 waiting += prepared
@@ -162,17 +162,17 @@ def _work(model: EmbeddingModel, shared: _Shared, batch_size: int) -> None:
 
 
 def _prepare(
-    model: EmbeddingModel, picture: ImageInput
+    model: EmbeddingModel, source: ImageInput
 ) -> tuple[list[tuple[str, np.ndarray]], EmbeddedBatch]:
     """The inputs of an image by their ids, and notes on how it was read."""
-    whole = picture.boxes is None
+    whole = source.boxes is None
     try:
         # Twice the size that the model resizes to: its own resizing then decides what it sees.
-        image = load_image(picture.filepath, 2 * model.min_side if whole else 0)
+        image = load_image(source.filepath, 2 * model.min_side if whole else 0)
     except UnreadableImageError as error:
-        return [], EmbeddedBatch(failures=dict.fromkeys(picture.ids, str(error)))
+        return [], EmbeddedBatch(failures=dict.fromkeys(source.ids, str(error)))
     inputs, failures, small = [], {}, 0
-    for id_, box in zip(picture.ids, picture.boxes or [None]):
+    for id_, box in zip(source.ids, source.boxes or [None]):
         try:
             inputs.append((id_, model.prepare(image if box is None else crop_square(image, box))))
             if box is not None:

@@ -77,13 +77,13 @@ def check_engine(engine: str | None, text_field: str | None = None) -> None:
 
 
 def embed_with_ray(
-    request: ModelRequest, pictures: Iterable[ImageInput], batch_size: int | None = None
+    request: ModelRequest, images: Iterable[ImageInput], batch_size: int | None = None
 ) -> Iterator[EmbeddedBatch]:
     """Embeds images or the patches on them on a Ray cluster.
 
     Args:
         request: the model
-        pictures: the files, which the workers must be able to read under the same paths
+        images: the files, which the workers must be able to read under the same paths
         batch_size (None): how many inputs the model takes at once; by default what suits it
 
     Yields:
@@ -92,10 +92,10 @@ def embed_with_ray(
     Raises:
         UserError: if there is no cluster, or a worker cannot load the model
     """
-    pictures = list(pictures)
-    total = sum(len(picture.ids) for picture in pictures)
+    images = list(images)
+    total = sum(len(image.ids) for image in images)
     size = min(BLOCK_INPUTS, max(LEAST_INPUTS, total // BLOCKS))
-    blocks = [{"block": json.dumps(block)} for block in _blocks(pictures, size)]
+    blocks = [{"block": json.dumps(block)} for block in _blocks(images, size)]
     if not blocks:
         return
     import ray
@@ -129,13 +129,13 @@ def _last_line(error: BaseException) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[-1].strip().rstrip(".")
 
 
-def _blocks(pictures: Iterable[ImageInput], size: int) -> Iterator[list[tuple]]:
+def _blocks(images: Iterable[ImageInput], size: int) -> Iterator[list[tuple]]:
     """The files in blocks of that many inputs or a little more."""
     block: list[tuple] = []
     taken = 0
-    for picture in pictures:
-        block.append((picture.filepath, picture.ids, picture.boxes))
-        taken += len(picture.ids)
+    for image in images:
+        block.append((image.filepath, image.ids, image.boxes))
+        taken += len(image.ids)
         if taken >= size:
             yield block
             block, taken = [], 0
@@ -159,7 +159,7 @@ def _connected() -> Iterator[None]:
     except Exception as error:
         raise UserError(
             f"engine='ray': no cluster could be reached or started: {_last_line(error)}. "
-            "RAY_ADDRESS names the address of a cluster"
+            "Set RAY_ADDRESS to the address of a cluster"
         ) from error
     try:
         yield
@@ -174,7 +174,7 @@ def _workers(num_blocks: int) -> tuple[int, dict[str, int], int]:
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     cores = [int(node["CPU"]) for node in nodes if node.get("CPU", 0) >= 1]
     if not cores:
-        raise UserError("engine='ray': the cluster has no CPU that is free to be used")
+        raise UserError("engine='ray': the cluster has no free CPU")
     if with_gpus := [node for node in nodes if node.get("GPU", 0) >= 1 and node.get("CPU", 0) >= 1]:
         gpus = sum(int(node["GPU"]) for node in with_gpus)
         each = max(1, min(int(node["CPU"] // node["GPU"]) for node in with_gpus))
@@ -252,7 +252,7 @@ class _Worker:
         ]
         vectors: dict[str, np.ndarray] = {}
         besides: dict[str, Any] = {"failures": {}, "small": 0, "notes": {}}
-        for batch in self._pipeline.embed_pictures(
+        for batch in self._pipeline.embed_images(
             self._model, inputs, self._batch_size, self._num_threads
         ):
             vectors |= batch.vectors

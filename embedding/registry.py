@@ -8,6 +8,7 @@ from typing import Any
 from PIL import Image
 
 from ..errors import UserError
+from ..process import import_alone
 from .devices import load_on_device, resolve_device
 from .identity import EmbeddingModel
 from .names import full_name
@@ -82,8 +83,7 @@ def open_clip_config(name: str, weights: str | None) -> tuple[str, str] | None:
 
 
 def _load_open_clip(architecture: str, weights: str | None, device: str) -> EmbeddingModel:
-    import open_clip
-
+    open_clip = import_alone("open_clip")
     name = f"open_clip:{architecture}"
     architecture, pretrained = open_clip_config(name, weights) or (architecture, "")
     if architecture not in open_clip.list_models():
@@ -143,8 +143,7 @@ def _open_clip_settings(architecture: str, tag: str) -> dict[str, Any]:
 
 
 def _load_timm(architecture: str, weights: str | None, device: str) -> EmbeddingModel:
-    import timm
-
+    timm = import_alone("timm")
     if not timm.is_model(architecture.partition(".")[0]):
         raise UserError(f"timm has no model {architecture!r}; timm.list_models() lists them")
     with reported_loading(f"timm:{architecture}", weights):
@@ -157,8 +156,7 @@ def _load_timm(architecture: str, weights: str | None, device: str) -> Embedding
 
 
 def _load_packaged_cnn(architecture: str, _weights: None, device: str) -> EmbeddingModel:
-    import timm
-
+    timm = import_alone("timm")
     model = timm.create_model(architecture, pretrained=False, num_classes=0)
     weights = read_packaged_cnn(model)
     half = (0.5, 0.5, 0.5)
@@ -177,6 +175,7 @@ def _load_zoo(name: str, weights: str | None, device: str) -> EmbeddingModel:
             f"FiftyOne's model zoo has no {name!r}; fiftyone.zoo.list_zoo_models() lists them"
         )
     with reported_loading(f"zoo:{name} (FiftyOne's model zoo)", None):
+        import_alone("torchvision")
         model = foz.load_zoo_model(name, cache=False, device=device)
     if not isinstance(model, fom.Model) or model.media_type != "image":
         raise UserError(f"The zoo model {name!r} is not for images")

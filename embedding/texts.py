@@ -17,7 +17,7 @@ from typing import IO, Any, Protocol
 import numpy as np
 
 from ..errors import UserError
-from ..process import without_bars
+from ..process import import_alone, without_bars
 from .devices import resolve_device
 from .identity import ModelIdentity
 from .names import model_of_texts
@@ -105,7 +105,7 @@ class SentenceModel:
 
     def __init__(self, called: str, name: str, device: str) -> None:
         try:
-            from sentence_transformers import SentenceTransformer
+            sentence_transformers = import_alone("sentence_transformers")
         except ImportError as error:
             raise UserError(
                 f"model='text:{name}' needs a package: pip install sentence-transformers"
@@ -117,7 +117,7 @@ class SentenceModel:
         what = f"text:{name} (sentence-transformers)"
         with reported_loading(what, local, of_texts=True), without_bars():
             # No code of the model's own is executed.
-            self._model = SentenceTransformer(
+            self._model = sentence_transformers.SentenceTransformer(
                 local or name, device=device, trust_remote_code=False
             ).eval()
         self.identity = ModelIdentity(
@@ -143,8 +143,7 @@ class TextTower:
     """The text tower of an open_clip model."""
 
     def __init__(self, called: str, architecture: str, pretrained: str, device: str) -> None:
-        import open_clip
-
+        open_clip = import_alone("open_clip")
         with reported_loading(called, pretrained if os.path.isfile(pretrained) else None):
             network, _, _ = open_clip.create_model_and_transforms(
                 architecture, pretrained=pretrained, device=device, weights_only=True

@@ -168,7 +168,7 @@ class ComputeEmbeddings(QualityOperator):
                     "engine",
                     {"ray": "A Ray cluster"},
                     label="Compute on",
-                    description="The cluster of RAY_ADDRESS, whose workers can read the files",
+                    description="At RAY_ADDRESS; its workers must be able to read the files",
                     none="This machine",
                 )
 

@@ -15,10 +15,10 @@ from ..checks.visualization import (
 )
 from ..markup import code, markdown
 from ..storage.labels import label_fields
-from ..storage.maps import read_map
 from ..storage.names import check_name
 from ..storage.target import Target
 from ..storage.targets import resolve_target
+from ..storage.visualizations import read_visualization
 from .base import QualityOperator
 from .form_fields import choice_input, embeddings_input, patches_input
 from .words import skipped_lines
@@ -150,7 +150,7 @@ class ComputeVisualization(QualityOperator):
             view=types.View(placeholder=default_brain_key(target, embeddings, method)),
         )
         check_name("brain_key", key)
-        before = read_map(target, key)
+        before = read_visualization(target, key)
         if before is not None and method != "tsne":
             inputs.bool(
                 "update",

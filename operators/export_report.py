@@ -70,22 +70,22 @@ class ExportReport(QualityOperator):
                 written then
         """
         # Imported here: it brings Pillow's codecs, which opening the App need not wait for.
-        from ..report.page import pictures_of, plan_galleries, render
+        from ..report.page import images_of, plan_galleries, render
         from ..report.thumbnails import make_thumbnails
 
         started = time.monotonic()
         dataset = samples._root_dataset
         dataset.reload()
         wanted = [run_keys] if isinstance(run_keys, str) else run_keys
-        runs, maps = plan_report(dataset, wanted)
+        runs, visualizations = plan_report(dataset, wanted)
         folder = _folder(dataset, path)
         _check_files(folder, dataset.name, overwrite)
         progress.say("Reading the findings")
-        contents = read_contents(samples, runs, maps)
+        contents = read_contents(samples, runs, visualizations)
         galleries = plan_galleries(contents)
-        pictures = pictures_of(galleries)
-        with progress.share("Making thumbnails", len(pictures), "images") as report:
-            thumbnails = make_thumbnails(pictures, report)
+        images = images_of(galleries)
+        with progress.share("Making thumbnails", len(images), "images") as report:
+            thumbnails = make_thumbnails(images, report)
         progress.say("Writing the report")
         now = datetime.datetime.now(datetime.timezone.utc)
         rows = as_rows(contents, COLUMNS)
@@ -104,7 +104,7 @@ class ExportReport(QualityOperator):
             "of_samples": contents.num_total,
             "findings": dict(kinds),
             "runs": [reported.run.key for reported in contents.runs]
-            + [one.brain_key for one in contents.maps],
+            + [one.brain_key for one in contents.visualizations],
             "left_out": contents.left_out,
             "stale": contents.stale,
             "bytes": {name: len(text.encode()) for name, text in texts.items()},
@@ -128,7 +128,7 @@ class ExportReport(QualityOperator):
                 "reported", choices.values(), default=WHOLE, view=choices, label="Report on"
             )
         about = f"Report on {num_samples(samples):,} of {total:,} samples"
-        runs, maps = plan_report(dataset, None)
+        runs, visualizations = plan_report(dataset, None)
         inputs.str(
             "path",
             default=str(Path(fo.config.default_dataset_dir) / _folder_name(dataset)),
@@ -138,7 +138,7 @@ class ExportReport(QualityOperator):
         choices = types.DropdownView(multiple=True)
         for run in runs:
             choices.add_choice(run.key, label=f"{run.key} ({run.operator})")
-        for run in maps:
+        for run in visualizations:
             choices.add_choice(run.key, label=f"{run.key} (visualization)")
         inputs.list(
             "run_keys",

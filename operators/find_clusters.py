@@ -67,9 +67,9 @@ class FindClusters(QualityOperator):
                 from
             min_size (5): distinct images that make a cluster; duplicates count once
             check_pictures (True): with labels, also find properties of images (brightness, color,
-                sharpness, size, aspect ratio) that go with errors or with a label, which reads all
+                sharpness, size, aspect ratio) associated with errors or with a label; it reads all
                 files; not for embeddings of texts
-            by (None): a field, a source or camera say, whose values are looked at as well
+            by (None): a field, such as source or camera, whose values are tested as well
             run_key (None): the name of the run, by default ``clusters``
             seed (51): of everything random
             neighbors (None): the brain key of a FiftyOne similarity index (LanceDB, Qdrant, …) of
@@ -125,13 +125,13 @@ class FindClusters(QualityOperator):
             "check_pictures",
             default=True,
             label="Look at the pixels",
-            description="With labels, lists properties such as dark or small that go with "
-            "errors or with a label; reads all files",
+            description="With labels, lists properties such as dark or small that are "
+            "associated with errors or a label; reads all files",
         )
         inputs.str(
             "by",
             label="By",
-            description="A field such as source or camera, whose values are looked at as well",
+            description="A field such as source or camera, whose values are tested as well",
         )
         run_key_input(ctx, target, self.name, columns_of(target), [*CLUSTERS.views], inputs)
         reads = bool(fields) and ctx.params.get("label_field") != NOT_CHOSEN

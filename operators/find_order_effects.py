@@ -91,13 +91,13 @@ class FindOrderEffects(QualityOperator):
         noun, field = result["things"], result["parameters"]["order_by"]
         order = "the order of import" if field is None else f"the order of {code(field)}"
         nearby = (
-            f"{result['nearby']:.1%} of the nearest neighbors are within a hundredth of it, "
-            f"{result['nearby_expected']:.1%} by chance (p = {result['p_value']:.3f})"
+            f"{100 * result['nearby']:.1f} % of nearest neighbors are within a hundredth of it, "
+            f"{100 * result['nearby_expected']:.1f} % by chance (p = {result['p_value']:.3f})"
         )
         if result["differ"]:
             lines = [
                 f"**{order.capitalize()} matters**: {nearby}",
-                "- split by chance or by what was recorded together, not by this order",
+                "- split at random, or by what was recorded together, not by this order",
             ]
             if apart := [str(row["part"]) for row in result["parts"] if row["apart"]]:
                 lines.append(
@@ -108,7 +108,7 @@ class FindOrderEffects(QualityOperator):
             lines = [f"**No effect of {order}** beyond chance among {result['judged']:,} {noun}"]
             lines.append(f"- {nearby}")
         if result["duplicates"] is None:
-            lines.append("- duplicates in a row count as well until `find_duplicates` was run")
+            lines.append("- consecutive duplicates count as well until `find_duplicates` has run")
         lines += skipped_lines(result)
         lines.append(f"- {duration(result['seconds'])} in all")
         return "\n".join(lines)

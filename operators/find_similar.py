@@ -21,7 +21,7 @@ class FindSimilar(QualityOperator):
     name = SIMILAR.name
     label = "Quality: find similar"
     description = (
-        "Find the samples or patches that are most like one image file, which need not be in the "
+        "Find the samples or patches most similar to one image file, which need not be in the "
         "dataset, and whether it is there already"
     )
     icon = "image_search"
@@ -96,7 +96,7 @@ class FindSimilar(QualityOperator):
     def summary(self, result: dict[str, Any]) -> str:
         noun = result["things"]
         lines = [
-            f"**{counted_of(result['found'], noun)}** most like "
+            f"**{counted_of(result['found'], noun)}** most similar to "
             f"{code(result['parameters']['similar_to'])}: saved view "
             f"{code(result['run_key'] + ': nearest')}; cosine similarity "
             f"{result['most_similar']:.2f} to {result['least_similar']:.2f}"

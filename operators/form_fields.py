@@ -123,8 +123,8 @@ def neighbors_input(ctx: Any, samples: Any, inputs: types.Object) -> None:
             "neighbors",
             indexes,
             label="Nearest neighbors",
-            description="Found by the database of a similarity index instead",
-            none="Search here",
+            description="Taken from the vector database of a similarity index",
+            none="The plugin's own search",
         )
 
 

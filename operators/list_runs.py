@@ -10,11 +10,11 @@ from ..checks.progress import Progress, percent
 from ..checks.registry import check_of
 from ..markup import code, markdown
 from ..storage.graphs import OPERATOR as GRAPH
-from ..storage.maps import OPERATOR as VISUALIZATION
 from ..storage.removal import left_behind, removable
 from ..storage.runs import COMPUTING, DESCRIBING, REDUCING, Run
 from ..storage.search_index import OPERATOR as SIMILARITY_INDEX
 from ..storage.staleness import Reader, stale_reasons
+from ..storage.visualizations import OPERATOR as VISUALIZATION
 from .base import QualityOperator
 
 WITHOUT_RUN = (

@@ -116,7 +116,7 @@ def _actions(card: types.Object, events: "ClassSeparability", selection: dict[st
         on_click=events.on_select_all,
         **of_selection,
     )
-    actions.btn("map", "Embeddings", icon="bubble_chart", on_click=events.on_map)
+    actions.btn("map", "Embeddings", icon="bubble_chart", on_click=events.on_visualization)
     actions.btn("back", "Back", icon="undo", on_click=events.on_back)
     tagging = card.h_stack("tagging", gap=1, align_y="center")
     tagging.str("tag", view=types.TextFieldView(placeholder="Tag", compact=True, space=6))

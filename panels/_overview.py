@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 import fiftyone.operators.types as types
 
 from ..checks.duplicates import DUPLICATES
-from ..checks.overview import WHOLE, Card, pictures_of, read_history
+from ..checks.overview import WHOLE, Card, images_of, read_history
 from ..checks.progress import counted
 from ..checks.separability import SEPARABILITY
 from ..checks.thresholds import has_threshold
@@ -130,24 +130,24 @@ def _card(
     text = f"---\n\n**{markdown(found.what)}** · {' · '.join(states)}\n\n{markdown(found.how_sure)}"
     panel.md(text, name=f"found{number}")
     if not card.solved:
-        _pictures(panel, ctx, number, card)
+        _images(panel, ctx, number, card)
     _actions(panel, ctx, events, number, card)
 
 
-def _pictures(panel: types.Object, ctx: Any, number: int, card: Card) -> None:
+def _images(panel: types.Object, ctx: Any, number: int, card: Card) -> None:
     from ..report.thumbnails import make_thumbnails
 
-    pictures = pictures_of(ctx.dataset, card)
-    made = [one.uri for one in make_thumbnails(pictures).values() if one.uri is not None]
+    images = images_of(ctx.dataset, card)
+    made = [one.uri for one in make_thumbnails(images).values() if one.uri is not None]
     if not made:
         return
     columns = {"gridTemplateColumns": f"repeat(auto-fill, {WIDTH})", "gridAutoFlow": "row"}
     row = panel.h_stack(
-        f"pictures{number}", gap=1, width="100%", componentsProps={"grid": {"sx": columns}}
+        f"images{number}", gap=1, width="100%", componentsProps={"grid": {"sx": columns}}
     )
     for place, uri in enumerate(made):
         row.view(
-            f"picture{number}_{place}",
+            f"image{number}_{place}",
             types.ImageView(width=WIDTH, height=HEIGHT, alt=card.found.what),
             default=uri,
         )

@@ -234,10 +234,10 @@ class ClassSeparability(foo.Panel):
         ctx.ops.notify(f"{count:,} {stored.noun} tagged {name!r}", variant="success")
 
     @guarded
-    def on_map(self, ctx: Any) -> None:
+    def on_visualization(self, ctx: Any) -> None:
         """Opens FiftyOne's Embeddings panel beside the samples, or the form that makes a plot."""
         stored, _ = seen_runs(ctx)
-        if store.map_key(ctx.dataset, stored) is not None:
+        if store.visualization_key(ctx.dataset, stored) is not None:
             # A tab beside the samples: a third column would leave none of them room.
             ctx.ops.open_panel("Embeddings")
             return

@@ -1,6 +1,6 @@
 """Images at the size at which words can be read, read when a pair is looked at closely.
 
-Stands apart from ``small_pictures`` because few images of a set are wanted: those of pairs that
+Stands apart from ``small_images`` because few images of a set are wanted: those of pairs that
 look alike when small.
 """
 
@@ -24,7 +24,7 @@ MAX_HELD = 2**28
 
 
 @dataclass(frozen=True)
-class Picture:
+class ImageOrPatch:
     """An image file, or an object in it.
 
     Attributes:
@@ -36,11 +36,11 @@ class Picture:
     box: Box | None = None
 
 
-class CloserPictures:
+class CloserImages:
     """Images at 1,536 pixels, read again from their files; a few are held."""
 
-    def __init__(self, pictures: Sequence[Picture]) -> None:
-        self._pictures = pictures
+    def __init__(self, images: Sequence[ImageOrPatch]) -> None:
+        self._images = images
         self._held: OrderedDict[int, list[np.ndarray]] = OrderedDict()
         self._num_bytes = 0
         self._lock = threading.Lock()
@@ -56,7 +56,7 @@ class CloserPictures:
             if row in self._held:
                 self._held.move_to_end(row)
                 return self._held[row]
-        found = self._read(self._pictures[row])
+        found = self._read(self._images[row])
         with self._lock:
             if row not in self._held:  # by another thread
                 self._held[row] = found
@@ -66,16 +66,16 @@ class CloserPictures:
                 self._num_bytes -= sum(pixels.nbytes for pixels in oldest)
         return found
 
-    def _read(self, picture: Picture) -> list[np.ndarray]:
+    def _read(self, wanted: ImageOrPatch) -> list[np.ndarray]:
         import cv2
 
         found = []
         try:
-            side = CLOSER_SIDE if picture.box is None else 0
-            for image in load_frames(picture.path, side):
+            side = CLOSER_SIDE if wanted.box is None else 0
+            for image in load_frames(wanted.path, side):
                 pixels = np.asarray(image)
-                if picture.box is not None:
-                    pixels = cut(pixels, picture.box)
+                if wanted.box is not None:
+                    pixels = cut(pixels, wanted.box)
                 scale = CLOSER_SIDE / max(pixels.shape[:2])
                 if scale < 1:
                     size = [max(1, round(side * scale)) for side in pixels.shape[1::-1]]

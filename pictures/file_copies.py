@@ -19,7 +19,7 @@ from ..cores import num_cores
 from ..steps import ProgressCallback
 from .file_pixels import pixel_digest
 from .images import LARGE_PIXELS
-from .small_pictures import SmallPictures
+from .small_images import SmallImages
 
 # Bytes at the end of a file that distinguish most files of one size.
 END_BYTES = 4096
@@ -29,7 +29,7 @@ END_BYTES = 4096
 SMALL_DIFFERENCE = 4
 
 
-def exact_copies(small: SmallPictures, progress: ProgressCallback | None = None) -> np.ndarray:
+def exact_copies(small: SmallImages, progress: ProgressCallback | None = None) -> np.ndarray:
     """Finds sets of images with the same bytes or the same pixels.
 
     Args:
@@ -41,25 +41,25 @@ def exact_copies(small: SmallPictures, progress: ProgressCallback | None = None)
         files are copies if their bytes are the same. -1 for all where objects are among them,
         whose files say nothing about them
     """
-    pictures = small.pictures
+    images = small.images
     if not small.whole:
-        return np.full(len(pictures), -1, np.int64)
-    first = np.arange(len(pictures))
+        return np.full(len(images), -1, np.int64)
+    first = np.arange(len(images))
     with ThreadPoolExecutor(num_cores()) as pool:
 
         def split(sets: Iterable[list[int]], key: Callable[[int], Hashable]) -> list[list[int]]:
             return _split(sets, key, pool)
 
-        same_bytes = split([list(range(len(pictures)))], lambda row: _size(pictures[row].path))
-        same_bytes = split(same_bytes, lambda row: _end(pictures[row].path))
-        same_bytes = split(same_bytes, lambda row: _digest(pictures[row].path))
+        same_bytes = split([list(range(len(images)))], lambda row: _size(images[row].path))
+        same_bytes = split(same_bytes, lambda row: _end(images[row].path))
+        same_bytes = split(same_bytes, lambda row: _digest(images[row].path))
         for rows in same_bytes:
             first[rows] = rows[0]
         if progress is not None:
             progress(0.5)
         different = [row for row in np.flatnonzero(small.readable).tolist() if first[row] == row]
         alike = _alike(small, different)
-        for rows in split(alike, lambda row: pixel_digest(pictures[row].path)):
+        for rows in split(alike, lambda row: pixel_digest(images[row].path)):
             first[np.isin(first, rows)] = rows[0]
     if progress is not None:
         progress(1.0)
@@ -78,7 +78,7 @@ def _split(sets, key, pool) -> list[list[int]]:
     return [rows for rows in found.values() if len(rows) > 1]
 
 
-def _alike(small: SmallPictures, rows: list[int]) -> list[list[int]]:
+def _alike(small: SmallImages, rows: list[int]) -> list[list[int]]:
     """Sets of images of one size that may have the same pixels, by their small versions."""
     equal: dict[int, dict[bytes, list[int]]] = defaultdict(lambda: defaultdict(list))
     for row in rows:

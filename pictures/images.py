@@ -253,7 +253,7 @@ def _reason(path: str, error: Exception) -> str:
     if isinstance(error, MemoryError):
         return "not enough memory to decode it"
     if "\0" in path:
-        return "no path of a file: it holds a zero byte"
+        return "not a file path: it contains a null byte"
     return f"damaged file: {error}"
 
 

@@ -79,7 +79,7 @@ class DrawnClass:
     name_at: tuple[float, float] | None
 
 
-def draw_map(points: np.ndarray, labels: Sequence[str | None]) -> list[DrawnClass]:
+def draw_plot(points: np.ndarray, labels: Sequence[str | None]) -> list[DrawnClass]:
     """Points in the drawing area, by class, the largest class first.
 
     Args:

@@ -12,7 +12,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .figures import HEIGHT, MAX_NAME, WIDTH, confusion, draw_map
+from .figures import HEIGHT, MAX_NAME, WIDTH, confusion, draw_plot
 from .leads import is_exact, leads, percent
 from .paths import in_value, name_of, without_folders
 from .tables import GENERATOR
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from ..checks.contents import Contents, Finding, ReportedRun
 
 # Images on the page and of one run, at 4 to 10 kB each: less than 4 MB.
-MAX_PICTURES, MAX_PICTURES_OF_RUN = 360, 120
+MAX_IMAGES, MAX_IMAGES_OF_RUN = 360, 120
 
 # Images of one gallery, and of one group of duplicates.
 MAX_IN_GALLERY, MAX_MEMBERS = 40, 6
@@ -71,7 +71,7 @@ class Gallery:
 def plan_galleries(contents: "Contents") -> dict[str, list[Gallery]]:
     """The galleries of each run, by its key, within what a page can carry."""
     runs = [reported for reported in contents.runs if reported.findings]
-    room = min(MAX_PICTURES_OF_RUN, MAX_PICTURES // max(len(runs), 1))
+    room = min(MAX_IMAGES_OF_RUN, MAX_IMAGES // max(len(runs), 1))
     return {
         reported.run.key: (
             _groups(reported, room)
@@ -82,7 +82,7 @@ def plan_galleries(contents: "Contents") -> dict[str, list[Gallery]]:
     }
 
 
-def pictures_of(galleries: Mapping[str, list[Gallery]]) -> list[ImageRegion]:
+def images_of(galleries: Mapping[str, list[Gallery]]) -> list[ImageRegion]:
     """The images that the galleries show."""
     return [
         (finding.filepath, finding.box)
@@ -138,8 +138,8 @@ def render(
         bars=_bars,
         evidence=_evidence,
         confusion=confusion,
-        draw_map=lambda one: draw_map(one.points, one.labels),
-        map_size=(WIDTH, HEIGHT),
+        draw_plot=lambda one: draw_plot(one.points, one.labels),
+        plot_size=(WIDTH, HEIGHT),
         max_name=MAX_NAME,
         max_classes=MAX_CLASSES,
     )

@@ -68,7 +68,9 @@ def without_folders(contents: "Contents") -> "Contents":
             )
             for reported in contents.runs
         ),
-        maps=tuple(replace(one, facts=in_value(one.facts, folder)) for one in contents.maps),
+        visualizations=tuple(
+            replace(one, facts=in_value(one.facts, folder)) for one in contents.visualizations
+        ),
         left_out=in_value(contents.left_out, folder),
         stale=in_value(contents.stale, folder),
     )

@@ -68,7 +68,9 @@ def as_json(
             }
             for reported in contents.runs
         ],
-        "maps": [{"brain_key": one.brain_key, "facts": one.facts} for one in contents.maps],
+        "maps": [
+            {"brain_key": one.brain_key, "facts": one.facts} for one in contents.visualizations
+        ],
         "left_out": contents.left_out,
         "stale": contents.stale,
         "findings": rows,

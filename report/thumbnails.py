@@ -35,29 +35,29 @@ class Thumbnail:
 
 
 def make_thumbnails(
-    pictures: Iterable[ImageRegion], progress: Callable[[float], None] | None = None
+    images: Iterable[ImageRegion], progress: Callable[[float], None] | None = None
 ) -> dict[ImageRegion, Thumbnail]:
     """Makes a thumbnail of each image, or of the object in its box.
 
     Args:
-        pictures: files, each with None or the relative box of an object
+        images: files, each with None or the relative box of an object
         progress (None): called with the share that is done
 
     Returns:
         the thumbnail of each
     """
-    wanted = list(dict.fromkeys(pictures))
+    wanted = list(dict.fromkeys(images))
     made = {}
     with ThreadPoolExecutor(num_cores()) as pool:
-        for number, (picture, thumbnail) in enumerate(zip(wanted, pool.map(_thumbnail, wanted)), 1):
-            made[picture] = thumbnail
+        for number, (image, thumbnail) in enumerate(zip(wanted, pool.map(_thumbnail, wanted)), 1):
+            made[image] = thumbnail
             if progress is not None:
                 progress(number / len(wanted))
     return made
 
 
-def _thumbnail(picture: ImageRegion) -> Thumbnail:
-    path, box = picture
+def _thumbnail(region: ImageRegion) -> Thumbnail:
+    path, box = region
     try:
         # Of a small object, the image is needed in a size at which the object has its pixels.
         share = min((side for side in (box or ())[2:] if side > 0), default=1.0)

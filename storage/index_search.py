@@ -191,9 +191,9 @@ def check_recall(brain_key: str, recall: float) -> None:
     """
     if recall < LEAST_RECALL:
         raise UserError(
-            f"neighbors={brain_key!r} finds {recall:.0%} of the true neighbors. Either it holds "
-            "embeddings that were computed before those in the field, or it is set up for speed "
-            "alone: create it again, or raise the accuracy of its search"
+            f"neighbors={brain_key!r} finds {100 * recall:.0f} % of the true neighbors. Either it "
+            "holds embeddings that were computed before those in the field, or it is set up for "
+            "speed alone: create it again, or raise the accuracy of its search"
         )
 
 

@@ -31,7 +31,7 @@ def resolve_other(target: Target, other: str) -> Target:
         views = ", ".join(dataset.list_saved_views()) or "none"
         raise UserError(
             f"other={other!r} is not another dataset or a saved view of this one; saved "
-            f"views: {views}; fo.list_datasets() names the datasets"
+            f"views: {views}; fo.list_datasets() lists the datasets"
         )
     if target.is_frames and not samples._is_frames:
         samples = samples.to_frames()

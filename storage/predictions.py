@@ -309,7 +309,7 @@ def _table(
     table = np.array(rows, np.float64).reshape(-1, 7)
     corners = np.concatenate([table[:, 2:4], table[:, 2:4] + table[:, 4:6]], axis=1)
     return Boxes(
-        picture=table[:, 0].astype(np.int64),
+        image=table[:, 0].astype(np.int64),
         corners=corners.clip(0, 1),
         labels=table[:, 1].astype(np.int64),
         confidence=table[:, 6] if confident else None,

@@ -7,9 +7,9 @@ import fiftyone as fo
 import numpy as np
 
 from .arrays import decode, encode
-from .maps import checksums
 from .runs import Run, read_results, write_results
 from .vectors import VectorSet
+from .visualizations import checksums
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,6 @@ from ..errors import UserError
 from .findings import passing_collection
 from .graphs import OPERATOR as GRAPH
 from .locks import guard, writing
-from .maps import begin_removal, stored_maps
 from .names import own_views, owns_field
 from .ownership import marked_fields, marked_views
 from .paths import delete_field
@@ -26,6 +25,7 @@ from .runs import (
     write_run,
 )
 from .search_index import indexes_of, stored_indexes
+from .visualizations import begin_removal, stored_visualizations
 
 
 @dataclass
@@ -59,7 +59,7 @@ def left_behind(dataset: fo.Dataset) -> list[Run]:
 def removable(dataset: fo.Dataset) -> Iterator[Run]:
     """What ``delete_run`` can remove: runs, visualizations, indexes and what is left of runs."""
     yield from plugin_runs(dataset)
-    yield from stored_maps(dataset)
+    yield from stored_visualizations(dataset)
     yield from stored_indexes(dataset)
     yield from left_behind(dataset)
 
@@ -72,7 +72,7 @@ def owned_by(dataset: fo.Dataset, key: str) -> Removed:
     """
     if (stored := read_run(dataset, key)) is not None:
         return _owned_by_run(dataset, stored)
-    if any(run.key == key for run in (*stored_maps(dataset), *stored_indexes(dataset))):
+    if any(run.key == key for run in (*stored_visualizations(dataset), *stored_indexes(dataset))):
         return Removed(brain_runs=[key])
     if dataset.has_brain_run(key):
         raise UserError(f"run_key={key!r} is a brain run that this plugin did not create")
@@ -138,7 +138,7 @@ def _begin(dataset: fo.Dataset, key: str) -> None:
     """Makes a run say that it is being deleted, so that what is left of it does not look whole."""
     run = read_run(dataset, key)
     if run is None:
-        for plot in stored_maps(dataset):
+        for plot in stored_visualizations(dataset):
             if plot.key == key and plot.finished:
                 begin_removal(dataset, key)
         return

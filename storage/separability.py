@@ -20,13 +20,13 @@ from .arrays import decode
 from .class_flags import flag_runs, with_flags
 from .kept import Kept
 from .labels import LabelField, label_field_of, label_fields
-from .maps import latest_trust
 from .paths import patches_fields
 from .runs import Run, plugin_runs, required_results
 from .staleness import Reader, last_touched, stale_reasons
 from .target import Target
 from .targets import about_of, resolve_target
 from .vectors import vector_fields
+from .visualizations import latest_trust
 
 OPERATOR = "compute_separability"
 
@@ -276,7 +276,7 @@ def pair_view(dataset: fo.Dataset, stored: StoredSeparability, label: str, other
     return view.select(target.label_ids(pair["boundary"]), ordered=True)
 
 
-def map_key(dataset: fo.Dataset, stored: StoredSeparability) -> str | None:
+def visualization_key(dataset: fo.Dataset, stored: StoredSeparability) -> str | None:
     """The latest plot of the embeddings, or else any plot of the dataset; None if there is none."""
     trust = latest_trust(dataset, stored.run.facts.about, stored.embeddings)
     if trust is not None:

@@ -18,7 +18,6 @@ from ..errors import UserError
 from . import fingerprints
 from .groups import read_duplicate_groups
 from .labels import read_label_texts, shown_text
-from .maps import visualization_ids
 from .metadata import read_slices
 from .orders import read_order
 from .others import apart, read_other, resolve_other
@@ -30,6 +29,7 @@ from .targets import about_of
 from .text_states import edited_since
 from .texts import read_texts, text_field_of
 from .vectors import VectorSet, read_vectors
+from .visualizations import visualization_ids
 
 # Classes whose counts an explanation names.
 NAMED = 3

@@ -22,14 +22,14 @@ from playwright.sync_api import (
     sync_playwright,
 )
 
-# Where to leave a picture of each step; without it none are taken, which saves a minute.
+# Where to leave an image of each step; without it none are taken, which saves a minute.
 SCREENSHOTS = os.environ.get("SCREENSHOTS")
 
 # What is there is not waited for, so waiting long costs time only where something is wrong; a busy
 # machine may take this long. Milliseconds.
 PATIENCE = int(os.environ.get("PATIENCE", 180_000))
 
-# Seconds until a picture of something that moves is taken all the same, a spinner say.
+# Seconds until an image of something that moves is taken all the same, a spinner say.
 MOVING = 20
 expect.set_options(timeout=PATIENCE)
 
@@ -249,7 +249,7 @@ def opened_app() -> Iterator[App]:
 
 
 def drawn(part: Page | Locator) -> None:
-    """Waits until two pictures of it in a row are the same, or something in it moves on and on."""
+    """Waits until two images of it in a row are the same, or something in it moves on and on."""
     page = part if isinstance(part, Page) else part.page
     before, now = None, part.screenshot()
     deadline = time.monotonic() + MOVING

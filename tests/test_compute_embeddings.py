@@ -373,7 +373,7 @@ def test_objects(digits, compute_embeddings, kind):
         else:
             assert vector.shape == (1280,)
             assert reason is None
-    # The object that is the whole picture has the picture's vector.
+    # The object that is the whole image has the image's vector.
     compute_embeddings(digits, model="cnn", embeddings="whole")
     assert np.array_equal(vectors[0], digits[first].whole)
 

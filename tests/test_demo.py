@@ -43,7 +43,7 @@ def test_the_demo_embeds_and_audits_the_digits(demo_dataset):
 
 
 @pytest.mark.slow
-def test_the_picture_of_the_readme(app, demo_dataset):
+def test_the_image_of_the_readme(app, demo_dataset):
     app.open(demo_dataset.name)
     app.open_embeddings("cnn_umap")
     app.color_by("ground_truth.label")

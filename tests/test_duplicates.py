@@ -24,20 +24,20 @@ from fiftyone_embedding_quality.analysis.duplicates import find_duplicates
 from fiftyone_embedding_quality.analysis.neighbors import neighbor_graph
 from fiftyone_embedding_quality.analysis.vectors import unit_rows
 from fiftyone_embedding_quality.checks.duplicates import changes_from_kept
-from fiftyone_embedding_quality.pictures import file_copies, small_pictures
+from fiftyone_embedding_quality.pictures import file_copies, small_images
 from fiftyone_embedding_quality.pictures.file_copies import exact_copies
 from fiftyone_embedding_quality.pictures.images import load_image
-from fiftyone_embedding_quality.pictures.small_pictures import (
-    Picture,
-    SmallPictures,
-    read_small_pictures,
+from fiftyone_embedding_quality.pictures.small_images import (
+    ImageOrPatch,
+    SmallImages,
+    read_small_images,
 )
 from PIL import Image, ImageDraw, ImageEnhance, ImageFilter, ImageFont, ImageOps
 
 
-def duplicates_of(pictures, rows=None, graph=None, **arguments):
+def duplicates_of(images, rows=None, graph=None, **arguments):
     """What is found in files: they are read first, as the analysis opens none."""
-    small = read_small_pictures(pictures)
+    small = read_small_images(images)
     return find_duplicates(small, exact_copies(small), rows, graph, **arguments)
 
 
@@ -45,12 +45,12 @@ def duplicates_of(pictures, rows=None, graph=None, **arguments):
 def photo(seed, size=(240, 180)):
     """Smooth noise of several scales in three channels: detail everywhere, as in a photo."""
     rng = np.random.default_rng(seed)
-    picture = np.zeros((size[1], size[0], 3))
+    image = np.zeros((size[1], size[0], 3))
     for cells in (4, 8, 16, 32):
         noise = Image.fromarray(rng.integers(0, 256, (cells, cells, 3), np.uint8))
-        picture += np.asarray(noise.resize(size, Image.Resampling.BICUBIC), float)
-    picture -= picture.min()
-    return Image.fromarray((picture / picture.max() * 255).astype(np.uint8))
+        image += np.asarray(noise.resize(size, Image.Resampling.BICUBIC), float)
+    image -= image.min()
+    return Image.fromarray((image / image.max() * 255).astype(np.uint8))
 
 
 def crop(image, left, top, right, bottom):
@@ -71,29 +71,29 @@ CHANGES = {
 
 
 class Collection:
-    """Pictures in a folder, with vectors in which changes of one photo are neighbors."""
+    """Images in a folder, with vectors in which changes of one photo are neighbors."""
 
     def __init__(self, folder, num_strangers=40):
         self.folder = folder
         self.rng = np.random.default_rng(7)
-        self.pictures, self.vectors = [], []
+        self.images, self.vectors = [], []
         self.origins = self.rng.standard_normal((200, 64))
         for seed in range(100, 100 + num_strangers):
             self.add(photo(seed), seed)
 
     def add(self, image, origin, name=None, **save):
-        path = self.folder / (name or f"{len(self.pictures):03}.jpg")
+        path = self.folder / (name or f"{len(self.images):03}.jpg")
         if image is not None:
             image.save(path, **({"quality": 90} | save if path.suffix == ".jpg" else save))
-        self.pictures.append(Picture(str(path)))
+        self.images.append(ImageOrPatch(str(path)))
         self.vectors.append(self.origins[origin] + 0.4 * self.rng.standard_normal(64))
-        return len(self.pictures) - 1
+        return len(self.images) - 1
 
     def find(self, order=None, **arguments):
-        order = np.arange(len(self.pictures)) if order is None else order
+        order = np.arange(len(self.images)) if order is None else order
         rows = unit_rows(np.array(self.vectors)[order]).rows
-        pictures = [self.pictures[row] for row in order]
-        return duplicates_of(pictures, rows, neighbor_graph(rows, 30), **arguments)
+        images = [self.images[row] for row in order]
+        return duplicates_of(images, rows, neighbor_graph(rows, 30), **arguments)
 
 
 @pytest.fixture
@@ -121,7 +121,7 @@ def test_exact_copies_need_no_vectors(tmp_path):
     (tmp_path / "f.jpg").write_bytes((tmp_path / "a.jpg").read_bytes()[:-900])
     photo(2).save(tmp_path / "g.png")
     names = ["a.jpg", "b.jpg", "c.png", "d.png", "e.jpg", "f.jpg", "g.png", "none.jpg"]
-    found = duplicates_of([Picture(str(tmp_path / name)) for name in names])
+    found = duplicates_of([ImageOrPatch(str(tmp_path / name)) for name in names])
     assert found.group.tolist() == [0, 0, 0, -1, -1, -1, -1, -1]
     assert found.exact.tolist() == [True, True, True] + 5 * [False]
     assert set(found.evidence.kind) == {"copy", "same pixels"}
@@ -154,7 +154,7 @@ def animation(seed):
 )
 def test_exact_is_said_of_what_was_compared_in_full(make, suffixes, tmp_path):
     """Two contents, each once in every lossless container: copies of their own content alone."""
-    pictures = []
+    images = []
     for suffix in suffixes:
         for seed in (0, 1):
             frames = make(seed) if make is animation else [make(seed)]
@@ -163,8 +163,8 @@ def test_exact_is_said_of_what_was_compared_in_full(make, suffixes, tmp_path):
             if len(frames) > 1:
                 options |= {"save_all": True, "append_images": frames[1:]}
             frames[0].save(path, **options)
-            pictures.append(Picture(str(path)))
-    found = duplicates_of(pictures)
+            images.append(ImageOrPatch(str(path)))
+    found = duplicates_of(images)
     assert found.group.tolist() == [0, 1] * len(suffixes)
     assert set(found.evidence.kind) == {"same pixels"}
 
@@ -173,7 +173,7 @@ def test_files_that_differ_are_no_copies_of_bytes(tmp_path):
     """Padded to one length, with the same pixels: not the same bytes."""
     for name, comment in (("a", b"one"), ("b", b"two"), ("c", b"one")):
         photo(1).save(tmp_path / f"{name}.jpg", comment=comment)
-    found = duplicates_of([Picture(str(tmp_path / f"{name}.jpg")) for name in "abc"])
+    found = duplicates_of([ImageOrPatch(str(tmp_path / f"{name}.jpg")) for name in "abc"])
     kinds = dict(zip(map(tuple, found.evidence.pairs.tolist()), found.evidence.kind))
     assert kinds == {(0, 1): "same pixels", (0, 2): "copy"}
 
@@ -182,7 +182,9 @@ def test_deep_colors_are_compared_in_all_their_bits(tmp_path):
     colors = np.asarray(photo(3, (40, 30)), np.uint16) * 257
     for name, pixels in (("a.png", colors), ("b.png", colors ^ 1), ("c.tif", colors)):
         cv2.imwrite(str(tmp_path / name), pixels)
-    found = duplicates_of([Picture(str(tmp_path / name)) for name in ("a.png", "b.png", "c.tif")])
+    found = duplicates_of(
+        [ImageOrPatch(str(tmp_path / name)) for name in ("a.png", "b.png", "c.tif")]
+    )
     assert found.exact.tolist() == [True, False, True]
 
 
@@ -211,7 +213,7 @@ def test_alignment_starts_from_little_agreement(collection):
     assert found <= turned and len(found) >= 5
 
 
-def test_pictures_decide_not_the_vectors(collection):
+def test_images_decide_not_the_vectors(collection):
     """Different photos with nearly the same vector are no duplicates."""
     for seed in range(10):
         collection.add(photo(seed), 0)
@@ -250,7 +252,7 @@ def test_order_of_rows_does_not_matter(collection):
             collection.add(change(image), origin)
         collection.add(image, origin, f"copy-{origin}.png")
         collection.add(image, origin, f"again-{origin}.png")
-    order = np.random.default_rng(3).permutation(len(collection.pictures))
+    order = np.random.default_rng(3).permutation(len(collection.images))
     found, shuffled = collection.find(), collection.find(order)
     back = np.argsort(order)
     assert grouped_pairs(shuffled.group[back]) == grouped_pairs(found.group)
@@ -260,14 +262,14 @@ def test_order_of_rows_does_not_matter(collection):
     assert len(grouped_pairs(found.group)) > 50
 
 
-def test_the_best_picture_is_kept(tmp_path):
+def test_the_best_image_is_kept(tmp_path):
     image = photo(0, (320, 240))
     image.save(tmp_path / "large.jpg", quality=40)
     image.save(tmp_path / "larger-file.jpg", quality=95)
     image.resize((160, 120)).save(tmp_path / "small.png")
     names = ("large.jpg", "larger-file.jpg", "small.png")
-    pictures = [Picture(str(tmp_path / name)) for name in names]
-    small = read_small_pictures(pictures)
+    images = [ImageOrPatch(str(tmp_path / name)) for name in names]
+    small = read_small_images(images)
     assert keep_order(small).tolist() == [1, 0, 2]
     assert keep_order(small, np.array([0, -1, 0])).tolist() == [0, 2, 1]
     labels, splits = np.array([0, 0, -1]), ["train", "val", "test"]
@@ -291,7 +293,7 @@ def test_leaks_and_conflicts(collection):
     assert find_conflicts(found.group, None).size == 0
 
 
-def test_without_pictures_only_overwhelming_vectors_count(collection):
+def test_without_images_only_overwhelming_vectors_count(collection):
     for origin in range(4):
         rows = [collection.add(None, origin, f"missing-{origin}-{i}.jpg") for i in range(2)]
         collection.vectors[rows[1]] = collection.vectors[rows[0]] + 0.02 * origin
@@ -308,16 +310,18 @@ def test_objects(tmp_path):
     image.save(tmp_path / "a.jpg", quality=90)
     image.save(tmp_path / "b.jpg", quality=60)
     boxes = [(0.1, 0.1, 0.3, 0.4), (0.5, 0.4, 0.4, 0.5), (0.55, 0.5, 0.15, 0.2)]
-    pictures = [Picture(str(tmp_path / name), box) for name in ("a.jpg", "b.jpg") for box in boxes]
-    pictures.append(Picture(str(tmp_path / "a.jpg"), (0.11, 0.1, 0.3, 0.4)))
+    images = [
+        ImageOrPatch(str(tmp_path / name), box) for name in ("a.jpg", "b.jpg") for box in boxes
+    ]
+    images.append(ImageOrPatch(str(tmp_path / "a.jpg"), (0.11, 0.1, 0.3, 0.4)))
     vectors = np.random.default_rng(0).standard_normal((3, 32))[[0, 1, 2, 0, 1, 2, 0]]
     rows = unit_rows(vectors + 0.1 * np.random.default_rng(1).standard_normal((7, 32))).rows
-    found = duplicates_of(pictures, rows, neighbor_graph(rows, 30))
+    found = duplicates_of(images, rows, neighbor_graph(rows, 30))
     assert found.group.tolist() == [0, 1, 2, 0, 1, 2, 0]
     assert "box" in found.evidence.kind
     # Labeled differently, boxes must coincide.
-    pictures[-1] = Picture(pictures[-1].path, (0.13, 0.1, 0.3, 0.4))
-    only_a = [pictures[0], pictures[-1]]
+    images[-1] = ImageOrPatch(images[-1].path, (0.13, 0.1, 0.3, 0.4))
+    only_a = [images[0], images[-1]]
     assert (duplicates_of(only_a).group == 0).all()
     assert (duplicates_of(only_a, labels=np.array([0, 1])).group == -1).all()
 
@@ -325,7 +329,7 @@ def test_objects(tmp_path):
 def test_objects_without_a_box_are_no_duplicates(tmp_path):
     photo(0).save(tmp_path / "a.jpg")
     boxes = [(), (), (0, 0, 1, 1), (), (0, 0, 1, 0.99)]
-    found = duplicates_of([Picture(str(tmp_path / "a.jpg"), box) for box in boxes])
+    found = duplicates_of([ImageOrPatch(str(tmp_path / "a.jpg"), box) for box in boxes])
     assert found.group.tolist() == [-1, -1, 0, -1, 0]
     assert set(found.skipped) == {0, 1, 3}
 
@@ -335,17 +339,17 @@ def test_each_file_is_decoded_once_in_any_order(tmp_path, monkeypatch):
     for seed, path in enumerate(files):
         photo(seed).save(path)
     boxes = [(0, 0, 0.5, 0.5), (0.5, 0, 0.5, 1), (0, 0, 2, 2)]
-    pictures = [Picture(path, box) for box in boxes for path in files]
-    pictures += [Picture(str(tmp_path / "gone.png"), boxes[0])] * 2
-    alone = [read_small_pictures([picture]) for picture in pictures]
+    images = [ImageOrPatch(path, box) for box in boxes for path in files]
+    images += [ImageOrPatch(str(tmp_path / "gone.png"), boxes[0])] * 2
+    alone = [read_small_images([image]) for image in images]
     decoded = []
     monkeypatch.setattr(
-        small_pictures,
+        small_images,
         "load_image",
         lambda path, **side: decoded.append(path) or load_image(path, **side),
     )
-    together = read_small_pictures(pictures)
-    assert sorted(decoded) == [*files, pictures[-1].path]
+    together = read_small_images(images)
+    assert sorted(decoded) == [*files, images[-1].path]
     for row, one in enumerate(alone):
         np.testing.assert_array_equal(together.gray[row], one.gray[0])
         assert together.num_pixels[row] == one.num_pixels[0]
@@ -353,32 +357,32 @@ def test_each_file_is_decoded_once_in_any_order(tmp_path, monkeypatch):
     assert together.reasons == {6: "file not found", 7: "file not found"}
 
 
-class CountedPictures(np.ndarray):
-    """Counts the pictures that are read from it."""
+class CountedImages(np.ndarray):
+    """Counts the images that are read from it."""
 
     read = 0
 
     def __getitem__(self, place):
         found = np.asarray(super().__getitem__(place))
-        CountedPictures.read += len(found) if found.ndim == 3 else 1
+        CountedImages.read += len(found) if found.ndim == 3 else 1
         return found
 
 
 @pytest.mark.parametrize("num_pixels", [784, 12_000_000])
-def test_pictures_of_one_size_are_not_compared_each_with_each(num_pixels, monkeypatch):
+def test_images_of_one_size_are_not_compared_each_with_each(num_pixels, monkeypatch):
     """Drawings of about the same mean gray; large ones may have been decoded at a fraction."""
     rng = np.random.default_rng(0)
     gray = np.kron(rng.integers(0, 2, (1000, 8, 8), np.uint8), np.ones((1, 8, 8), np.uint8)) * 200
     gray[501], gray[7] = gray[20], gray[20]
-    monkeypatch.setattr(CountedPictures, "read", 0)
+    monkeypatch.setattr(CountedImages, "read", 0)
     ones = np.ones(1000, np.int64)
-    small = SmallPictures([], gray.view(CountedPictures), ones, num_pixels * ones, ones, {})
+    small = SmallImages([], gray.view(CountedImages), ones, num_pixels * ones, ones, {})
     sets = [sorted(rows) for rows in file_copies._alike(small, list(range(1000)))]
     assert [rows for rows in sets if len(rows) > 1] == [[7, 20, 501]]
-    assert CountedPictures.read < 3000
+    assert CountedImages.read < 3000
 
 
-def test_large_pictures_that_are_nearly_equal_are_linked():
+def test_large_images_that_are_nearly_equal_are_linked():
     """The third is like both others, which are not like each other: only the files can tell."""
     gray = np.full((4, 64, 64), 100, np.uint8)
     gray[0, :16, :16] -= 4
@@ -426,13 +430,13 @@ def test_similar_drawings_are_not_duplicates(digit_files):
     """Aligned with each other, digits agree far better than photos; the threshold follows."""
     files = [path for path, _ in digit_files]
     rows = unit_rows(np.stack([np.asarray(Image.open(path), float).ravel() for path in files])).rows
-    found = duplicates_of([Picture(path) for path in files], rows, neighbor_graph(rows, 30))
+    found = duplicates_of([ImageOrPatch(path) for path in files], rows, neighbor_graph(rows, 30))
     assert found.threshold == 0.95
     assert (found.group >= 0).mean() < 0.05
 
 
 def test_the_threshold_stays_when_files_move(digit_files, tmp_path, monkeypatch):
-    """It is read off a part of the pictures: the same part wherever they lie, in any order."""
+    """It is read off a part of the images: the same part wherever they lie, in any order."""
     monkeypatch.setattr(duplicate_evidence, "CHANCE_PAIRS", 60)
     monkeypatch.setattr(duplicate_evidence, "CHANCE_BOUNDS", (0, 1))
     rng = np.random.default_rng(0)
@@ -445,13 +449,13 @@ def test_the_threshold_stays_when_files_move(digit_files, tmp_path, monkeypatch)
         moved = [tmp_path / folder / f"{name}.png" for name in range(len(files))]
         for row, path in zip(order, moved):
             shutil.copy(files[row], path)
-        small = read_small_pictures([Picture(str(path)) for path in moved])
+        small = read_small_images([ImageOrPatch(str(path)) for path in moved])
         thresholds.append(chance_agreement(small, neighbor_graph(rows[order], 30)))
     assert thresholds == pytest.approx(thresholds[:1] * 3)
 
 
 def test_wrong_arguments_are_named(tmp_path):
-    pictures = [Picture(str(tmp_path / "a.jpg"))] * 3
+    images = [ImageOrPatch(str(tmp_path / "a.jpg"))] * 3
     rows = np.eye(3, dtype=np.float32)
     graph = neighbor_graph(rows, 2)
     for arguments, message in (
@@ -461,17 +465,17 @@ def test_wrong_arguments_are_named(tmp_path):
         ({"threshold": 1.5}, "between 0 and 1"),
     ):
         with pytest.raises(ValueError, match=message):
-            duplicates_of(pictures, **arguments)
+            duplicates_of(images, **arguments)
 
 
-@pytest.mark.parametrize("num_pictures", [0, 1, 2])
-def test_hardly_any_pictures(num_pictures, tmp_path):
+@pytest.mark.parametrize("num_images", [0, 1, 2])
+def test_hardly_any_images(num_images, tmp_path):
     photo(0).save(tmp_path / "a.jpg")
-    pictures = [Picture(str(tmp_path / "a.jpg"))] * num_pictures
-    rows = np.ones((num_pictures, 4), np.float32) / 2
+    images = [ImageOrPatch(str(tmp_path / "a.jpg"))] * num_images
+    rows = np.ones((num_images, 4), np.float32) / 2
     seen = []
-    found = duplicates_of(pictures, rows, neighbor_graph(rows, 30), progress=seen.append)
-    assert found.group.tolist() == ([0, 0] if num_pictures == 2 else [-1] * num_pictures)
+    found = duplicates_of(images, rows, neighbor_graph(rows, 30), progress=seen.append)
+    assert found.group.tolist() == ([0, 0] if num_images == 2 else [-1] * num_images)
     assert seen == sorted(seen) and seen[-1] == 1.0
 
 
@@ -486,8 +490,8 @@ def test_injected_duplicates_of_caltech101(shared):
     single = [sample for sample in samples if not sample["dup_group"]]
     samples = [sample for sample in samples if sample["dup_group"]] + single[::5]
     rows = unit_rows(stored["embeddings"][[place[sample["file"]] for sample in samples]]).rows
-    pictures = [Picture(str(root / sample["file"])) for sample in samples]
-    found = duplicates_of(pictures, rows, neighbor_graph(rows, 30))
+    images = [ImageOrPatch(str(root / sample["file"])) for sample in samples]
+    found = duplicates_of(images, rows, neighbor_graph(rows, 30))
     groups = {}
     for row, sample in enumerate(samples):
         if sample["dup_group"]:
@@ -505,7 +509,7 @@ def test_all_edits_of_one_photo_are_one_group(shared):
     vectors = np.random.default_rng(0).standard_normal(64)
     vectors = vectors + np.random.default_rng(1).standard_normal((len(files), 64))
     rows = unit_rows(vectors).rows
-    found = duplicates_of([Picture(path) for path in files], rows, neighbor_graph(rows, 30))
+    found = duplicates_of([ImageOrPatch(path) for path in files], rows, neighbor_graph(rows, 30))
     assert len(files) == 20 and (found.group == 0).all()
     assert found.exact.sum() == 2 and found.keep.sum() == 1
 
@@ -594,8 +598,8 @@ def test_a_photo_turned_by_any_angle(angle, collection):
 def test_identical_files_by_the_thousand(tmp_path):
     """Linear, not cubic: 400 took a minute."""
     photo(1).save(tmp_path / "a.jpg")
-    pictures = [Picture(str(tmp_path / "a.jpg"))] * 5000
+    images = [ImageOrPatch(str(tmp_path / "a.jpg"))] * 5000
     started = time.process_time()
-    found = duplicates_of(pictures)
+    found = duplicates_of(images)
     assert len(changes_from_kept(found)) == 4999
     assert time.process_time() - started < 20

@@ -179,7 +179,7 @@ def test_captions_go_through_a_service(paragraphs, connect, capsys):
 
     result = module.find_wrong_labels(paragraphs, "sense", model, "about")
     assert result["balanced_accuracy"] >= 0.8
-    assert "text-embedding-3-small: the classes are told" in capsys.readouterr().out
+    assert "text-embedding-3-small: balanced accuracy" in capsys.readouterr().out
 
 
 # A joint space
@@ -225,7 +225,7 @@ def test_friendships_tell_the_factions_of_the_karate_club(dataset, tmp_path, cap
     separability = result["compute_separability"]
     assert separability["model"] == "deepwalk of friendships" and separability["judged"] == 34
     assert separability["overall"]["balanced_accuracy"] >= 0.85
-    assert "faction is told by friends" in capsys.readouterr().out
+    assert "faction is predicted by friends" in capsys.readouterr().out
     assert operator("compute_visualization")(dataset, embeddings="friends", method="pca")
 
 
@@ -259,7 +259,7 @@ def test_the_closed_form_is_what_walks_count():
     assert np.isnan(found[6]).all() and np.allclose(found[:6], rows, atol=1e-5)
 
 
-def test_pictures_that_share_albums_are_alike(dataset):
+def test_images_that_share_albums_are_alike(dataset):
     module = example("graph_embeddings")
     random = np.random.default_rng(51)
     shelves = {"coast": ["dunes", "piers", "gulls"], "peak": ["huts", "glaciers", "ravens"]}
@@ -305,7 +305,7 @@ def test_sounds_are_told_by_their_instrument(dataset, tmp_path, capsys):
     assert set(sorted(quality, key=quality.get)[:3]) == wrong
     (row,) = [row for row in operator("list_runs")(dataset)["runs"] if row["run_key"] == "mfcc"]
     assert row["parameters"]["of"] == "audio"
-    assert "instruments are told" in capsys.readouterr().out
+    assert "instruments are recognized" in capsys.readouterr().out
 
 
 def test_the_coefficients_are_those_of_the_definition():

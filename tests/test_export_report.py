@@ -55,7 +55,7 @@ def judged_photos(_judged_photos):
 
 @pytest.fixture(scope="module")
 def digits_with_issues():
-    """400 of scikit-learn's digits, 20 with a wrong label; there are no picture files."""
+    """400 of scikit-learn's digits, 20 with a wrong label; there are no image files."""
     digits = load_digits()
     truth = digits.target[:400]
     random = np.random.default_rng(51)
@@ -169,9 +169,7 @@ def test_duplicates_and_outliers_are_told_as_they_are_stored(
     assert export_report.summary(result).count("- ") >= 3
 
 
-def test_label_issues_and_separability_without_pictures(
-    digits_with_issues, export_report, tmp_path
-):
+def test_label_issues_and_separability_without_images(digits_with_issues, export_report, tmp_path):
     result = export_report(digits_with_issues, path=str(tmp_path))
     page, rows, document = _read(tmp_path)
     view = digits_with_issues.load_saved_view("label_issues: flagged")
@@ -254,7 +252,7 @@ def test_spreadsheets_execute_nothing_of_the_table(judged_photos, export_report,
     ]
 
 
-def test_objects_are_cut_out_of_their_pictures(dataset, photo_tiles, export_report, tmp_path):
+def test_objects_are_cut_out_of_their_images(dataset, photo_tiles, export_report, tmp_path):
     row = Image.new("RGB", (640, 142))
     for place in range(4):
         row.paste(photo_tiles[place], (160 * place, 0))
@@ -287,7 +285,7 @@ def test_objects_are_cut_out_of_their_pictures(dataset, photo_tiles, export_repo
         ids[label]: label for label in ("tile 2", "again")
     }
     assert {row["sample_id"] for row in rows} == set(dataset.values("id"))
-    # Cut out, not the whole picture: squares, as models see the objects.
+    # Cut out, not the whole image: squares, as models see the objects.
     sizes = zip(page.values("img", "width"), page.values("img", "height"))
     assert all(0.85 < int(height) / int(width) <= 1 for width, height in sizes)
     assert len(page.values("img", "src")) == 2

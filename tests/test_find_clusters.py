@@ -182,5 +182,5 @@ def test_slices_through_the_executor(cellar, find_clusters):
     execute = foo.execute_operator
     result = execute(PREFIX + "find_clusters", {"dataset": cellar}, params=params).result
     assert result["slices"] == [] and {r["property"] for r in result["correlated"]} == {"donor"}
-    with pytest.raises(ValueError, match="by='donor' is looked at beside labels"):
+    with pytest.raises(ValueError, match="by='donor' is compared with labels"):
         find_clusters(cellar, embeddings="emb", by="donor")

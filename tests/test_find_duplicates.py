@@ -1,4 +1,4 @@
-"""Duplicates on a real database and real pictures: groups, what is kept, leaks, views, refusals."""
+"""Duplicates on a real database and real images: groups, what is kept, leaks, views, refusals."""
 
 import random
 import uuid

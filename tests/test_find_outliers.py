@@ -66,7 +66,7 @@ def test_pixels_are_left_alone_if_one_wants(mixed, find_outliers):
     assert set(result["reasons"]) <= {"unlike the rest of the dataset"}
 
 
-def test_copies_of_a_strange_picture_are_still_strange(mixed, find_outliers):
+def test_copies_of_a_strange_image_are_still_strange(mixed, find_outliers):
     photo = mixed.match(fo.ViewField("name") == "photo-16").first()
     vector = photo["cnn"]
     mixed.add_samples(

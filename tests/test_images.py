@@ -1,4 +1,4 @@
-"""Every kind of picture becomes an upright RGB picture, or a reason."""
+"""Every kind of image becomes an upright RGB image, or a reason."""
 
 import cv2
 import numpy as np
@@ -198,7 +198,7 @@ def test_transparency_lies_over_white(tmp_path, mode):
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("min_side", [0, 16])
 def test_exif_orientation(tmp_path, orientation, min_side, monkeypatch):
-    """Whatever the stored orientation, the picture comes out as it was before it was stored."""
+    """Whatever the stored orientation, the image comes out as it was before it was stored."""
     stored = {
         1: None, 2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180,
         4: Image.Transpose.FLIP_TOP_BOTTOM, 5: Image.Transpose.TRANSPOSE,

@@ -176,7 +176,7 @@ def test_old_embeddings_in_the_database_are_noticed(numbers, find_outliers, tmp_
     )
     noise = np.random.default_rng(3).normal(size=(COUNT, 64)).astype(np.float32)
     index.add_to_index(noise, ids)
-    with pytest.raises(ValueError, match=r"finds \d+% of the true neighbors. Either it holds"):
+    with pytest.raises(ValueError, match=r"finds \d+ % of the true neighbors. Either it holds"):
         find_outliers(numbers, neighbors="theirs")
     index.cleanup()
 

@@ -11,7 +11,7 @@ from fiftyone_embedding_quality.analysis import umap_layout as umap_module
 from fiftyone_embedding_quality.analysis._tsne_gradient import TsneGradient
 from fiftyone_embedding_quality.analysis.neighbors import neighbor_graph
 from fiftyone_embedding_quality.analysis.pca_layout import pca_layout
-from fiftyone_embedding_quality.analysis.trust import map_trust
+from fiftyone_embedding_quality.analysis.trust import plot_trust
 from fiftyone_embedding_quality.analysis.tsne_layout import tsne_layout, tsne_neighbors
 from fiftyone_embedding_quality.analysis.umap_layout import fuzzy_graph, umap_layout, umap_transform
 from fiftyone_embedding_quality.analysis.vectors import unit_rows
@@ -107,10 +107,10 @@ class TestUmap:
     @pytest.mark.parametrize("num_dims", [2, 3])
     def test_as_trustworthy_as_umap_learn(self, data, num_dims):
         vectors, graph, _ = data
-        ours = map_trust(vectors, umap_layout(vectors, graph, num_dims=num_dims).points)
+        ours = plot_trust(vectors, umap_layout(vectors, graph, num_dims=num_dims).points)
         units = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
         reference = umap_learn().UMAP(n_components=num_dims, random_state=1, n_jobs=1)
-        theirs = map_trust(vectors, reference.fit_transform(units))
+        theirs = plot_trust(vectors, reference.fit_transform(units))
         # As good as the reference, up to what another seed or processor changes.
         assert ours.trustworthiness > theirs.trustworthiness - 0.002
         assert ours.neighbor_preservation > theirs.neighbor_preservation - 0.01
@@ -167,10 +167,10 @@ class TestUmap:
         # As well as umap-learn's transform does it.
         units = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
         reference = umap_learn().UMAP(random_state=1, n_jobs=1).fit(units[old])
-        theirs = map_trust(
+        theirs = plot_trust(
             vectors, np.r_[reference.embedding_, reference.transform(units[new])], k=15
         )
-        ours = map_trust(vectors, np.r_[points, placed], k=15)
+        ours = plot_trust(vectors, np.r_[points, placed], k=15)
         assert ours.trustworthiness > theirs.trustworthiness - 0.005
 
     def test_old_vectors_land_where_they_are(self, data):
@@ -201,9 +201,9 @@ class TestTsne:
         from openTSNE import TSNE
 
         vectors, graph, _ = data
-        ours = map_trust(vectors, tsne_layout(vectors, graph).points)
+        ours = plot_trust(vectors, tsne_layout(vectors, graph).points)
         units = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
-        theirs = map_trust(vectors, np.asarray(TSNE(random_state=1).fit(units)))
+        theirs = plot_trust(vectors, np.asarray(TSNE(random_state=1).fit(units)))
         assert ours.trustworthiness > theirs.trustworthiness - 0.002
         assert ours.neighbor_preservation > theirs.neighbor_preservation - 0.01
 
@@ -219,7 +219,7 @@ class TestTsne:
         graph = neighbor_graph(vectors, k=tsne_neighbors(10))
         found = tsne_layout(vectors, graph, num_dims=3, perplexity=10)
         assert found.points.shape == (300, 3) and found.notes == ()
-        assert map_trust(vectors, found.points).trustworthiness > 0.95
+        assert plot_trust(vectors, found.points).trustworthiness > 0.95
 
     def test_perplexity_of_a_small_set_is_lowered_and_said(self):
         vectors = clusters(20)[0]

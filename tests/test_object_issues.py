@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from fiftyone_embedding_quality.analysis.object_issues import Boxes, find_object_issues, iou
 
-NUM_PICTURES, NUM_CLASSES = 128, 80
-NAMES = ("picture", "corners", "labels", "confidence")
+NUM_IMAGES, NUM_CLASSES = 128, 80
+NAMES = ("image", "corners", "labels", "confidence")
 
 
 @pytest.fixture(scope="module")
@@ -17,15 +17,15 @@ def truth(excerpt) -> Boxes:
     coco = json.loads((excerpt / "coco128" / "labels.json").read_text())
     images = {image["id"]: (row, image) for row, image in enumerate(coco["images"])}
     classes = {category["id"]: row for row, category in enumerate(coco["categories"])}
-    picture, corners, labels = [], [], []
+    image_rows, corners, labels = [], [], []
     for box in coco["annotations"]:
         row, image = images[box["image_id"]]
         left, top, width, height = box["bbox"]
         scale = np.array([image["width"], image["height"]] * 2)
-        picture.append(row)
+        image_rows.append(row)
         corners.append(np.array([left, top, left + width, top + height]) / scale)
         labels.append(classes[box["category_id"]])
-    return Boxes(np.array(picture), np.array(corners), np.array(labels))
+    return Boxes(np.array(image_rows), np.array(corners), np.array(labels))
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +40,7 @@ def detector(truth) -> Boxes:
     low = rng.random((60, 2)) * 0.8
     nothing = np.concatenate([low, low + 0.05 + 0.15 * rng.random((60, 2))], axis=1)
     return Boxes(
-        np.concatenate([truth.picture[found], rng.integers(0, NUM_PICTURES, 60)]),
+        np.concatenate([truth.image[found], rng.integers(0, NUM_IMAGES, 60)]),
         np.concatenate([corners[found], nothing]).clip(0, 1),
         np.concatenate([truth.labels[found], rng.integers(0, NUM_CLASSES, 60)]),
         np.concatenate([sure[found], rng.uniform(0, 0.5, 60)]),
@@ -57,12 +57,12 @@ def planted(truth):
     width = corners[:, 2] - corners[:, 0]
     corners[kind == 2, 0] += 0.75 * width[kind == 2]
     kept = kind != 3
-    return Boxes(truth.picture[kept], corners[kept], labels[kept]), kind[kept], kind == 3
+    return Boxes(truth.image[kept], corners[kept], labels[kept]), kind[kept], kind == 3
 
 
-def pictures(boxes: Boxes, flagged: np.ndarray) -> np.ndarray:
-    of = np.zeros(NUM_PICTURES, bool)
-    of[boxes.picture[flagged]] = True
+def images(boxes: Boxes, flagged: np.ndarray) -> np.ndarray:
+    of = np.zeros(NUM_IMAGES, bool)
+    of[boxes.image[flagged]] = True
     return of
 
 
@@ -76,35 +76,35 @@ def test_planted_errors_are_found(truth, detector, planted):
     assert (found.suggested[~found.wrong] == -1).all()
     assert (kind == 2)[found.misplaced].mean() > 0.9 and found.misplaced[kind == 2].mean() > 0.35
     assert found.missing.sum() >= 20
-    for picture, corners, label in zip(
+    for image, corners, label in zip(
         *(getattr(detector, name)[found.missing] for name in NAMES[:3])
     ):
-        same = left_out & (truth.picture == picture) & (truth.labels == label)
+        same = left_out & (truth.image == image) & (truth.labels == label)
         assert same.any() and iou(corners[None], truth.corners[same]).max() > 0.5
     assert found.warning is None
 
 
 @pytest.mark.slow
-def test_flagged_pictures_beside_those_of_cleanlab(detector, planted):
+def test_flagged_images_beside_those_of_cleanlab(detector, planted):
     """On the same boxes, cleanlab by itself flags pictures in which the detector missed objects."""
     from cleanlab.object_detection.filter import find_label_issues
 
     given, kind, _ = planted
     found = find_object_issues(given, detector)
-    ours = pictures(given, found.wrong | found.misplaced) | pictures(detector, found.missing)
+    ours = images(given, found.wrong | found.misplaced) | images(detector, found.missing)
     labels = [
         {"bboxes": given.corners[of] * 640, "labels": given.labels[of]}
-        for of in (given.picture == picture for picture in range(NUM_PICTURES))
+        for of in (given.image == image for image in range(NUM_IMAGES))
     ]
     rows = np.column_stack([detector.corners * 640, detector.confidence])
     predictions = []
-    for picture in range(NUM_PICTURES):
+    for image in range(NUM_IMAGES):
         of_classes = np.empty(NUM_CLASSES, object)
         for label in range(NUM_CLASSES):
-            of_classes[label] = rows[(detector.picture == picture) & (detector.labels == label)]
+            of_classes[label] = rows[(detector.image == image) & (detector.labels == label)]
         predictions.append(of_classes)
     theirs = find_label_issues(labels, predictions)
-    bad = pictures(given, kind > 0)
+    bad = images(given, kind > 0)
     assert bad[ours].mean() > bad[theirs].mean()
     assert bad[ours].sum() > bad[theirs].sum()
 
@@ -151,16 +151,16 @@ def test_predictions_of_labels_seen_in_training_are_told(truth):
     assert not (found.wrong | found.misplaced | found.missing).any()
 
 
-def boxes(picture=(), corners=(), labels=(), confidence=None) -> Boxes:
+def boxes(image=(), corners=(), labels=(), confidence=None) -> Boxes:
     return Boxes(
-        np.array(picture, np.int64),
+        np.array(image, np.int64),
         np.array(corners, np.float64).reshape(-1, 4),
         np.array(labels, np.int64),
         None if confidence is None else np.array(confidence, np.float64),
     )
 
 
-def test_pictures_without_boxes():
+def test_images_without_boxes():
     """Of three pictures, one has only a given box, one only a predicted one, one neither."""
     given = boxes([0], [[0.1, 0.1, 0.5, 0.5]], [0])
     predicted = boxes([2], [[0.2, 0.2, 0.6, 0.6]], [1], [0.99])

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from fiftyone_embedding_quality.analysis.duplicate_looks import look_at_pairs
-from fiftyone_embedding_quality.pictures.small_pictures import Picture, read_small_pictures
+from fiftyone_embedding_quality.pictures.small_images import ImageOrPatch, read_small_images
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -32,7 +32,7 @@ def looked_at(made, first, number, folder):
             files.append(folder / f"{place}.{suffix}")
             image.save(files[-1])
             contents.append(content)
-    small = read_small_pictures([Picture(str(file)) for file in files])
+    small = read_small_images([ImageOrPatch(str(file)) for file in files])
     pairs = np.array(list(combinations(range(number), 2)))
     same = [contents[one] == contents[other] for one, other in pairs]
     return same, look_at_pairs(small, pairs, np.arange(number)).same.tolist()

@@ -452,12 +452,12 @@ def test_objects_are_shown_as_patches(dataset, digit_files):
 def test_the_embeddings_panel_or_the_form_that_makes_a_map(measured):
     panel = Panel(measured)
     panel.click("b")
-    panel.send("on_map")
+    panel.send("on_visualization")
     asked = panel.asked["prompt_user_for_operation"]
     assert asked["operator_uri"].endswith("compute_visualization")
     assert asked["params"] == {"embeddings": "vec"}
     _run("compute_visualization", measured, embeddings="vec", method="pca")
-    panel.send("on_map")
+    panel.send("on_visualization")
     assert panel.asked["open_panel"]["name"] == "Embeddings"
 
 

@@ -77,6 +77,15 @@ def test_manifest_agrees_with_the_code():
         assert operator.config.description
 
 
+def test_the_documentation_lists_every_operator():
+    manifest = yaml.safe_load((ROOT / "fiftyone.yml").read_text())
+    named = {name for name in manifest["operators"] if not name.startswith("open_")}
+    api = (ROOT / "docs" / "api.md").read_text().splitlines()
+    assert {line[3:] for line in api if line.startswith("## ")} == named
+    readme = (ROOT / "README.md").read_text()
+    assert [name for name in sorted(named) if f"`{name}`" not in readme] == []
+
+
 def test_importing_the_plugin_is_cheap():
     """FiftyOne runs the plugin's code to list operators; what takes seconds is imported later."""
     script = (

@@ -1,5 +1,6 @@
 """Settings of the process are restored exactly, whoever leaves last; quotas of containers count."""
 
+import functools
 import itertools
 import logging
 import os
@@ -24,6 +25,7 @@ def _torch_threads_of_a_new_thread() -> int:
 
 def _settings() -> dict:
     from huggingface_hub import constants
+    from huggingface_hub.utils import logging as _hub_logging  # noqa: F401  (sets a level)
 
     loggers = [logging.getLogger(), *map(logging.getLogger, ("huggingface_hub", "open_clip"))]
     return {
@@ -206,7 +208,7 @@ def test_many_threads_overlap_at_random(unusual):
 
 
 def test_two_operators_that_overlap_restore_everything(digits, photos, compute_embeddings, unusual):
-    """Embedding with a real model and comparing pictures, twice each at once."""
+    """Embedding with a real model and comparing images, twice each at once."""
     import fiftyone.operators as foo
 
     find_duplicates = foo.get_operator("@embedding/quality/find_duplicates")
@@ -244,6 +246,25 @@ def test_two_loads_without_a_hub_leave_no_trace(monkeypatch, unusual, caplog):
     assert len(levels) == 1
     assert not [record for record in caplog.records if "download" in record.message.lower()]
     assert _settings() == unusual
+
+
+FIRST_LOADS = """
+from concurrent.futures import ThreadPoolExecutor
+from fiftyone_embedding_quality.embedding.registry import load_model
+from huggingface_hub import constants
+
+constants.ENDPOINT, constants.HF_HUB_CACHE = "http://127.0.0.1:9", "/nonexistent"
+with ThreadPoolExecutor(2) as pool:
+    loads = [pool.submit(load_model, name) for name in ("clip", "timm:resnet18.a1_in1k")]
+    print(*(type(load.exception()).__name__ for load in loads))
+"""
+
+
+@pytest.mark.slow
+def test_libraries_that_two_threads_import_at_once():
+    """In a process in which nobody has imported them."""
+    done = subprocess.run([sys.executable, "-c", FIRST_LOADS], capture_output=True, text=True)
+    assert done.stdout.split() == ["UserError", "UserError"], done.stderr
 
 
 def test_messages_are_dropped_in_this_thread_only(caplog):
@@ -376,9 +397,11 @@ def test_what_the_machine_lacks_is_told_by_the_operator(words, digits, monkeypat
     import fiftyone.operators as foo
 
     operator = foo.get_operator("@embedding/quality/list_runs")
-    monkeypatch.setattr(type(operator), "run", lambda *_, **__: FAULTS[words]())
+    # What is remembered of its signature is that of the real one, for the tests that follow.
+    like_run = functools.wraps(type(operator).run)
+    monkeypatch.setattr(type(operator), "run", like_run(lambda *_, **__: FAULTS[words]()))
     with pytest.raises(ValueError, match=f"list_runs was interrupted: .*{words}.*run it again"):
         operator(digits)
-    monkeypatch.setattr(type(operator), "run", lambda *_, **__: {}["a defect"])
+    monkeypatch.setattr(type(operator), "run", like_run(lambda *_, **__: {}["a defect"]))
     with pytest.raises(KeyError):
         operator(digits)

@@ -30,7 +30,7 @@ def test_neither_room_knows_fiftyone(room):
 
 def test_analysis_opens_no_file():
     """It takes from ``pictures`` what was read, not what reads."""
-    readers = {"open", "load_image", "read_small_pictures", "exact_copies", "measure_files"}
+    readers = {"open", "load_image", "read_small_images", "exact_copies", "measure_files"}
     for path in MODULES["analysis"]:
         names = set(imported(path))
         assert not {"os", "io", "pathlib", "tempfile", "PIL"} & {n.split(".")[0] for n in names}

@@ -17,7 +17,7 @@ from fiftyone_embedding_quality.errors import UserError
 from fiftyone_embedding_quality.pictures.dates import taken_at
 from fiftyone_embedding_quality.pictures.file_copies import exact_copies
 from fiftyone_embedding_quality.pictures.images import UnreadableImageError, load_image
-from fiftyone_embedding_quality.pictures.small_pictures import Picture, read_small_pictures
+from fiftyone_embedding_quality.pictures.small_images import ImageOrPatch, read_small_images
 from fiftyone_embedding_quality.storage.fingerprints import files_fingerprint
 
 PLUGIN = "@embedding/quality"
@@ -97,7 +97,7 @@ def _places(folder) -> dict[str, str]:
         "endless": "not a file",
         "loop": "symbolic",
     }
-    said |= {"program": "PostScript", "nothing": "empty", "absent": "not found", "\0": "zero byte"}
+    said |= {"program": "PostScript", "nothing": "empty", "absent": "not found", "\0": "null byte"}
     return {str(folder / f"{name}.png"): words for name, words in said.items()}
 
 
@@ -111,7 +111,7 @@ def test_what_is_no_image_is_neither_waited_for_nor_executed(tmp_path):
                 load_image(path)
             told[path] = str(error.value)
         assert np.isnan(taken_at(list(places))).all()
-        small = read_small_pictures([Picture(path, path) for path in places])
+        small = read_small_images([ImageOrPatch(path, path) for path in places])
         assert len(small.reasons) == len(places)
         assert (exact_copies(small) == -1).all()
         assert files_fingerprint((path, path, None) for path in places)

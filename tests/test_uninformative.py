@@ -1,4 +1,4 @@
-"""Pictures without information are found, and photos are left alone."""
+"""Images without information are found, and photos are left alone."""
 
 import math
 
@@ -24,7 +24,7 @@ def judged(paths, boxes=None):
 
 
 def textured(width=300, height=200, seed=0):
-    """A picture with detail at every scale, as photos have: noise whose amplitude falls as 1/f."""
+    """An image with detail at every scale, as photos have: noise whose amplitude falls as 1/f."""
     rng = np.random.default_rng(seed)
     frequency = np.hypot(*np.meshgrid(np.fft.fftfreq(width), np.fft.fftfreq(height)))
     frequency[0, 0] = 1
@@ -72,7 +72,7 @@ def save(tmp_path):
 
 
 @pytest.mark.parametrize("name", BROKEN)
-def test_pictures_without_information_are_found(name, save):
+def test_images_without_information_are_found(name, save):
     image, reason = BROKEN[name]
     assert judged([save(image, "picture")]).reasons == [reason]
     assert judged([save(image, "picture", "jpg")]).reasons == [reason]
@@ -90,7 +90,7 @@ def test_pictures_without_information_are_found(name, save):
         blurred(textured(), 0.005),
     ],
 )
-def test_ordinary_pictures_are_left_alone(image, save):
+def test_ordinary_images_are_left_alone(image, save):
     assert judged([save(image, "picture")]).reasons == [None]
 
 
@@ -112,7 +112,7 @@ def test_odd_sizes_and_shapes_are_relative_to_the_others(save):
     assert judged(usual[:4] + odd).reasons == [None] * 6  # too few to say
 
 
-def test_what_most_pictures_share_is_no_reason(save):
+def test_what_most_images_share_is_no_reason(save):
     enlarged = [save(blurred(textured(seed=i), 0.08), f"enlarged{i}") for i in range(12)]
     black = save(Image.new("RGB", (300, 200)), "black")
     found = judged([*enlarged, black])
@@ -186,7 +186,7 @@ def test_shapes_of_objects_are_not_judged(save):
     assert not {ODD_SIZE, ODD_ASPECT} & set(found.reasons)
 
 
-def test_order_of_pictures_does_not_matter(save):
+def test_order_of_images_does_not_matter(save):
     files = [save(textured(300, 200, seed=i), f"picture{i}") for i in range(12)]
     files += [save(image, name) for name, (image, _) in BROKEN.items()]
     reasons = dict(zip(files, judged(files).reasons))

@@ -74,9 +74,9 @@ def add_sounds(dataset: fo.Dataset, files: dict[Path, str], folder: Path) -> Non
     samples = []
     for recording, label in files.items():
         sound = read_sound(recording)
-        picture = folder / f"{recording.stem}.png"
-        draw_spectrogram(picture, sound)
-        sample = fo.Sample(str(picture), recording=str(recording), mfcc=embed_sound(sound))
+        image = folder / f"{recording.stem}.png"
+        draw_spectrogram(image, sound)
+        sample = fo.Sample(str(image), recording=str(recording), mfcc=embed_sound(sound))
         sample["instrument"] = fo.Classification(label=label)
         samples.append(sample)
     dataset.add_samples(samples)
@@ -90,7 +90,7 @@ def find_odd_sounds(dataset: fo.Dataset) -> dict:
     separability = foo.get_operator("@embedding/quality/compute_separability")(dataset, **call)
     issues = foo.get_operator("@embedding/quality/find_label_issues")(dataset, **call)
     accuracy = separability["overall"]["balanced_accuracy"]
-    print(f"instruments are told with a balanced accuracy of {accuracy:.0%};")
+    print(f"instruments are recognized with a balanced accuracy of {100 * accuracy:.0f} %;")
     print(f"{issues['flagged']} labels look wrong: saved view 'label_issues: flagged'")
     return {"balanced_accuracy": accuracy, "flagged": issues["flagged"]}
 

@@ -66,7 +66,7 @@ def links_by_field(dataset: fo.Dataset, field: str) -> tuple[list[str], csr_matr
 
     Args:
         dataset: the dataset
-        field: of texts, or lists of texts: an album, the people on a picture, tags
+        field: of texts, or lists of texts: an album, the people in an image, tags
     """
     ids, values = dataset.values(["id", field])
     holders = defaultdict(list)
@@ -96,14 +96,16 @@ def store_and_describe(
 
 
 def what_the_graph_tells(dataset: fo.Dataset, field: str, label_field: str) -> dict:
-    """How well classes are told by the graph alone, and which labels do not fit it."""
+    """How well the graph alone predicts the classes, and which labels do not fit it."""
     call = {"embeddings": field, "label_field": label_field}
     result = {}
     for name in ("compute_separability", "find_label_issues", "find_clusters"):
         more = {"names": "labels", "min_size": 3} if name == "find_clusters" else {}
         result[name] = foo.get_operator(f"@embedding/quality/{name}")(dataset, **call, **more)
     accuracy = result["compute_separability"]["overall"]["balanced_accuracy"]
-    print(f"{label_field} is told by {field} with a balanced accuracy of {accuracy:.0%},")
+    print(
+        f"{label_field} is predicted by {field} with a balanced accuracy of {100 * accuracy:.0f} %,"
+    )
     print(f"{result['find_label_issues']['flagged']} labels look wrong, and there are")
     print(f"{result['find_clusters']['num_clusters']} clusters")
     return result

@@ -98,7 +98,7 @@ def embed_captions(
 def find_wrong_labels(
     samples: fo.Dataset | fo.DatasetView, embeddings: str, model: str, label_field: str
 ) -> dict:
-    """Tells the plugin what made the embeddings, and looks which labels fit them."""
+    """Records what made the embeddings, and looks which labels fit them."""
     describe = foo.get_operator("@embedding/quality/describe_embeddings")
     describe(samples, embeddings=embeddings, model=model, of="texts")
     separability = foo.get_operator("@embedding/quality/compute_separability")(
@@ -108,7 +108,7 @@ def find_wrong_labels(
         samples, embeddings=embeddings, label_field=label_field
     )
     accuracy = separability["overall"]["balanced_accuracy"]
-    print(f"{issues['model']}: the classes are told with a balanced accuracy of {accuracy:.0%}")
+    print(f"{issues['model']}: balanced accuracy {100 * accuracy:.0f} %")
     print(f"{issues['flagged']} labels look wrong: saved view 'label_issues: flagged'")
     return {"balanced_accuracy": accuracy, "flagged": issues["flagged"]}
 

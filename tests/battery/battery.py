@@ -103,6 +103,7 @@ def operator(name: str) -> Any:
     return foo.get_operator(f"{PLUGIN}/{name}")
 
 
+@functools.cache  # FiftyOne reads every plugin again for each operator that it is asked for
 def known(name: str) -> dict[str, inspect.Parameter]:
     """The parameters of an operator that scripts call, as its signature tells them."""
     parameters = inspect.signature(type(operator(name)).__call__).parameters

@@ -16,7 +16,7 @@ import numpy as np
 
 from ..cores import num_cores
 from ..steps import ProgressCallback
-from .closer import CloserPictures, Picture, cut
+from .closer import CloserImages, ImageOrPatch, cut
 from .images import Box, UnreadableImageError, full_size, load_image, near
 
 # Pixels per side. Squashed to a square, so that a change of the aspect ratio is no change, and a
@@ -31,11 +31,11 @@ BLOCK = 1024
 
 
 @dataclass(frozen=True)
-class SmallPictures:
+class SmallImages:
     """Small gray images and the facts by which a reviewer chooses between copies.
 
     Attributes:
-        pictures: the n images or objects that were read
+        images: the n images or objects that were read
         gray: (n, 64, 64) uint8, squashed to a square; zeros where unreadable
         color: (n,) float32, mean spread between the channels in gray levels, 0 for gray images
         num_pixels: (n,) int64, of the image (or of the box) at full size; 0 where unreadable
@@ -44,11 +44,11 @@ class SmallPictures:
         reduced: (n,) bool, decoded at a fraction of its size; None where that is not known
         notes: what is to be known of how an image was read, by its row
         frames: reads the frames of a row at a size at which words can be read, as
-            ``closer.CloserPictures.frames``; None where there are no files
+            ``closer.CloserImages.frames``; None where there are no files
         aspect: (n,) float32, width by height, 1 where unreadable; None where it is not known
     """
 
-    pictures: Sequence[Picture]
+    images: Sequence[ImageOrPatch]
     gray: np.ndarray
     color: np.ndarray
     num_pixels: np.ndarray
@@ -67,42 +67,42 @@ class SmallPictures:
     @property
     def whole(self) -> bool:
         """None of them is an object in an image."""
-        return all(picture.box is None for picture in self.pictures)
+        return all(image.box is None for image in self.images)
 
     def same_bytes(self, row: int, other: int) -> bool:
         """Whether the files of two rows hold the same bytes."""
-        one, two = self.pictures[row].path, self.pictures[other].path
+        one, two = self.images[row].path, self.images[other].path
         return self.num_bytes[row] == self.num_bytes[other] and (one == two or _equal(one, two))
 
 
-def read_small_pictures(
-    pictures: Sequence[Picture], progress: ProgressCallback | None = None
-) -> SmallPictures:
+def read_small_images(
+    images: Sequence[ImageOrPatch], progress: ProgressCallback | None = None
+) -> SmallImages:
     """Decodes every file once and keeps a small gray version of each image.
 
     Args:
-        pictures: n images or objects, in any order
+        images: n images or objects, in any order
         progress: called with the share of the files that is done
     """
-    num_pictures = len(pictures)
-    shape = (num_pictures, SIDE, SIDE)
-    if num_pictures <= MAX_HELD:
+    num_images = len(images)
+    shape = (num_images, SIDE, SIDE)
+    if num_images <= MAX_HELD:
         gray = np.zeros(shape, np.uint8)
     else:
         # The file lives as long as the array that maps it.
         gray = np.memmap(tempfile.TemporaryFile(), np.uint8, "w+", shape=shape)  # noqa: SIM115
-    color, aspect = np.zeros((2, num_pictures), np.float32)
-    num_pixels, num_bytes = np.zeros((2, num_pictures), np.int64)
-    reduced = np.zeros(num_pictures, bool)
+    color, aspect = np.zeros((2, num_images), np.float32)
+    num_pixels, num_bytes = np.zeros((2, num_images), np.int64)
+    reduced = np.zeros(num_images, bool)
     reasons, notes = {}, {}
     rows_of: dict[str, list[int]] = {}
-    for row, picture in enumerate(pictures):
-        rows_of.setdefault(picture.path, []).append(row)
+    for row, image in enumerate(images):
+        rows_of.setdefault(image.path, []).append(row)
     files = list(rows_of)
 
     def read(path: str) -> None:
         rows = rows_of[path]
-        whole = all(pictures[row].box is None for row in rows)
+        whole = all(images[row].box is None for row in rows)
         try:
             with near(path) as local:
                 pixels, full, note = _decode(local, whole)
@@ -116,7 +116,7 @@ def read_small_pictures(
         for row in rows:
             try:
                 gray[row], color[row], num_pixels[row], aspect[row] = _small(
-                    pixels, full, pictures[row].box
+                    pixels, full, images[row].box
                 )
                 num_bytes[row] = size
             except UnreadableImageError as error:
@@ -129,9 +129,9 @@ def read_small_pictures(
             if progress is not None:
                 progress((start + len(block)) / len(files))
     reasons, notes = dict(sorted(reasons.items())), dict(sorted(notes.items()))
-    closer = CloserPictures(pictures).frames
+    closer = CloserImages(images).frames
     facts = (color, num_pixels, num_bytes, reasons, reduced, notes)
-    return SmallPictures(pictures, gray, *facts, closer, np.where(aspect > 0, aspect, 1))
+    return SmallImages(images, gray, *facts, closer, np.where(aspect > 0, aspect, 1))
 
 
 def _decode(path: str, whole: bool) -> tuple[np.ndarray, int, str | None]:

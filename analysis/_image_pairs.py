@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 
 from ..cores import num_cores
-from ..pictures.small_pictures import SIDE, SmallPictures
+from ..pictures.small_images import SIDE, SmallImages
 from ..process import one_opencv_thread, short_turns
 from ..steps import ProgressCallback
 from ._crop_kernels import find_crops
@@ -124,7 +124,7 @@ def _compare_block(
 
 
 def kinds_of_change(
-    small: SmallPictures, pairs: np.ndarray, orientation: np.ndarray, placed: np.ndarray
+    small: SmallImages, pairs: np.ndarray, orientation: np.ndarray, placed: np.ndarray
 ) -> list[str]:
     """Names what happened between the images of confirmed pairs, the greatest change first."""
     sharpness = {row: _sharpness(small.gray[row]) for row in np.unique(pairs).tolist()}
@@ -135,7 +135,7 @@ def kinds_of_change(
 
 
 def _kind_of_change(
-    small: SmallPictures,
+    small: SmallImages,
     left: int,
     right: int,
     orientation: int,
@@ -172,23 +172,23 @@ def _kind_of_change(
     return "retouched" if retouched else "recompression"
 
 
-def _sharpness(picture: np.ndarray) -> float:
+def _sharpness(image: np.ndarray) -> float:
     """Detail of the finest scale as a share of the contrast."""
-    picture = contrast(picture)
-    return float(cv2.meanStdDev(cv2.Laplacian(picture, cv2.CV_32F))[1][0, 0]) + 1e-3
+    image = contrast(image)
+    return float(cv2.meanStdDev(cv2.Laplacian(image, cv2.CV_32F))[1][0, 0]) + 1e-3
 
 
-def turn(picture: np.ndarray, orientation: int) -> np.ndarray:
+def turn(image: np.ndarray, orientation: int) -> np.ndarray:
     """Turned left by ``orientation % 4`` quarters, then mirrored if it is 4 or more."""
-    picture = np.rot90(picture, orientation % 4)
-    return np.ascontiguousarray(picture[:, ::-1] if orientation >= 4 else picture)
+    image = np.rot90(image, orientation % 4)
+    return np.ascontiguousarray(image[:, ::-1] if orientation >= 4 else image)
 
 
-def warp(picture: np.ndarray, placed: np.ndarray) -> np.ndarray:
+def warp(image: np.ndarray, placed: np.ndarray) -> np.ndarray:
     """The (turned) right image as seen in the left one's place."""
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
     border = cv2.BORDER_REPLICATE
-    return cv2.warpAffine(picture, placed, (SIDE, SIDE), flags=flags, borderMode=border)
+    return cv2.warpAffine(image, placed, (SIDE, SIDE), flags=flags, borderMode=border)
 
 
 def common_part(placed: np.ndarray) -> tuple[np.ndarray, float, float]:
@@ -243,10 +243,10 @@ def _compare(
         return 0.0, 0, IDENTITY
     base = contrast(left)
     details = details_of(base)
-    pictures = {orientation: contrast(turn(right, orientation)) for _, orientation, _ in starts}
+    images = {orientation: contrast(turn(right, orientation)) for _, orientation, _ in starts}
     found = []
     for _, orientation, placed in starts:
-        agreement = agreement_of(details, pictures[orientation], placed, other_overlap)
+        agreement = agreement_of(details, images[orientation], placed, other_overlap)
         if agreement >= CLEAR_AGREEMENT:
             return agreement, orientation, placed
         found.append((agreement, orientation, placed))
@@ -255,10 +255,10 @@ def _compare(
     for agreement, orientation, placed in found[:2]:
         if agreement < HOPELESS_AGREEMENT:
             break
-        aligned = align(base, pictures[orientation], placed)
+        aligned = align(base, images[orientation], placed)
         if aligned is None:
             continue
-        agreement = agreement_of(details, pictures[orientation], aligned, other_overlap)
+        agreement = agreement_of(details, images[orientation], aligned, other_overlap)
         if agreement > best_found[0]:
             best_found = (agreement, orientation, aligned)
         if agreement >= CLEAR_AGREEMENT:
@@ -266,20 +266,20 @@ def _compare(
     return best_found
 
 
-def _shrink(picture: np.ndarray, side: int) -> np.ndarray:
-    return cv2.resize(picture, (side, side), interpolation=cv2.INTER_AREA)
+def _shrink(image: np.ndarray, side: int) -> np.ndarray:
+    return cv2.resize(image, (side, side), interpolation=cv2.INTER_AREA)
 
 
-def contrast(picture: np.ndarray) -> np.ndarray:
-    deviation = max(float(cv2.meanStdDev(picture)[1][0, 0]), 1e-3)
-    return picture.astype(np.float32) * np.float32(min(CONTRAST / deviation, MAX_GAIN))
+def contrast(image: np.ndarray) -> np.ndarray:
+    deviation = max(float(cv2.meanStdDev(image)[1][0, 0]), 1e-3)
+    return image.astype(np.float32) * np.float32(min(CONTRAST / deviation, MAX_GAIN))
 
 
-def details_of(picture: np.ndarray) -> np.ndarray:
+def details_of(image: np.ndarray) -> np.ndarray:
     """The image without its local mean and contrast."""
-    picture = cv2.GaussianBlur(picture, (5, 5), 1.0)
-    picture = picture - cv2.blur(picture, (9, 9))
-    return picture / cv2.sqrt(cv2.blur(picture * picture, (9, 9)) + np.float32(NOISE**2))
+    image = cv2.GaussianBlur(image, (5, 5), 1.0)
+    image = image - cv2.blur(image, (9, 9))
+    return image / cv2.sqrt(cv2.blur(image * image, (9, 9)) + np.float32(NOISE**2))
 
 
 def agreement_of(

@@ -8,7 +8,7 @@ import numpy as np
 
 
 @dataclass(frozen=True)
-class MapLayout:
+class PlotLayout:
     """A plot of embeddings.
 
     Attributes:

@@ -28,7 +28,7 @@ FACTS, FINISHED, ROWS = MARK, f"{MARK}_finished", f"{MARK}_rows"
 
 
 @dataclass(frozen=True)
-class StoredMap:
+class StoredVisualization:
     """A visualization that the plugin made.
 
     Attributes:
@@ -59,7 +59,7 @@ def checksums(matrix: np.ndarray) -> np.ndarray:
     return np.array([zlib.crc32(row) for row in np.ascontiguousarray(matrix)], np.uint32)
 
 
-def read_map(target: Target, brain_key: str) -> StoredMap | None:
+def read_visualization(target: Target, brain_key: str) -> StoredVisualization | None:
     """The plugin's visualization of that key, or None; None also if it was interrupted.
 
     Raises:
@@ -82,7 +82,7 @@ def read_map(target: Target, brain_key: str) -> StoredMap | None:
     if target.patches_field is not None:
         ids = tuple(map(target.name_of, sample_ids, map(str, results.label_ids)))
     rows = getattr(dataset.get_brain_info(brain_key).config, ROWS, None)
-    return StoredMap(
+    return StoredVisualization(
         ids,
         sample_ids,
         np.asarray(results.points, np.float32),
@@ -116,7 +116,7 @@ def _results_of(dataset: fo.Dataset, run: Run | None) -> Any:
         return None
 
 
-def stored_maps(dataset: fo.Dataset) -> list[Run]:
+def stored_visualizations(dataset: fo.Dataset) -> list[Run]:
     """The plugin's visualizations of a dataset as runs, named by their brain keys."""
     keys = sorted(dataset.list_brain_runs(type="visualization"))
     return [run for key in keys if (run := _run_of(dataset, key)) is not None]
@@ -150,19 +150,19 @@ def latest_trust(dataset: fo.Dataset, about: About, embeddings: str) -> dict[str
     Returns:
         a dict with ``brain_key`` and ``trustworthiness``, or None if the plugin made none
     """
-    maps = [
+    visualizations = [
         run
-        for run in stored_maps(dataset)
+        for run in stored_visualizations(dataset)
         if run.finished and run.facts.about == about and embeddings in run.facts.embeddings
     ]
-    if not maps:
+    if not visualizations:
         return None
-    latest = max(maps, key=lambda run: (run.written_at, run.key))
+    latest = max(visualizations, key=lambda run: (run.written_at, run.key))
     trustworthiness = latest.facts.special["trustworthiness"]
     return {"brain_key": latest.key, "trustworthiness": trustworthiness}
 
 
-def write_map(
+def write_visualization(
     target: Target,
     brain_key: str,
     vectors: VectorSet,
