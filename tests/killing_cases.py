@@ -152,13 +152,13 @@ def few_patches() -> fo.Dataset:
     return dataset
 
 
-def calls(*names: str, **parameters: Any) -> Callable[[Any], None]:
-    """Operators one after the other."""
+def calls(name: str, **parameters: Any) -> Callable[[Any], None]:
+    """An operator, as a script calls it."""
 
     def call(dataset: fo.Dataset) -> None:
-        for name in names:
-            _operator(name)(dataset, **parameters)
+        _operator(name)(dataset, **parameters)
 
+    call.operator, call.parameters = name, parameters
     return call
 
 

@@ -37,7 +37,7 @@ def attack(ways: str, cases: str, kills: int, seed: int, home: Path) -> Iterator
     Args:
         ways: keys of ``WAYS``, "server" or "disk", with commas between them
         cases: names of ``killing_cases.CASES``, with commas between them; "" for all
-        kills: of each case in each way
+        kills: of each case in each way; of all together with "server" and "disk"
         seed: of the moments
         home: a folder
     """
@@ -50,9 +50,9 @@ def attack(ways: str, cases: str, kills: int, seed: int, home: Path) -> Iterator
     chosen = {name: CASES[name] for name in (cases.split(",") if cases else CASES)}
     for kind in ways.split(","):
         if kind == "server":
-            yield _servers(kills, rng)
+            yield _servers(chosen, kills, rng)
         elif kind == "disk":
-            yield _full_disks(kills, rng, home)
+            yield _full_disks(chosen, kills, rng, home)
         else:
             words, die = WAYS[kind]
             tally = Tally(words)
@@ -243,47 +243,63 @@ def _look_and_repair(
 # The App's server
 
 
-def _servers(kills: int, rng: np.random.Generator) -> Tally:
+def _servers(chosen: dict[str, Any], kills: int, rng: np.random.Generator) -> Tally:
+    """So many kills in all, over those cases that are the call of one operator."""
     import killing
-    from killing_cases import CASES
 
     tally = Tally("kill -9 of the App's server during an operator")
-    work = {
-        "find_label_issues": {"embeddings": "vec", "label_field": "species"},
-        "find_outliers": {"embeddings": "vec"},
-        "compute_visualization": {"embeddings": "vec", "method": "pca"},
-    }
-    states_of = {name: killing.before_and_after(CASES[name]) for name in work}
-    for number in range(kills):
-        name = list(work)[number % len(work)]
-        _, base, states = states_of[name]
-        dataset = base.clone(killing._name())
-        server = Server()
-        # The first call imports what the second one needs.
-        server.execute(name, base.clone(killing._name()).name, work[name])
-        started = time.monotonic()
-        server.execute(name, base.clone(killing._name()).name, work[name])
-        seconds = time.monotonic() - started
-        call = threading.Thread(
-            target=server.execute, args=(name, dataset.name, work[name], True), daemon=True
-        )
-        call.start()
-        time.sleep(rng.random() * 1.1 * seconds)
-        server.kill()
-        call.join(PATIENCE)
-        where = f"{name} in the server, death {number}"
-        _count(tally, where, End("hung" if call.is_alive() else "killed"))
-        _look_and_repair(tally, dataset.name, CASES[name], states, where, End("killed"), [])
+    cases = {name: case for name, case in chosen.items() if hasattr(case.call, "operator")}
+    for name, several in _shared(list(cases), kills):
+        case = cases[name]
+        operator, parameters = case.call.operator, case.call.parameters
+        pristine, base, states = killing.before_and_after(case)
+        seconds = 0.0
+        for number in range(several):
+            server, dataset = Server(forked=True), base.clone(killing._name())
+            if not seconds:  # the first call loads what the later ones need
+                for _ in range(2):
+                    started, other = time.monotonic(), base.clone(killing._name())
+                    told = server.execute(operator, other.name, parameters, quiet=True)
+                    seconds = time.monotonic() - started
+                    if "Traceback" in told or "HTTP Error" in told:
+                        tally.fault("tracebacks", f"{name} in the server: {told[-1000:]}")
+                    other.delete()
+            call = threading.Thread(
+                target=server.execute, args=(operator, dataset.name, parameters, True), daemon=True
+            )
+            call.start()
+            time.sleep(rng.random() * 1.1 * seconds)
+            server.kill()
+            call.join(PATIENCE)
+            where = f"{name} in the server, death {number}"
+            end = End("hung" if call.is_alive() else "killed")
+            _count(tally, where, end)
+            _look_and_repair(tally, dataset.name, case, states, where, end, [])
+        base.delete()
+        pristine.delete()
     return tally
+
+
+def _shared(names: list[str], kills: int) -> Iterator[tuple[str, int]]:
+    """So many kills in all, shared out to cases."""
+    for place, name in enumerate(names[:kills]):
+        yield name, len(range(place, kills, len(names)))
 
 
 # The disk
 
+# What writes much on many samples.
+LARGE = (
+    *("find_label_issues", "reduce_embeddings", "compute_visualization", "find_duplicates"),
+    *("find_outliers", "find_clusters", "select_samples", "suggest_labels", "audit"),
+    *("compute_separability", "describe_embeddings", "compute_visualization index again"),
+)
 
-def _full_disks(kills: int, rng: np.random.Generator, home: Path) -> Tally:
+
+def _full_disks(chosen: dict[str, Any], kills: int, rng: np.random.Generator, home: Path) -> Tally:
+    """So many full disks in all, over the cases in ``LARGE``."""
     import fiftyone as fo
     import killing
-    from killing_cases import CASES
 
     tally = Tally("the disk full while the database writes")
     disk = home / "disk"
@@ -301,22 +317,22 @@ def _full_disks(kills: int, rng: np.random.Generator, home: Path) -> Tally:
         usual.start()
         _reconnected()
         deaths = 0
-        names = ("find_label_issues", "reduce_embeddings", "compute_visualization")
-        for number in range(kills):
-            case = _larger(CASES[names[number % len(names)]])
+        for name, number in _shared([name for name in LARGE if name in chosen], kills):
+            case = _larger(chosen[name])
             pristine, base, states = killing.before_and_after(case)
-            dataset = base.clone(killing._name())
-            fo.core.odm.get_db_conn().client.admin.command("fsync")
-            free = os.statvfs(disk)
-            left = int(rng.uniform(0, 100_000))
-            with open(disk / "filler", "wb") as filler:
-                os.posix_fallocate(filler.fileno(), 0, free.f_bavail * free.f_frsize - left)
-            where = f"{names[number % len(names)]}, {left:,} bytes left"
-            child, read = _child(dataset.name, case.call, lambda: None)
-            end, died = _on_a_full_disk(child, read, disk, usual)
-            deaths += died
-            _count(tally, where, end)
-            _look_and_repair(tally, dataset.name, case, states, where, end, [])
+            for _ in range(number):
+                dataset = base.clone(killing._name())
+                fo.core.odm.get_db_conn().client.admin.command("fsync")
+                free = os.statvfs(disk)
+                left = int(rng.uniform(0, 100_000))
+                with open(disk / "filler", "wb") as filler:
+                    os.posix_fallocate(filler.fileno(), 0, free.f_bavail * free.f_frsize - left)
+                where = f"{name}, {left:,} bytes left"
+                child, read = _child(dataset.name, case.call, lambda: None)
+                end, died = _on_a_full_disk(child, read, disk, usual)
+                deaths += died
+                _count(tally, where, end)
+                _look_and_repair(tally, dataset.name, case, states, where, end, [])
             base.delete()
             pristine.delete()
     finally:
