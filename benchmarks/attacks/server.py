@@ -11,6 +11,7 @@ import sys
 import time
 import urllib.request
 import warnings
+from collections.abc import Sequence
 from typing import Any
 
 from .base import free_port
@@ -51,6 +52,7 @@ class Server:
         parameters: dict[str, Any],
         quiet: bool = False,
         way: str = "execute/generator",
+        selected: Sequence[str] = (),
     ) -> str:
         """Has an operator run as the App does, and returns what it was told."""
         about = {
@@ -58,6 +60,7 @@ class Server:
             "dataset_name": dataset,
             "params": parameters,
             "view": [],
+            "selected": list(selected),
         }
         request = urllib.request.Request(
             f"{self.url}/operators/{way}",
