@@ -85,11 +85,11 @@ class Lock:
     def _take(self, say: Callable[[str], None]) -> None:
         """Waits until the lock is free or abandoned, and says so."""
         mine = {**self._ours, "beats": 0}
-        self._server = _server(self._locks)
         seen: dict[str, Any] | None = None
         has_said = False
         started = watched = time.monotonic()
         while True:
+            self._server = _server(self._locks)
             try:
                 self._locks.insert_one(mine)
                 return

@@ -94,7 +94,7 @@ def _child(name: str, call: Callable[[Any], Any], before: Callable[[], None]) ->
         call(dataset)
         end = End("result")
     except BaseException as error:
-        refused = type(error).__name__ == "UserError"
+        refused = type(error).__name__ == "UserError" or _told_by_panels(call, error)
         text = f"{type(error).__name__}: {error}"
         where = traceback.extract_tb(error.__traceback__)[-1]
         end = End(
@@ -105,6 +105,14 @@ def _child(name: str, call: Callable[[Any], Any], before: Callable[[], None]) ->
     with contextlib.suppress(BaseException):
         os.write(write, pickle.dumps(end))
     os._exit(0)
+
+
+def _told_by_panels(call: Any, error: BaseException) -> bool:
+    """Whether an error comes to a panel, which says it in plain words, not to an operator."""
+    import killing
+
+    process = sys.modules[f"{killing._loaded_package()}.process"]
+    return not hasattr(call, "operator") and process.machine_fault(error) is not None
 
 
 def _ended(child: int, read: int) -> End:
