@@ -152,11 +152,11 @@ def few_patches() -> fo.Dataset:
     return dataset
 
 
-def calls(name: str, **parameters: Any) -> Callable[[Any], None]:
+def calls(name: str, **parameters: Any) -> Callable[[Any], Any]:
     """An operator, as a script calls it."""
 
-    def call(dataset: fo.Dataset) -> None:
-        _operator(name)(dataset, **parameters)
+    def call(dataset: fo.Dataset) -> Any:
+        return _operator(name)(dataset, **parameters)
 
     call.operator, call.parameters = name, parameters
     return call

@@ -91,8 +91,9 @@ def _child(name: str, call: Callable[[Any], Any], before: Callable[[], None]) ->
         os._exit(0)
     try:
         before()
-        call(dataset)
-        end = End("result")
+        # An audit goes on, and says what of it was interrupted.
+        told = str((call(dataset) or {}).get("left_out"))
+        end = End("refused", told) if "run it again" in told else End("result")
     except BaseException as error:
         refused = type(error).__name__ == "UserError" or _told_by_panels(call, error)
         text = f"{type(error).__name__}: {error}"
