@@ -193,6 +193,7 @@ def write_reviews(
         # A flag goes after its decision, and comes back before it: where both are, one is
         # completed.
         write("review", outcome.decisions, keep=True)
+        check_stored(target.dataset, run.key)
         target.write(f"{run.key}_flagged", outcome.flagged, samples)
         write("review", outcome.decisions, keep=False)
         # … and forgotten last.

@@ -255,6 +255,7 @@ def decides(key: str, decision: str) -> Callable[[Any], None]:
         run = load(f"{package}.storage.runs").read_run(dataset, key)
         field, found = ("keep", False) if key == "duplicates" else ("flagged", True)
         view = dataset.match(fo.ViewField(f"{key}_{field}") == found)
+        # Again about the same one, if it was decided.
         if (review := f"{key}_review") in dataset.get_field_schema():
             decided = dataset.match(fo.ViewField(review) != None)  # noqa: E711
             view = decided if len(decided) else view
