@@ -237,3 +237,10 @@ def machine_fault(error: BaseException) -> str | None:
         about = f" ({about})" if about else ""
         return f"there is not enough memory{about}; end other programs, or work on a smaller view"
     return None
+
+
+def unexpected(error: Exception) -> str:
+    """What a panel says of an error that is not the user's."""
+    if (fault := machine_fault(error)) is not None:
+        return f"It was interrupted: {fault}. Then do it again"
+    return f"{type(error).__name__}: {error}; the server's log has the details"

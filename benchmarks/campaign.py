@@ -47,7 +47,9 @@ def _options() -> argparse.Namespace:
     damage.add_argument("--tries", type=int, default=1000, help="damaged files; calls by it")
     damage.add_argument("--kinds", default="files,values,parameters,weights")
     death = kinds.add_parser("death", help="kill -9, no memory, no disk, no database")
-    death.add_argument("--kills", type=int, default=50, help="of each case in each way")
+    death.add_argument(
+        "--kills", type=int, default=50, help="of each case; in all by server and disk"
+    )
     death.add_argument("--cases", default="", help="some, with commas between; all by default")
     death.add_argument("--ways", default="kill,memory,database,server,disk")
     crowds = kinds.add_parser("crowds", help="many processes and the App on one dataset")

@@ -168,7 +168,7 @@ def describe_embeddings(
             "text_search": _reads_texts(target, index),
         },
     )
-    with writing(target.dataset, run.key, progress.say) as lock:
+    with writing(target.dataset, run.key, progress.say):
         with guard:
             target.dataset.reload()
         plan_description(target, embeddings)
@@ -182,7 +182,6 @@ def describe_embeddings(
                 _put_back(target, run, before)
                 raise
         facts = replace(facts, seconds=round(time.monotonic() - started, 2))
-        lock.check()
         write_run(target.dataset, replace(run, facts=facts, finished=True))
     return {"run_key": run.key, **facts.as_dict()}
 

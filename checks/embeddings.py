@@ -159,7 +159,7 @@ def compute_embeddings(
     else:
         given = (text for text in texts.values() if text)
         network = load_text_model(model, text_field, given, weights, device)
-    with writing(target.dataset, plan.run.key, progress.say) as lock:
+    with writing(target.dataset, plan.run.key, progress.say):
         # Another operator may have filled the field meanwhile.
         with guard:
             target.dataset.reload()
@@ -202,7 +202,6 @@ def compute_embeddings(
         }
         facts = _with_done(facts, done, more)
         facts = replace(facts, seconds=round(time.monotonic() - started, 2))
-        lock.check()
         stored = facts if target.is_whole else _of_dataset(target, plan, facts)
         write_run(target.dataset, replace(plan.run, facts=stored, finished=True))
     return {"run_key": plan.run.key, **_without_identity(facts.as_dict())}

@@ -13,7 +13,7 @@ import fiftyone as fo
 from ..errors import UserError
 from ..storage.few import path_of, rows_where
 from ..storage.findings import Column
-from ..storage.locks import writing
+from ..storage.locks import check_stored, writing
 from ..storage.patch_names import SEPARATOR
 from ..storage.paths import check_writable
 from ..storage.reviews import (
@@ -128,7 +128,10 @@ def removal_tag(run: Run) -> str:
 
 
 def _write(target: Target, run: Run, column: Column, values: dict[str, Any]) -> None:
+    """Writes a decision, stored before what follows from it and after what it takes back."""
+    check_stored(target.dataset, run.key)
     target.write(f"{run.key}_{column.name}", values, target.sample_ids)
+    check_stored(target.dataset, run.key)
 
 
 def _others_of(target: Target, run: Run, group: int, id_: str) -> list[str]:

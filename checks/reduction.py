@@ -104,17 +104,15 @@ def reduce_embeddings(
         special={"field": field, **fitted.special},
     )
     matrix = fitted.reducer.place(inputs.rows)
-    with writing(target.dataset, run.key, inputs.progress.say) as lock:
+    with writing(target.dataset, run.key, inputs.progress.say):
         with guard:
             target.dataset.reload()
             check_unclaimed(target.dataset, "field", run)
-        lock.check()
         write_run(target.dataset, replace(run, facts=facts))
         written = _store(inputs, run, field, reduction, fitted, matrix, update)
         written["similarity_index"] = _index(inputs, field, similarity_index)
         facts = replace(facts, special={**facts.special, **written, **_kept(inputs, field)})
         facts = replace(facts, seconds=round(time.monotonic() - started, 2))
-        lock.check()
         write_run(target.dataset, replace(run, facts=facts, finished=True))
     return {"run_key": run.key, **facts.as_dict()}
 

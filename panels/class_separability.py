@@ -16,6 +16,7 @@ import fiftyone.operators.types as types
 
 from ..errors import UserError
 from ..markup import from_plotly
+from ..process import unexpected
 from ..storage import separability as store
 from ._measures import MEASURES, default_descending
 from ._rendering import as_property, draw_panel, draw_trouble
@@ -62,7 +63,7 @@ def guarded(handler: Handler) -> Handler:
             ctx.ops.notify(str(error), variant="warning")
         except Exception as error:
             logger.exception("%s failed", handler.__name__)
-            ctx.ops.notify(f"Class separability: {_unexpected(error)}", variant="error")
+            ctx.ops.notify(f"Class separability: {unexpected(error)}", variant="error")
         return None
 
     return run
@@ -326,7 +327,7 @@ class ClassSeparability(foo.Panel):
         except Exception as error:
             logger.exception("The panel cannot be displayed")
             panel = types.Object()
-            draw_trouble(panel, self, _unexpected(error))
+            draw_trouble(panel, self, unexpected(error))
         return as_property(panel)
 
     def _render(self, ctx: Any, panel: types.Object) -> None:
@@ -337,7 +338,3 @@ class ClassSeparability(foo.Panel):
         if runs and not is_current(ctx, runs):
             self._read(ctx, get_state(ctx, "top.run"))
         draw_panel(panel, ctx, self, runs)
-
-
-def _unexpected(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}; the server's log has the details"

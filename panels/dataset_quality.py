@@ -17,6 +17,7 @@ from ..checks.overview import read_cards
 from ..checks.thresholds import has_threshold, move_threshold
 from ..checks.update import repeatable, stale_runs
 from ..errors import UserError
+from ..process import unexpected
 from ..storage.locks import guard
 from ..storage.runs import DESCRIBING, Run, plugin_runs, read_run
 from ._open_sample import open_queue, show_view
@@ -45,7 +46,7 @@ def guarded(handler: Handler) -> Handler:
             ctx.ops.notify(str(error), variant="warning")
         except Exception as error:
             logger.exception("%s failed", handler.__name__)
-            ctx.ops.notify(f"Dataset quality: {_unexpected(error)}", variant="error")
+            ctx.ops.notify(f"Dataset quality: {unexpected(error)}", variant="error")
         return None
 
     return run
@@ -195,7 +196,7 @@ class DatasetQuality(foo.Panel):
         except Exception as error:
             logger.exception("The panel cannot be displayed")
             panel = types.Object()
-            self._trouble(panel, _unexpected(error))
+            self._trouble(panel, unexpected(error))
         view = types.GridView(
             orientation="vertical", gap=1, align_x="left", componentsProps=fitted()
         )
@@ -234,7 +235,3 @@ def _run_of(ctx: Any) -> Run:
     if run is None:
         raise UserError("The run was deleted")
     return run
-
-
-def _unexpected(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}; the server's log has the details"

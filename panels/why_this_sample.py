@@ -18,6 +18,7 @@ from ..checks.finding_reviews import review_finding
 from ..checks.label_issue_columns import LABEL_ISSUES
 from ..checks.reviews import review_label_issues
 from ..errors import UserError
+from ..process import unexpected
 from ..storage.few import few
 from ..storage.locks import guard
 from ..storage.runs import read_run
@@ -57,7 +58,7 @@ def guarded(handler: Handler) -> Handler:
             ctx.ops.notify(str(error), variant="warning")
         except Exception as error:
             logger.exception("%s failed", handler.__name__)
-            ctx.ops.notify(f"Why this sample: {_unexpected(error)}", variant="error")
+            ctx.ops.notify(f"Why this sample: {unexpected(error)}", variant="error")
 
     return run
 
@@ -186,7 +187,7 @@ class WhyThisSample(foo.Panel):
         except Exception as error:
             logger.exception("The panel cannot be displayed")
             panel = types.Object()
-            self._trouble(panel, _unexpected(error))
+            self._trouble(panel, unexpected(error))
         view = types.GridView(
             orientation="vertical", gap=1, align_x="left", componentsProps=fitted()
         )
@@ -270,7 +271,3 @@ def _keep_history(ctx: Any, history: list[dict[str, str]]) -> None:
 def _key(ctx: Any) -> str:
     # The App gives a panel of the modal the same id whenever it is opened.
     return str(ctx.params.get("panel_id"))
-
-
-def _unexpected(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}; the server's log has the details"

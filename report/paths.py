@@ -10,6 +10,9 @@ from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..errors import without_keys
+from ..pictures.remote import remote_url
+
 if TYPE_CHECKING:
     from ..checks.contents import Contents
 
@@ -40,7 +43,15 @@ def name_of(path: str, folder: str | None) -> str:
     'train/a.png'
     >>> name_of("/home/me/weights.pt", "/home/me/cats")
     '…/weights.pt'
+
+    Of an address no password and no signature is left:
+
+    >>> name_of("/work/https:/me:secret@host/cats/a.png?sig=1f2e", "/work/https:/me:secret@host")
+    'cats/a.png'
     """
+    if remote_url(path) is not None:
+        path = without_keys(path.partition("?")[0])
+        folder = folder and without_keys(folder)
     if folder and path.startswith((f"{folder}/", f"{folder}\\")):
         return path[len(folder) + 1 :]
     if not re.match(_FULL, path):
@@ -95,7 +106,9 @@ def in_value(value: Any, folder: str | None) -> Any:
 def _in_text(text: str, folder: str | None) -> str:
     if _is_full(text) and "\n" not in text:
         return name_of(text, folder)
+    text = without_keys(text)
     if folder:
+        folder = without_keys(folder)
         text = text.replace(f"{folder}/", "").replace(f"{folder}\\", "")
         text = re.sub(rf"{re.escape(folder)}(?![\w.-])", HIDDEN.rstrip("/"), text)
     text = re.sub(rf"{re.escape(str(Path.home()))}(?=[\\/])", "~", text)

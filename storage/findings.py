@@ -184,7 +184,6 @@ def store_findings(
             fields=tuple(dict.fromkeys((*fields, *old_fields))),
             views=tuple(dict.fromkeys((*run.views, *own_views(dataset, run, before)))),
         )
-        lock.check()
         write_run(dataset, owned)
         with guard:
             for name in own_views(dataset, run, before):
@@ -203,7 +202,6 @@ def store_findings(
             written = _save_views(dataset, run, views())
         if results:
             write_results(dataset, run.key, **results)
-        lock.check()
         write_run(dataset, replace(run, fields=tuple(fields), views=written, finished=True))
     return written
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import UserError
+from ..errors import UserError, without_keys
 from .patch_names import SEPARATOR
 from .target import Target
 from .vectors import VectorSet
@@ -88,8 +88,9 @@ def open_index(target: Target, brain_key: str) -> Any:
     except Exception as error:
         method = target.dataset.get_brain_info(brain_key).config.method
         raise UserError(
-            f"neighbors={brain_key!r}: its backend {method!r} cannot be used: {error}. "
-            "Its package must be installed, and fiftyone.brain.brain_config must name its address"
+            f"neighbors={brain_key!r}: its backend {method!r} cannot be used: "
+            f"{without_keys(error)}. Its package must be installed, and "
+            "fiftyone.brain.brain_config must name its address"
         ) from error
 
 
@@ -153,7 +154,9 @@ def find_in_index(
     try:
         indexed = _indexed_ids(index)
     except Exception as error:
-        raise UserError(f"neighbors={key!r}: reading the index failed: {error}") from error
+        raise UserError(
+            f"neighbors={key!r}: reading the index failed: {without_keys(error)}"
+        ) from error
     total = len(indexed) if indexed is not None else index.total_index_size
     lacking = [name for name in names if name not in indexed] if indexed is not None else []
     if lacking or total < len(names):
@@ -174,7 +177,9 @@ def find_in_index(
         try:
             answers = search(index, names[part].tolist(), vectors.matrix[part], asked)
         except Exception as error:
-            raise UserError(f"neighbors={key!r}: its search failed: {error}") from error
+            raise UserError(
+                f"neighbors={key!r}: its search failed: {without_keys(error)}"
+            ) from error
         for row, answer in enumerate(answers, start):
             rows = [places[name] for name in answer if name in places][:asked]
             found[row, : len(rows)] = rows

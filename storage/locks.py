@@ -34,6 +34,9 @@ HEARTBEAT_SECONDS, ABANDONED_SECONDS = 2, 20
 
 JOURNALED = WriteConcern(j=True)
 
+# The locks that this process holds, by name.
+_held: dict[str, "Lock"] = {}
+
 # How long to wait for another writer.
 PATIENCE_SECONDS = 600
 
@@ -43,30 +46,50 @@ class Lock:
 
     def __init__(self, locks: Collection, name: str, key: str) -> None:
         self._locks, self._name, self._key = locks, name, key
-        self._owner = uuid.uuid4().hex
+        self._ours = {"_id": name, "owner": uuid.uuid4().hex}
+        self._server, self._restarted = None, False
+        self._unsure: PyMongoError | None = None
         self._lost, self._done = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._beat, name="lock-heartbeat", daemon=True)
 
     def check(self) -> None:
-        """Makes sure that the lock is still ours, as far as the last beat knows.
+        """Makes sure that the lock is still ours, and that all that was written is stored.
 
         Raises:
             UserError: if another writer has taken it, since this one was not heard of for
-                ``ABANDONED_SECONDS``
+                ``ABANDONED_SECONDS``, or the database was started again meanwhile
         """
+        if not self._lost.is_set():
+            beat = {"$inc": {"beats": 1}}
+            if not self._journaled().update_one(self._ours, beat).matched_count:
+                self._lost.set()
+            self._restarted = self._server != _server(self._locks)
+        self._tell()
+
+    def _tell(self) -> None:
+        if self._restarted:
+            raise UserError(
+                f"The database was started again while {self._key!r} was written, and may have "
+                "lost something of it; run it again"
+            )
         if self._lost.is_set():
             raise UserError(
                 f"Another operator has taken over the run {self._key!r}, because this one made "
                 f"no progress for over {ABANDONED_SECONDS} seconds; run it again"
             )
 
+    def _journaled(self) -> Collection:
+        """Writes after all before it are in the journal, which a database that dies still has."""
+        return self._locks.with_options(write_concern=JOURNALED)
+
     def _take(self, say: Callable[[str], None]) -> None:
         """Waits until the lock is free or abandoned, and says so."""
-        mine = {"_id": self._name, "owner": self._owner, "beats": 0}
+        mine = {**self._ours, "beats": 0}
         seen: dict[str, Any] | None = None
         has_said = False
         started = watched = time.monotonic()
         while True:
+            self._server = _server(self._locks)
             try:
                 self._locks.insert_one(mine)
                 return
@@ -93,10 +116,9 @@ class Lock:
             time.sleep(0.1)
 
     def _beat(self) -> None:
-        ours = {"_id": self._name, "owner": self._owner}
         while not self._done.wait(HEARTBEAT_SECONDS):
             try:
-                if not self._locks.update_one(ours, {"$inc": {"beats": 1}}).matched_count:
+                if not self._locks.update_one(self._ours, {"$inc": {"beats": 1}}).matched_count:
                     self._lost.set()
                     return
             except PyMongoError as error:  # the next beat may come through
@@ -106,13 +128,23 @@ class Lock:
         self._done.set()
         self._thread.join()
         try:
-            ours = {"_id": self._name, "owner": self._owner}
-            # What was written is in the journal before anybody learns that it was: the database
-            # writes that ten times a second, and may be killed.
-            if not self._locks.with_options(write_concern=JOURNALED).delete_one(ours).deleted_count:
+            if not self._journaled().delete_one(self._ours).deleted_count:
                 self._lost.set()
+            self._restarted = self._server != _server(self._locks)
         except PyMongoError as error:  # others will find it abandoned
             logger.debug("The lock %r could not be released: %s", self._name, error)
+            self._unsure = error
+
+
+def _server(locks: Collection) -> Any:
+    """The process of a database that, when it is killed, forgets what it has just told is stored.
+
+    That is the last tenth of a second. None of a replica set, the majority of which has it.
+    """
+    told = locks.database.client.admin.command("hello")
+    if "setName" in told or "msg" in told:
+        return None
+    return told.get("topologyVersion", {}).get("processId")
 
 
 @contextlib.contextmanager
@@ -131,14 +163,35 @@ def writing(
 
     Raises:
         UserError: if the other writer takes too long; at the end, if another writer has taken the
-            lock meanwhile, so that what is stored is theirs
+            lock meanwhile, so that what is stored is theirs, or the database was started again
+        PyMongoError: at the end, if the database does not say that all is stored
     """
-    locks = dataset._sample_collection.database[COLLECTION]
-    lock = Lock(locks, f"{dataset._doc.id} {key}", key)
+    locks, name = dataset._sample_collection.database[COLLECTION], _name(dataset, key)
+    lock = Lock(locks, name, key)
     lock._take(say)
+    _held[name] = lock
     try:
         lock._thread.start()
         yield lock
     finally:
+        del _held[name]
         lock._release()
-    lock.check()
+    if lock._unsure is not None:
+        raise lock._unsure
+    lock._tell()
+
+
+def check_stored(dataset: fo.Dataset, key: str) -> None:
+    """Makes sure that what was written so far is stored, where this process holds a run's lock.
+
+    What is written later may then rely on it, whatever becomes of the database.
+
+    Raises:
+        UserError: as ``Lock.check`` does
+    """
+    if (lock := _held.get(_name(dataset, key))) is not None:
+        lock.check()
+
+
+def _name(dataset: fo.Dataset, key: str) -> str:
+    return f"{dataset._doc.id} {key}"

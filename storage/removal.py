@@ -116,7 +116,7 @@ def remove(dataset: fo.Dataset, key: str) -> Removed:
     Raises:
         UserError: if there is no run of that name, or the plugin did not make it
     """
-    with writing(dataset, key), guard:
+    with writing(dataset, key) as lock, guard:
         dataset.reload()
         sweep(dataset, key, with_graphs=True)
         owned = owned_by(dataset, key)
@@ -128,6 +128,7 @@ def remove(dataset: fo.Dataset, key: str) -> Removed:
             delete_field(dataset, path)
         for name in owned.brain_runs:
             delete_brain_run(dataset, name)
+        lock.check()
         for name in reversed(owned.runs):
             delete_run(dataset, name)
         passing_collection(dataset, key).drop()

@@ -20,7 +20,7 @@ import fiftyone as fo
 import numpy as np
 
 from .findings import Column, declare_column
-from .locks import guard
+from .locks import check_stored, guard
 from .names import check_unclaimed
 from .paths import check_writable
 from .runs import Run, write_run
@@ -188,13 +188,16 @@ def write_reviews(
         # What was and what must be first, so that it can be completed or undone from there …
         write("original", outcome.originals, keep=True)
         write("reviewed", outcome.reviewed, keep=True)
+        check_stored(target.dataset, run.key)
         target.write(label_path, outcome.labels, samples)
         # A flag goes after its decision, and comes back before it: where both are, one is
         # completed.
         write("review", outcome.decisions, keep=True)
+        check_stored(target.dataset, run.key)
         target.write(f"{run.key}_flagged", outcome.flagged, samples)
         write("review", outcome.decisions, keep=False)
         # … and forgotten last.
+        check_stored(target.dataset, run.key)
         write("reviewed", outcome.reviewed, keep=False)
         write("original", outcome.originals, keep=False)
         reviews = reviews.after(outcome)

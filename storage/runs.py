@@ -18,7 +18,7 @@ import fiftyone as fo
 from bson import json_util
 
 from ..errors import UserError
-from .locks import guard
+from .locks import check_stored, guard
 from .ownership import METHOD_PREFIX
 from .references import forget_results, store_config, stored_document, sweep
 from .target import About, Target
@@ -321,7 +321,15 @@ def evaluated_ids(dataset: fo.Dataset, run: Run) -> tuple[str, ...] | None:
 
 
 def write_run(dataset: fo.Dataset, run: Run, written_at: str | None = None) -> None:
-    """Stores a run; the same key again replaces it. Its time is now, unless it is given."""
+    """Stores a run; the same key again replaces it. Its time is now, unless it is given.
+
+    All that was written before is stored before it, and it is before all that is written later: a
+    database that dies may not keep that a run is finished, and forget what it has found.
+
+    Raises:
+        UserError: if that cannot be known, since the database was started again
+    """
+    check_stored(dataset, run.key)
     now = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="milliseconds")
     with guard:
         if not run.finished:
@@ -335,6 +343,7 @@ def write_run(dataset: fo.Dataset, run: Run, written_at: str | None = None) -> N
             written_at=written_at or now,
         )
         _hand_over(store_config(dataset, run.key, config), dataset, run.key)
+    check_stored(dataset, run.key)
 
 
 def write_results(dataset: fo.Dataset, key: str, **values: Any) -> None:

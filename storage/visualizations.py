@@ -10,7 +10,7 @@ import numpy as np
 
 from ..errors import UserError
 from .arrays import decode, encode
-from .locks import guard, writing
+from .locks import check_stored, guard, writing
 from .names import is_used
 from .ownership import MARK
 from .references import delete_brain_run, reload_brain_runs, replace_brain_run, sweep
@@ -206,6 +206,7 @@ def write_visualization(
             replace_brain_run(dataset, target.view, brain_key, brain_method)
         else:
             brain_method.register_run(target.view, brain_key)
+        lock.check()
         try:
             results = fbv.VisualizationResults(
                 target.view,
@@ -233,6 +234,7 @@ def begin_removal(dataset: fo.Dataset, brain_key: str) -> Any:
     config = dataset.get_brain_info(brain_key).config
     setattr(config, FINISHED, False)
     config.build().update_run_config(dataset, brain_key, config)
+    check_stored(dataset, brain_key)
     return config
 
 

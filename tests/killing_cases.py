@@ -152,13 +152,13 @@ def few_patches() -> fo.Dataset:
     return dataset
 
 
-def calls(*names: str, **parameters: Any) -> Callable[[Any], None]:
-    """Operators one after the other."""
+def calls(name: str, **parameters: Any) -> Callable[[Any], Any]:
+    """An operator, as a script calls it."""
 
-    def call(dataset: fo.Dataset) -> None:
-        for name in names:
-            _operator(name)(dataset, **parameters)
+    def call(dataset: fo.Dataset) -> Any:
+        return _operator(name)(dataset, **parameters)
 
+    call.operator, call.parameters = name, parameters
     return call
 
 
@@ -261,6 +261,7 @@ def decides(key: str, decision: str) -> Callable[[Any], None]:
         run = load(f"{package}.storage.runs").read_run(dataset, key)
         field, found = ("keep", False) if key == "duplicates" else ("flagged", True)
         view = dataset.match(fo.ViewField(f"{key}_{field}") == found)
+        # Again about the same one, if it was decided.
         if (review := f"{key}_review") in dataset.get_field_schema():
             decided = dataset.match(fo.ViewField(review) != None)  # noqa: E711
             view = decided if len(decided) else view

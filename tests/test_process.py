@@ -16,6 +16,7 @@ import pytest
 import torch
 from fiftyone_embedding_quality import process
 from fiftyone_embedding_quality.cores import has_fast_16_bits, num_cores
+from pymongo.errors import AutoReconnect
 
 
 def _torch_threads_of_a_new_thread() -> int:
@@ -405,3 +406,9 @@ def test_what_the_machine_lacks_is_told_by_the_operator(words, digits, monkeypat
     monkeypatch.setattr(type(operator), "run", like_run(lambda *_, **__: {}["a defect"]))
     with pytest.raises(KeyError):
         operator(digits)
+
+
+def test_a_panel_tells_a_database_that_is_away_from_a_defect():
+    told = process.unexpected(AutoReconnect("127.0.0.1:1: connection closed"))
+    assert "the database does not answer" in told and "AutoReconnect" not in told
+    assert "KeyError: 'vec'; the server's log" in process.unexpected(KeyError("vec"))

@@ -37,7 +37,7 @@ def attack(ways: str, cases: str, kills: int, seed: int, home: Path) -> Iterator
     Args:
         ways: keys of ``WAYS``, "server" or "disk", with commas between them
         cases: names of ``killing_cases.CASES``, with commas between them; "" for all
-        kills: of each case in each way
+        kills: of each case in each way; of all together with "server" and "disk"
         seed: of the moments
         home: a folder
     """
@@ -50,9 +50,9 @@ def attack(ways: str, cases: str, kills: int, seed: int, home: Path) -> Iterator
     chosen = {name: CASES[name] for name in (cases.split(",") if cases else CASES)}
     for kind in ways.split(","):
         if kind == "server":
-            yield _servers(kills, rng)
+            yield _servers(chosen, kills, rng)
         elif kind == "disk":
-            yield _full_disks(kills, rng, home)
+            yield _full_disks(chosen, kills, rng, home)
         else:
             words, die = WAYS[kind]
             tally = Tally(words)
@@ -91,10 +91,11 @@ def _child(name: str, call: Callable[[Any], Any], before: Callable[[], None]) ->
         os._exit(0)
     try:
         before()
-        call(dataset)
-        end = End("result")
+        # An audit goes on, and says what of it was interrupted.
+        told = str((call(dataset) or {}).get("left_out"))
+        end = End("refused", told) if "run it again" in told else End("result")
     except BaseException as error:
-        refused = type(error).__name__ == "UserError"
+        refused = type(error).__name__ == "UserError" or _told_by_panels(call, error)
         text = f"{type(error).__name__}: {error}"
         where = traceback.extract_tb(error.__traceback__)[-1]
         end = End(
@@ -107,10 +108,20 @@ def _child(name: str, call: Callable[[Any], Any], before: Callable[[], None]) ->
     os._exit(0)
 
 
+def _told_by_panels(call: Any, error: BaseException) -> bool:
+    """Whether an error comes to a panel, which says it in plain words, not to an operator."""
+    import killing
+
+    process = sys.modules[f"{killing._loaded_package()}.process"]
+    return not hasattr(call, "operator") and process.machine_fault(error) is not None
+
+
 def _ended(child: int, read: int) -> End:
     deadline = time.monotonic() + PATIENCE
     while os.waitpid(child, os.WNOHANG)[0] == 0:
         if time.monotonic() > deadline:
+            os.kill(child, signal.SIGUSR1)  # says where it hangs
+            time.sleep(1)
             os.kill(child, signal.SIGKILL)
             os.waitpid(child, 0)
             return End("hung")
@@ -243,47 +254,84 @@ def _look_and_repair(
 # The App's server
 
 
-def _servers(kills: int, rng: np.random.Generator) -> Tally:
+def _servers(chosen: dict[str, Any], kills: int, rng: np.random.Generator) -> Tally:
+    """So many kills in all, over those cases that are the call of one operator."""
     import killing
-    from killing_cases import CASES
 
     tally = Tally("kill -9 of the App's server during an operator")
-    work = {
-        "find_label_issues": {"embeddings": "vec", "label_field": "species"},
-        "find_outliers": {"embeddings": "vec"},
-        "compute_visualization": {"embeddings": "vec", "method": "pca"},
-    }
-    states_of = {name: killing.before_and_after(CASES[name]) for name in work}
-    for number in range(kills):
-        name = list(work)[number % len(work)]
-        _, base, states = states_of[name]
-        dataset = base.clone(killing._name())
-        server = Server()
-        # The first call imports what the second one needs.
-        server.execute(name, base.clone(killing._name()).name, work[name])
-        started = time.monotonic()
-        server.execute(name, base.clone(killing._name()).name, work[name])
-        seconds = time.monotonic() - started
-        call = threading.Thread(
-            target=server.execute, args=(name, dataset.name, work[name], True), daemon=True
-        )
-        call.start()
-        time.sleep(rng.random() * 1.1 * seconds)
-        server.kill()
-        call.join(PATIENCE)
-        where = f"{name} in the server, death {number}"
-        _count(tally, where, End("hung" if call.is_alive() else "killed"))
-        _look_and_repair(tally, dataset.name, CASES[name], states, where, End("killed"), [])
+    # In the App, patches are reviewed in a view of theirs alone.
+    names = [
+        name
+        for name, case in chosen.items()
+        if hasattr(case.call, "operator") and not ("review" in name and "patches" in name)
+    ]
+    for name, number in _shared(names, kills):
+        case, seconds = chosen[name], 0.0
+        pristine, base, states = killing.before_and_after(case)
+        for death in range(number):
+            where = f"{name} in the server, death {death}"
+            server, dataset = Server(forked=True), base.clone(killing._name())
+            try:
+                seconds = seconds or _seconds(tally, server, base, case.call)
+                call = threading.Thread(
+                    target=_executed, args=(server, dataset, case.call), daemon=True
+                )
+                call.start()
+                time.sleep(rng.random() * 1.1 * seconds)
+            finally:
+                server.kill()
+            call.join(PATIENCE)
+            end = End("hung" if call.is_alive() else "killed")
+            _count(tally, where, end)
+            _look_and_repair(tally, dataset.name, case, states, where, end, [])
+        base.delete()
+        pristine.delete()
     return tally
+
+
+def _seconds(tally: Tally, server: Server, base: Any, call: Any) -> float:
+    """How long an operator takes that nobody kills, once it has loaded what it needs."""
+    import killing
+
+    for _ in range(2):
+        dataset = base.clone(killing._name())
+        started = time.monotonic()
+        told = _executed(server, dataset, call)
+        seconds = time.monotonic() - started
+        if "Traceback" in told or "HTTP Error" in told:
+            tally.fault("tracebacks", f"{call.operator} in the server: {told[-1000:]}")
+        dataset.delete()
+    return seconds
+
+
+def _executed(server: Server, dataset: Any, call: Any) -> str:
+    # What is reviewed is what is selected there.
+    selected = dataset.values("id") if call.operator.startswith("review") else []
+    return server.execute(
+        call.operator, dataset.name, call.parameters, quiet=True, selected=selected
+    )
+
+
+def _shared(names: list[str], kills: int) -> Iterator[tuple[str, int]]:
+    """So many kills in all, shared out to cases."""
+    for place, name in enumerate(names[:kills]):
+        yield name, len(range(place, kills, len(names)))
 
 
 # The disk
 
+# What writes much on many samples.
+LARGE = (
+    *("find_label_issues", "reduce_embeddings", "compute_visualization", "find_duplicates"),
+    *("find_outliers", "find_clusters", "select_samples", "suggest_labels", "audit"),
+    *("compute_separability", "describe_embeddings", "compute_visualization index again"),
+)
 
-def _full_disks(kills: int, rng: np.random.Generator, home: Path) -> Tally:
+
+def _full_disks(chosen: dict[str, Any], kills: int, rng: np.random.Generator, home: Path) -> Tally:
+    """So many full disks in all, over the cases in ``LARGE``."""
     import fiftyone as fo
     import killing
-    from killing_cases import CASES
 
     tally = Tally("the disk full while the database writes")
     disk = home / "disk"
@@ -301,22 +349,22 @@ def _full_disks(kills: int, rng: np.random.Generator, home: Path) -> Tally:
         usual.start()
         _reconnected()
         deaths = 0
-        names = ("find_label_issues", "reduce_embeddings", "compute_visualization")
-        for number in range(kills):
-            case = _larger(CASES[names[number % len(names)]])
+        for name, number in _shared([name for name in LARGE if name in chosen], kills):
+            case = _larger(chosen[name])
             pristine, base, states = killing.before_and_after(case)
-            dataset = base.clone(killing._name())
-            fo.core.odm.get_db_conn().client.admin.command("fsync")
-            free = os.statvfs(disk)
-            left = int(rng.uniform(0, 100_000))
-            with open(disk / "filler", "wb") as filler:
-                os.posix_fallocate(filler.fileno(), 0, free.f_bavail * free.f_frsize - left)
-            where = f"{names[number % len(names)]}, {left:,} bytes left"
-            child, read = _child(dataset.name, case.call, lambda: None)
-            end, died = _on_a_full_disk(child, read, disk, usual)
-            deaths += died
-            _count(tally, where, end)
-            _look_and_repair(tally, dataset.name, case, states, where, end, [])
+            for _ in range(number):
+                dataset = base.clone(killing._name())
+                fo.core.odm.get_db_conn().client.admin.command("fsync")
+                free = os.statvfs(disk)
+                left = int(rng.uniform(0, 100_000))
+                with open(disk / "filler", "wb") as filler:
+                    os.posix_fallocate(filler.fileno(), 0, free.f_bavail * free.f_frsize - left)
+                where = f"{name}, {left:,} bytes left"
+                child, read = _child(dataset.name, case.call, lambda: None)
+                end, died = _on_a_full_disk(child, read, disk, usual)
+                deaths += died
+                _count(tally, where, end)
+                _look_and_repair(tally, dataset.name, case, states, where, end, [])
             base.delete()
             pristine.delete()
     finally:

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
+import signal
 import subprocess
 import sys
 import time
 import urllib.request
+import warnings
+from collections.abc import Sequence
 from typing import Any
 
 from .base import free_port
@@ -17,25 +21,24 @@ PATIENCE = 120
 
 
 class Server:
-    """FiftyOne's server, as ``make app`` has it."""
+    """FiftyOne's server, as ``make app`` has it.
 
-    def __init__(self) -> None:
+    Args:
+        forked: whether it is a fork of this process, which is ready at once
+    """
+
+    def __init__(self, forked: bool = False) -> None:
         port = free_port()
         self.url = f"http://127.0.0.1:{port}"
-        command = [sys.executable, "-m", "fiftyone.server.main", "--port", str(port)]
-        self.process = subprocess.Popen(
-            [*command, "--address", "127.0.0.1"],
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
+        self._pid = _fork(port) if forked else _start(port)
         deadline = time.monotonic() + PATIENCE
         while True:
             with contextlib.suppress(OSError):
                 urllib.request.urlopen(self.url, timeout=5).close()
                 return
-            if self.process.poll() is not None or time.monotonic() > deadline:
+            if os.waitpid(self._pid, os.WNOHANG)[0] or time.monotonic() > deadline:
                 raise RuntimeError("FiftyOne's server does not answer")
-            time.sleep(0.2)
+            time.sleep(0.05)
 
     def panel(self, name: str, dataset: str) -> str:
         """Opens a panel, as the App does, and returns what the server answers."""
@@ -49,6 +52,7 @@ class Server:
         parameters: dict[str, Any],
         quiet: bool = False,
         way: str = "execute/generator",
+        selected: Sequence[str] = (),
     ) -> str:
         """Has an operator run as the App does, and returns what it was told."""
         about = {
@@ -56,6 +60,7 @@ class Server:
             "dataset_name": dataset,
             "params": parameters,
             "view": [],
+            "selected": list(selected),
         }
         request = urllib.request.Request(
             f"{self.url}/operators/{way}",
@@ -71,5 +76,31 @@ class Server:
             return str(error)
 
     def kill(self) -> None:
-        self.process.kill()
-        self.process.wait()
+        os.kill(self._pid, signal.SIGKILL)
+        os.waitpid(self._pid, 0)
+
+
+def _start(port: int) -> int:
+    command = [sys.executable, "-m", "fiftyone.server.main", "--port", str(port)]
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    return subprocess.Popen([*command, "--address", "127.0.0.1"], **quiet).pid
+
+
+def _fork(port: int) -> int:
+    """A process that has imported and compiled what this one has."""
+    import fiftyone.server.app  # noqa: F401
+
+    sys.stdout.flush()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # about threads, of which none is needed
+        child = os.fork()
+    if child == 0:
+        try:
+            for stream in (1, 2):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), stream)
+            from fiftyone.server.main import start_server
+
+            start_server(port, "127.0.0.1")
+        finally:
+            os._exit(1)
+    return child
