@@ -18,9 +18,8 @@ export FIFTYONE_PLUGINS_CACHE_ENABLED := true
 SIDE_BY_SIDE = -n $(shell $(PYTHON) -c "import os; print(min(4, 1 + os.cpu_count()))") \
 	--dist loadfile --no-loadscope-reorder
 
-# `make check` reports its coverage where that costs nothing: Python 3.12 has sys.monitoring, earlier
-# versions trace, which takes half as long again. Code that numba compiles does not count as run.
-COVERAGE = $(shell $(RUN) -c "import sys; print('--cov --cov-report= --cov-fail-under=68' * (sys.version_info >= (3, 12)))")
+# Of the fast tests; code that numba compiles does not count as run.
+COVERAGE = --cov --cov-report= --cov-fail-under=68
 
 .PHONY: demo app test check coverage offline battery docs clean
 
