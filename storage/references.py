@@ -16,6 +16,7 @@ import fiftyone as fo
 import fiftyone.constants as foc
 import fiftyone.core.odm as foo
 from bson import json_util
+from pymongo.errors import PyMongoError
 
 from .ownership import MARK, METHOD_PREFIX, owner_of_view
 
@@ -103,6 +104,8 @@ def delete_brain_run(dataset: fo.Dataset, key: str) -> None:
     document = dataset._doc.brain_methods[key]
     try:
         dataset.get_brain_info(key).config.build().cleanup(dataset, key)
+    except PyMongoError:
+        raise  # the run stays, so that the same call can take away what is left of its field
     except Exception as error:  # as FiftyOne does: what cannot be loaded can be deleted
         logger.warning("The brain run %r could not clean up: %s", key, error)
     _forget_run(dataset, BRAIN_RUNS, key)

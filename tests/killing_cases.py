@@ -424,6 +424,6 @@ CASES: dict[str, Case] = {
     "update_audit": Case(
         of_samples,
         calls("update_audit"),
-        then(exchange, outliers, issues, duplicates, exchange, review("accept")),
+        then(exchange, outliers, issues, duplicates, exchange, review("keep")),
     ),
 }

@@ -8,6 +8,7 @@ import fiftyone.operators as foops
 import numpy as np
 import pytest
 from fiftyone_embedding_quality.storage.references import delete_view, save_view
+from pymongo.errors import AutoReconnect
 
 
 def operator(name):
@@ -164,3 +165,20 @@ def test_views_that_are_saved_at_once_are_all_kept(dataset):
     kept = {f"view {number} of {round_}" for number in range(4) for round_ in range(0, ROUNDS, 2)}
     assert set(afresh(dataset).list_saved_views()) == kept
     assert len(stored(dataset)["saved_views"]) == len(kept)
+
+
+def test_a_database_that_dies_while_a_plot_is_deleted_leaves_a_run_to_delete(labeled, monkeypatch):
+    visualize = operator("compute_visualization")
+    visualize(labeled, embeddings="vec", method="pca", brain_key="plot", spatial_index=True)
+    assert len(labeled.exists("plot")) == 30
+
+    def fail(*_, **__):
+        raise AutoReconnect("the connection was lost")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(fo.Dataset, "delete_sample_field", fail)
+        with pytest.raises(ValueError, match="the database does not answer"):
+            operator("delete_run")(labeled, run_key="plot")
+    assert "plot" in afresh(labeled).list_brain_runs()
+    operator("delete_run")(afresh(labeled), run_key="plot")
+    assert not afresh(labeled).has_field("plot") and not afresh(labeled).list_brain_runs()
