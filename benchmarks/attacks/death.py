@@ -355,10 +355,8 @@ def _full_disks(chosen: dict[str, Any], kills: int, rng: np.random.Generator, ho
             for _ in range(number):
                 dataset = base.clone(killing._name())
                 fo.core.odm.get_db_conn().client.admin.command("fsync")
-                free = os.statvfs(disk)
                 left = int(rng.uniform(0, 100_000))
-                with open(disk / "filler", "wb") as filler:
-                    os.posix_fallocate(filler.fileno(), 0, free.f_bavail * free.f_frsize - left)
+                _fill(disk / "filler", left)
                 where = f"{name}, {left:,} bytes left"
                 child, read = _child(dataset.name, case.call, lambda: None)
                 end, died = _on_a_full_disk(child, read, disk, usual)
@@ -375,6 +373,15 @@ def _full_disks(chosen: dict[str, Any], kills: int, rng: np.random.Generator, ho
     usual.start()
     _reconnected()
     return tally
+
+
+def _fill(path: Path, left: int) -> None:
+    """Makes a file so large that its disk has only so many bytes left."""
+    with open(path, "wb", buffering=0) as filler:
+        with contextlib.suppress(OSError):  # the disk is full
+            while True:
+                filler.write(bytes(2**16))
+        filler.truncate(max(0, filler.tell() - left))
 
 
 def _on_a_full_disk(child: int, read: int, disk: Path, database: Database) -> tuple[End, bool]:
