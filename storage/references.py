@@ -211,7 +211,7 @@ def _update(
     dataset: fo.Dataset, change: dict[str, Any], also: dict[str, Any] | None = None
 ) -> None:
     now = datetime.datetime.now(datetime.timezone.utc)
-    sets = {**change.pop("$set", {}), "last_modified_at": now}
+    sets = {**change.get("$set", {}), "last_modified_at": now}
     foo.get_db_conn().datasets.update_one(
         {"_id": dataset._doc.id, **(also or {})}, {**change, "$set": sets}
     )
